@@ -1,0 +1,1 @@
+"""cpframe finds, measures and explains critical learning periods in neural networks."""
