@@ -1,0 +1,1 @@
+"""The bundled plugins: architectures, data sets, deficits, optimizers and metrics."""
