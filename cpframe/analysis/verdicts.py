@@ -1,0 +1,216 @@
+"""What may be claimed of a deficit, and which controls the claim still lacks.
+
+Two claims are judged by one rule. *Scar*: a network that had the deficit until some epoch ends below the one that
+never had it, after as many clean epochs. *Critical period*: a window of the deficit costs more at one onset than at
+the last one. Under a changing learning rate both can come from lost training alone, so there the claim must also
+hold against the idle control at the same epoch; where the clean epochs ran at the rates of the no-deficit training
+(a constant rate, a restart at removal), nothing but the deficit differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from cpframe.analysis.comparisons import (
+    BySeed,
+    Curve,
+    Removal,
+    Sliding,
+    all_groups,
+    deficits_of,
+    difference,
+    is_idle,
+)
+from cpframe.analysis.statistics import ENOUGH_SEEDS, Estimate, estimate
+from cpframe.records import StudyRecord
+
+Kind = Literal["supported", "not beyond idle", "confounded", "hint", "none", "not enough seeds"]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A loss that might support a claim.
+
+    Attributes:
+        at: the epoch in question.
+        losses: by seed, as fractions of 1 of the test accuracy.
+        idle_losses: the same of the idle control at the same epoch; empty without one.
+        rate_matched: whether lost training is no explanation, see `cpframe.analysis.comparisons.Point`.
+    """
+
+    at: int
+    losses: BySeed
+    idle_losses: BySeed
+    rate_matched: bool
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What came of a claim.
+
+    Attributes:
+        kind: ``supported``: the loss stands and lost training does not explain it. ``not beyond idle``: the loss
+            stands, the idle control's is not told apart from it. ``confounded``: the loss stands, the learning rate
+            may explain it, and there is no idle control to tell. ``hint``: a loss at 95 % taken by itself, not as
+            the best of several. ``none``: no loss found. ``not enough seeds``: fewer than three are paired.
+        at: the epoch judged: the largest loss among those of the kind.
+        compared: how many epochs had enough seeds; all intervals hold for that many at once.
+        loss: at that epoch.
+        excess: loss minus the idle control's, paired by seed; None without an idle control.
+        rate_matched: whether lost training is no explanation at that epoch.
+        at_most: no epoch's loss is above this, at 95 %; nan where no epoch has enough seeds.
+    """
+
+    kind: Kind
+    at: int
+    compared: int
+    loss: Estimate
+    excess: Estimate | None
+    rate_matched: bool
+    at_most: float
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A verdict and what it is about.
+
+    Attributes:
+        group: the trajectories compared.
+        deficit: by its name in the study; never an idle control.
+        verdict: the outcome.
+    """
+
+    group: Removal | Sliding
+    deficit: str
+    verdict: Verdict
+
+
+def judge(candidates: tuple[Candidate, ...]) -> Verdict | None:
+    """Judge a claim by the losses at several epochs.
+
+    With m epochs to choose from, each interval is taken at 1 - 0.05 / m (Bonferroni), so that the whole verdict errs
+    in at most 5 % of studies without any effect. Where lost training could explain a loss, the excess over idle must
+    be positive at the same epoch as well.
+
+    Returns:
+        None if no epoch has a loss at all, for want of complete trajectories.
+    """
+    some = [candidate for candidate in candidates if candidate.losses]
+    if not some:
+        return None
+    enough = [candidate for candidate in some if len(candidate.losses) >= ENOUGH_SEEDS]
+    compared = len(enough)
+
+    def loss(candidate: Candidate) -> Estimate:
+        return estimate(candidate.losses.values(), max(compared, 1))
+
+    def excess(candidate: Candidate) -> Estimate | None:
+        over = difference(candidate.losses, candidate.idle_losses)
+        return estimate(over.values(), max(compared, 1)) if over else None
+
+    def beyond_idle(candidate: Candidate) -> bool:
+        over = excess(candidate)
+        return over is not None and over.n >= ENOUGH_SEEDS and over.positive
+
+    lost = [candidate for candidate in enough if loss(candidate).positive]
+    choices: tuple[tuple[Kind, list[Candidate]], ...] = (
+        ("supported", [c for c in lost if c.rate_matched or beyond_idle(c)]),
+        ("not beyond idle", [c for c in lost if excess(c) is not None]),
+        ("confounded", lost),
+        ("hint", [c for c in enough if estimate(c.losses.values()).positive]),
+        ("none", enough),
+        ("not enough seeds", some),
+    )
+    kind, chosen = next((kind, candidates) for kind, candidates in choices if candidates)
+    largest = max(chosen, key=lambda candidate: loss(candidate).mean)
+    at_most = max((loss(candidate).high for candidate in enough), default=float("nan"))
+    return Verdict(kind, largest.at, compared, loss(largest), excess(largest), largest.rate_matched, at_most)
+
+
+def claims(study: StudyRecord) -> tuple[Claim, ...]:
+    """Judge every deficit of every group: removal groups first, in the order of the study.
+
+    A sliding group makes a claim only where a deficit has two onsets or more.
+    """
+    made = []
+    for group in all_groups(study):
+        candidates = _scar if isinstance(group, Removal) else _critical_period
+        idle = next((curve for curve in group.curves if is_idle(study, curve.deficit)), None)
+        for curve in group.curves:
+            if not is_idle(study, curve.deficit):
+                verdict = judge(candidates(curve, idle))
+                if verdict is not None:
+                    made.append(Claim(group, curve.deficit, verdict))
+    return tuple(made)
+
+
+def _scar(curve: Curve, idle: Curve | None) -> tuple[Candidate, ...]:
+    control = _drops(idle)
+    return tuple(Candidate(p.at, p.drops, control.get(p.at, {}), p.rate_matched) for p in curve.points)
+
+
+def _critical_period(curve: Curve, idle: Curve | None) -> tuple[Candidate, ...]:
+    control = _drops(idle)
+    *earlier, last = curve.points
+    return tuple(
+        Candidate(
+            point.at,
+            difference(point.drops, last.drops),
+            difference(control.get(point.at, {}), control.get(last.at, {})),
+            point.rate_matched and last.rate_matched,
+        )
+        for point in earlier
+    )
+
+
+def _drops(curve: Curve | None) -> Mapping[int, BySeed]:
+    return {point.at: point.drops for point in curve.points} if curve else {}
+
+
+def missing_controls(study: StudyRecord) -> tuple[str, ...]:
+    """Name the controls that the study's claims lack, each with why it matters; empty when none is missing."""
+    groups = all_groups(study)
+    deficits = [name for name in deficits_of(study) if not is_idle(study, name)]
+    if not deficits:
+        return ()
+    made = claims(study)
+    missing = []
+    seeds = len({trajectory.seed for trajectory in study.trajectories})
+    if seeds < ENOUGH_SEEDS:
+        missing.append(f"seeds: {seeds} of at least {ENOUGH_SEEDS}; intervals mean little and no verdict is given")
+    changing = [group for group in groups if not _rate_matched(group)]
+    if any(isinstance(group, Removal) and not _has_idle(study, group) for group in changing):
+        missing.append(
+            "idle under removal: the learning rate changes, so a late removal leaves less of it; "
+            "only an idle deficit shows what that costs by itself"
+        )
+    if any(isinstance(group, Sliding) and not _has_idle(study, group) for group in groups):
+        missing.append(
+            "idle under sliding: a window also takes training time away; only an idle window shows what that costs"
+        )
+    if changing and len(changing) == len(groups):
+        missing.append(
+            "constant rate: every variant's clean epochs run at other learning rates than the no-deficit training; "
+            "a constant rate, or a restart at removal, takes that difference away"
+        )
+    hurting = {claim.deficit for claim in made if claim.verdict.kind not in ("none", "not enough seeds")}
+    slid = {curve.deficit for group in groups if isinstance(group, Sliding) for curve in group.curves}
+    untimed = [name for name in deficits if name in hurting and name not in slid]
+    if untimed:
+        missing.append(
+            f"timing of {', '.join(untimed)}: removal alone cannot tell when a deficit acts from how long; "
+            "a sliding protocol can"
+        )
+    if len(deficits) < 2 or hurting.issuperset(deficits):
+        missing.append("negative control: no deficit here is without effect; one that should leave no trace is needed")
+    return tuple(missing)
+
+
+def _rate_matched(group: Removal | Sliding) -> bool:
+    return all(point.rate_matched for curve in group.curves for point in curve.points)
+
+
+def _has_idle(study: StudyRecord, group: Removal | Sliding) -> bool:
+    return any(is_idle(study, curve.deficit) for curve in group.curves)

@@ -1,0 +1,1 @@
+"""Reports on a study, made from `cpframe.records` alone: `terminal` prints one."""

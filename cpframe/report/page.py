@@ -1,0 +1,87 @@
+"""What every section of a terminal report shares: the page it is written on, headings, tables, legends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from rich import box
+from rich.console import Console, Group
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+from cpframe.records import CLEAN, StudyRecord
+from cpframe.report.words import Look, looks, shorten, variant_label
+
+
+@dataclass(frozen=True)
+class Page:
+    """A study and the space there is to show it.
+
+    Attributes:
+        study: to be reported.
+        width: cells in a line.
+        coloured: whether fine shades of colour can be shown (256 colours or more).
+        looks: of the deficits and of ``clean``.
+    """
+
+    study: StudyRecord
+    width: int
+    coloured: bool
+    looks: Mapping[str, Look]
+
+
+def page_for(study: StudyRecord, console: Console) -> Page:
+    """The page that a console offers."""
+    coloured = console.color_system in ("256", "truecolor") and not console.no_color
+    return Page(study, console.width, coloured, looks(study))
+
+
+def heading(page: Page, title: str, variant: Mapping[str, object]) -> Group:
+    """A rule with a title and the variant, which goes below where it is long."""
+    text, label = Text(title, "bold"), Text(variant_label(variant), "bold cyan")
+    if not label:
+        return Group("", Rule(text, align="left", style="dim"))
+    if text.cell_len + label.cell_len + 8 > page.width:
+        return Group("", Rule(text, align="left", style="dim"), label)
+    return Group("", Rule(Text.assemble(text, "  ", label), align="left", style="dim"))
+
+
+def note(text: str) -> Text:
+    """A remark in small print."""
+    return Text(text, "dim")
+
+
+def plain_table() -> Table:
+    """A table whose only line is the one below its header."""
+    return Table(
+        box=box.SIMPLE_HEAD, border_style="dim", header_style="", show_edge=False, pad_edge=False, padding=(0, 1, 0, 0)
+    )
+
+
+def name_with_look(page: Page, deficit: str, name: str) -> Text:
+    """A deficit's glyph and, as it is to be shown, its name."""
+    look = page.looks[deficit]
+    return Text.assemble((look.glyph, f"bold {look.style}"), f" {name}")
+
+
+def legend(page: Page, deficits: Iterable[str]) -> Text:
+    """The glyphs of several deficits and their names, in one line or as many as it takes."""
+    names = {deficit: "no deficit" if deficit == CLEAN else shorten(deficit, 24) for deficit in deficits}
+    return in_lines([name_with_look(page, deficit, name) for deficit, name in names.items()], page.width)
+
+
+def in_lines(items: Iterable[Text], width: int) -> Text:
+    """Put items one after the other, and into a new line where the next one would not fit."""
+    text, used = Text(), 0
+    for item in items:
+        if used and used + 3 + item.cell_len > width:
+            text.append("\n")
+            used = 0
+        elif used:
+            text.append("   ")
+            used += 3
+        text.append_text(item)
+        used += item.cell_len
+    return text

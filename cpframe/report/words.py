@@ -1,0 +1,120 @@
+"""How numbers, names and deficits are written, the same all over a report."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from rich.cells import cell_len, set_cell_size
+
+from cpframe.analysis.comparisons import deficits_of, is_idle
+from cpframe.analysis.statistics import Estimate
+from cpframe.records import CLEAN, StudyRecord
+
+NONE = "-"
+"""Stands where there is no value."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a deficit is drawn: the glyph tells it apart without colour.
+
+    Attributes:
+        glyph: one cell wide.
+        style: of rich: a colour.
+    """
+
+    glyph: str
+    style: str
+
+
+_GLYPHS = "●■▲◆▼★✚"
+# Okabe and Ito's palette, which the colour-blind can tell apart, without its black.
+_COLOURS = ("#d55e00", "#56b4e9", "#009e73", "#f0e442", "#cc79a7", "#e69f00", "#0072b2")
+_CLEAN_LOOK = Look("○", "bright_white")
+_IDLE_LOOK = Look("◇", "grey62")
+
+
+def looks(study: StudyRecord) -> dict[str, Look]:
+    """The look of every deficit of a study and of ``clean``; after seven deficits glyphs repeat."""
+    found = {CLEAN: _CLEAN_LOOK}
+    real = [name for name in deficits_of(study) if not is_idle(study, name)]
+    for i, name in enumerate(real):
+        found[name] = Look(_GLYPHS[i % len(_GLYPHS)], _COLOURS[i % len(_COLOURS)])
+    return found | {name: _IDLE_LOOK for name in deficits_of(study) if is_idle(study, name)}
+
+
+def printable(text: str) -> str:
+    """The text on one line and without control characters, which a results file from elsewhere may hold."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def shorten(text: str, width: int) -> str:
+    """The printable text in at most `width` cells; what is left out shows as an ellipsis in the middle."""
+    text = printable(text)
+    if cell_len(text) <= width:
+        return text
+    head = (width - 1) // 2
+    tail = text
+    while cell_len(tail) > width - 1 - head:
+        tail = tail[1:]
+    return set_cell_size(text, head).rstrip() + "…" + tail
+
+
+def number(value: float) -> str:
+    """Three significant digits, without an exponent from 0.001 to 99999."""
+    if not math.isfinite(value):
+        return NONE
+    size = abs(float(f"{value:.3g}"))
+    if size == 0:
+        return "0"
+    if size < 1e-3 or size >= 1e5:
+        return f"{value:.2e}"
+    return f"{value:.{max(0, 2 - math.floor(math.log10(size)))}f}"
+
+
+def percent(fraction: float) -> str:
+    """A fraction of 1 in percent, one decimal, without the sign."""
+    return _one_decimal(100 * fraction)
+
+
+def _one_decimal(value: float) -> str:
+    if not math.isfinite(value):
+        return NONE
+    text = f"{value:.1f}"
+    return "0.0" if text == "-0.0" else text
+
+
+def points(difference: Estimate) -> str:
+    """A difference of fractions of 1 with its interval, in percentage points: ``2.1±0.8``, without blanks.
+
+    Written in one word, so that no line is broken inside it.
+    """
+    mean = percent(difference.mean)
+    return mean if math.isnan(difference.half_width) else f"{mean}±{percent(difference.half_width)}"
+
+
+def mark(loss: Estimate) -> str:
+    """``▼`` for a loss whose interval excludes 0, ``▲`` for such a gain, else a blank."""
+    return "▼" if loss.positive else "▲" if loss.negative else " "
+
+
+def variant_label(variant: Mapping[str, object]) -> str:
+    """A variant in short: ``momentum=0.9``, the last part of each dotted key; empty without a grid.
+
+    Keys whose last parts are the same are written in full.
+    """
+    last = [key.rsplit(".", 1)[-1] for key in variant]
+    names = [short if last.count(short) == 1 else key for key, short in zip(variant, last, strict=True)]
+    return printable(", ".join(f"{name}={value}" for name, value in zip(names, variant.values(), strict=True)))
+
+
+def window(onset: int, offset: int) -> str:
+    """The epochs under a deficit, as in ``[0, 40)``; empty where there are none."""
+    return f"[{onset}, {offset})" if offset > onset else ""
+
+
+def plural(count: int, noun: str) -> str:
+    """``1 seed``, ``2 seeds``."""
+    return f"1 {noun}" if count == 1 else f"{count} {noun}s"

@@ -1,0 +1,213 @@
+"""Verdicts against scipy's p values and against simulated studies without any effect."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from cpframe.analysis.verdicts import Candidate, Claim, claims, judge, missing_controls
+from cpframe.records import StudyRecord
+
+NewStudy = Callable[..., StudyRecord]
+
+
+def candidate(at: int, losses: list[float], idle: list[float] | None = None, *, matched: bool = True) -> Candidate:
+    return Candidate(at, dict(enumerate(losses)), dict(enumerate(idle or [])), matched)
+
+
+def falling(epoch: int) -> float:
+    return 0.05 * 0.97**epoch
+
+
+def by_deficit(study: StudyRecord, kind: str = "Removal") -> dict[str, Claim]:
+    return {claim.deficit: claim for claim in claims(study) if type(claim.group).__name__ == kind}
+
+
+def test_verdict_follows_corrected_p_values() -> None:
+    rng = np.random.default_rng(5)
+    kinds = []
+    for _ in range(200):
+        effects = rng.choice([0.0, 0.01, 0.02], size=4)
+        losses = [rng.normal(effect, 0.01, 5) for effect in effects]
+        p = [stats.ttest_1samp(sample, 0.0).pvalue for sample in losses]
+        lost = [i for i in range(4) if losses[i].mean() > 0 and 4 * p[i] < 0.05]
+        alone = [i for i in range(4) if losses[i].mean() > 0 and p[i] < 0.05]
+        verdict = judge(tuple(candidate(i, sample.tolist()) for i, sample in enumerate(losses)))
+        assert verdict is not None
+        assert verdict.kind == ("supported" if lost else "hint" if alone else "none")
+        assert verdict.at == max(lost or alone or range(4), key=lambda i: float(losses[i].mean()))
+        assert verdict.compared == 4
+        kinds.append(verdict.kind)
+    assert set(kinds) == {"supported", "hint", "none"}  # the draws cover all three
+
+
+def test_a_study_without_effect_rarely_has_a_verdict() -> None:
+    rng = np.random.default_rng(11)
+    studies = 3000
+    found = 0
+    for _ in range(studies):
+        reference = rng.normal(0, 0.01, 5)  # shared by all epochs, as in a study
+        made = tuple(candidate(i, (reference + rng.normal(0, 0.01, 5)).tolist()) for i in range(6))
+        verdict = judge(made)
+        found += verdict is not None and verdict.kind == "supported"
+    # Losses only, so at most half of 5 %; four standard errors of a proportion above it.
+    assert found / studies < 0.025 + 4 * math.sqrt(0.025 * 0.975 / studies)
+    assert found > 0
+
+
+def test_under_a_changing_rate_idle_must_lose_less() -> None:
+    losses = [0.030, 0.031, 0.029, 0.030]
+    alike, apart = [0.029, 0.032, 0.029, 0.031], [0.001, 0.000, 0.002, 0.001]
+    explained = judge((candidate(40, losses, alike, matched=False),))
+    beyond = judge((candidate(40, losses, apart, matched=False),))
+    alone = judge((candidate(40, losses, matched=False),))
+    assert [v.kind for v in (explained, beyond, alone) if v] == ["not beyond idle", "supported", "confounded"]
+    assert beyond is not None
+    assert beyond.excess is not None
+    expected = stats.ttest_rel(losses, apart).confidence_interval(0.95)
+    assert (beyond.excess.low, beyond.excess.high) == pytest.approx((expected.low, expected.high), rel=1e-9)
+    assert alone is not None
+    assert alone.excess is None
+
+
+def test_an_epoch_beyond_idle_is_found_though_a_larger_loss_is_not() -> None:
+    small, large = [0.020, 0.021, 0.019, 0.020], [0.100, 0.101, 0.099, 0.100]
+    verdict = judge(
+        (
+            candidate(20, small, [0.001, 0.002, 0.000, 0.001], matched=False),
+            candidate(80, large, [0.150, 0.151, 0.149, 0.150], matched=False),
+        )
+    )
+    assert verdict is not None
+    assert (verdict.kind, verdict.at) == ("supported", 20)
+
+
+def test_idle_of_too_few_seeds_supports_nothing() -> None:
+    verdict = judge((candidate(40, [0.03, 0.031, 0.029], [0.001, 0.0011], matched=False),))
+    assert verdict is not None
+    assert verdict.kind == "not beyond idle"
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_fewer_than_three_seeds_carry_no_verdict(n: int) -> None:
+    verdict = judge((candidate(20, [0.2, 0.2001][:n]), candidate(40, [0.3, 0.3001][:n])))
+    assert verdict is not None
+    assert (verdict.kind, verdict.at, verdict.compared) == ("not enough seeds", 40, 0)
+
+
+def test_without_any_loss_there_is_no_verdict() -> None:
+    assert judge(()) is None
+    assert judge((candidate(20, []),)) is None
+
+
+def test_at_most_bounds_every_epoch() -> None:
+    rng = np.random.default_rng(3)
+    losses = [rng.normal(0.0, 0.01, 5) for _ in range(3)]
+    highs = [stats.ttest_1samp(sample, 0.0).confidence_interval(1 - 0.05 / 3).high for sample in losses]
+    verdict = judge(tuple(candidate(i, sample.tolist()) for i, sample in enumerate(losses)))
+    assert verdict is not None
+    assert verdict.at_most == pytest.approx(max(highs), rel=1e-9)
+
+
+def test_claims_of_a_study_with_a_known_scar(study: StudyRecord) -> None:
+    scars, periods = by_deficit(study), by_deficit(study, "Sliding")
+    assert list(scars) == list(periods) == ["blur", "noise", "flip"]  # idle makes no claim
+    assert scars["blur"].verdict.kind == "supported"
+    assert scars["flip"].verdict.kind == "none"
+    assert periods["blur"].verdict.kind == "supported"
+    assert periods["blur"].verdict.at == 0
+    assert periods["flip"].verdict.kind == "none"
+
+
+def test_critical_period_is_the_loss_beyond_the_last_onset(new_study: NewStudy) -> None:
+    # A window costs three points whenever it begins: a loss, and no critical period.
+    made = new_study(effects={"blur": lambda onset, offset: 0.03}, deficits={"blur": "blur"}, until=())
+    (claim,) = claims(made)
+    assert claim.verdict.kind == "none"
+    *earlier, last = claim.group.curves[0].points
+    assert min(min(point.drops.values()) for point in (*earlier, last)) > 0.01
+    later = {p.at: [p.drops[seed] - last.drops[seed] for seed in range(5)] for p in earlier}
+    assert claim.verdict.at == max(later, key=lambda at: float(np.mean(later[at])))
+    expected = stats.ttest_1samp(later[claim.verdict.at], 0.0).confidence_interval(1 - 0.05 / len(earlier))
+    assert (claim.verdict.loss.low, claim.verdict.loss.high) == pytest.approx((expected.low, expected.high), rel=1e-9)
+
+
+def test_one_onset_makes_no_claim(new_study: NewStudy) -> None:
+    assert claims(new_study(until=(), onsets=(0,))) == ()
+
+
+def test_idle_that_loses_as_much_explains_a_drop(new_study: NewStudy) -> None:
+    def loss(onset: int, offset: int) -> float:
+        return 0.03 * min(1.0, offset / 40)
+
+    made = new_study(
+        effects={"blur": loss, "pause": loss}, deficits={"blur": "blur", "pause": "idle"}, rate=falling, onsets=()
+    )
+    assert by_deficit(made)["blur"].verdict.kind == "not beyond idle"
+    same = new_study(
+        effects={"blur": loss, "pause": loss},
+        deficits={"blur": "blur", "pause": "idle"},
+        rate=falling,
+        onsets=(),
+        restart=True,
+    )
+    assert by_deficit(same)["blur"].verdict.kind == "supported"  # restarted: no lost training to explain it
+
+
+def names(study: StudyRecord) -> list[str]:
+    return [control.split(":")[0] for control in missing_controls(study)]
+
+
+def test_nothing_is_missing_from_a_complete_design(study: StudyRecord) -> None:
+    assert missing_controls(study) == ()
+
+
+def test_a_bare_design_lacks_everything(new_study: NewStudy) -> None:
+    blur_only = {"effects": {"blur": lambda onset, offset: 0.03}, "deficits": {"blur": "blur"}}
+    assert names(new_study(rate=falling, onsets=(), **blur_only)) == [
+        "idle under removal",
+        "constant rate",
+        "timing of blur",
+        "negative control",
+    ]
+    # At a constant rate idle is no training and no loss: removal does not need it.
+    assert names(new_study(onsets=(), **blur_only)) == ["timing of blur", "negative control"]
+    assert names(new_study(rate=falling, restart=True, onsets=(), **blur_only)) == [
+        "timing of blur",
+        "negative control",
+    ]
+    assert names(new_study(**blur_only)) == ["idle under sliding", "negative control"]
+
+
+def test_few_seeds_are_missing(new_study: NewStudy) -> None:
+    assert names(new_study(seeds=(0, 1))) == ["seeds"]
+    assert "2 of at least 3" in missing_controls(new_study(seeds=(0, 1)))[0]
+
+
+def test_idle_takes_the_place_of_one_control_and_not_of_the_rate(new_study: NewStudy) -> None:
+    assert names(new_study(rate=falling)) == ["constant rate"]
+
+
+def test_a_deficit_without_effect_needs_no_timing(new_study: NewStudy) -> None:
+    none = new_study(effects={"flip": lambda onset, offset: 0.0}, deficits={"flip": "flip"}, onsets=(), noise=1e-3)
+    assert [claim.verdict.kind for claim in claims(none)] == ["none"]
+    assert names(none) == ["negative control"]
+
+
+def test_deficits_that_all_hurt_lack_a_negative_control(new_study: NewStudy) -> None:
+    made = new_study(
+        effects={"blur": lambda onset, offset: 0.03, "noise": lambda onset, offset: 0.03},
+        deficits={"blur": "blur", "noise": "noise"},
+        onsets=(),
+    )
+    assert "negative control" in names(made)
+
+
+def test_a_study_without_deficits_claims_and_lacks_nothing(new_study: NewStudy) -> None:
+    bare = new_study(effects={}, deficits={}, onsets=())
+    assert claims(bare) == ()
+    assert missing_controls(bare) == ()
