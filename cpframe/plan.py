@@ -1,0 +1,212 @@
+"""Spec -> Study: timelines, trajectories, and the tree of stages that they share."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from cpframe.protocols import Course, Segment
+from cpframe.records import CLEAN
+from cpframe.spec import Spec, Variant
+
+FORMAT = 1
+"""Part of every stage's id: raise it when the meaning of a stage changes."""
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """One training that the study asks for.
+
+    Attributes:
+        name: unique in the study.
+        course: its protocol and timeline.
+        seed: of the training.
+        variant: index into the spec's variants.
+        stages: ids of its stages, from the first epoch to the last.
+    """
+
+    name: str
+    course: Course
+    seed: int
+    variant: int
+    stages: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A run of epochs under one condition that one or more trajectories share.
+
+    Attributes:
+        id: hash of all that determines its bits.
+        parent: id of the stage it goes on from, or None: it starts from fresh weights.
+        seed: of the training.
+        variant: index into the spec's variants.
+        condition: ``clean``, or a deficit's name.
+        start: epochs completed before it.
+        stop: epochs completed after it.
+        rates: the learning rate of each of its epochs.
+        restart_state: the optimizer's state is dropped at its start.
+    """
+
+    id: str
+    parent: str | None
+    seed: int
+    variant: int
+    condition: str
+    start: int
+    stop: int
+    rates: tuple[float, ...]
+    restart_state: bool
+
+    @property
+    def epochs(self) -> int:
+        """Its length."""
+        return self.stop - self.start
+
+
+@dataclass(frozen=True)
+class Study:
+    """Everything that a spec asks for.
+
+    Attributes:
+        spec: it.
+        trajectories: in the order of the report.
+        stages: by id, every parent before its children.
+    """
+
+    spec: Spec
+    trajectories: tuple[Trajectory, ...]
+    stages: Mapping[str, Stage]
+
+    @property
+    def epochs_asked(self) -> int:
+        """Epochs of all trajectories."""
+        return sum(trajectory.course.epochs for trajectory in self.trajectories)
+
+    @property
+    def epochs_to_train(self) -> int:
+        """Epochs of all stages: those asked for, with the shared ones counted once."""
+        return sum(stage.epochs for stage in self.stages.values())
+
+
+def plan(spec: Spec, surroundings: Mapping[str, str]) -> Study:
+    """Lay out the trajectories of a spec and the stages that they share.
+
+    Args:
+        spec: checked.
+        surroundings: whatever else determines the bits of a training: numerics profile, versions.
+    """
+    trajectories: list[Trajectory] = []
+    stages: dict[str, Stage] = {}
+    courses = _courses(spec)
+    for index, variant in enumerate(spec.variants):
+        for seed in spec.seeds:
+            root = _root(spec, variant, seed, surroundings)
+            chains: list[list[str]] = [[] for _ in courses]
+            for stage, members in _shared(courses, variant, index, seed, root):
+                stages[stage.id] = stage
+                for member in members:
+                    chains[member].append(stage.id)
+            for course, chain in zip(courses, chains, strict=True):
+                name = _name(course, seed, index if len(spec.variants) > 1 else None)
+                trajectories.append(Trajectory(name, course, seed, index, tuple(chain)))
+    return Study(spec, tuple(trajectories), stages)
+
+
+def _courses(spec: Spec) -> tuple[Course, ...]:
+    """Every timeline that the protocols ask for, once.
+
+    With sliding windows comes a no-deficit run, as long as the longest training, to compare them with.
+    """
+    asked = [course for protocol, deficits in spec.protocols for course in protocol.courses(deficits)]
+    if any(course.protocol == "sliding" for course in asked):
+        asked.insert(0, Course("clean", CLEAN, 0, 0, max(course.epochs for course in asked)))
+    return tuple(dict.fromkeys(asked))
+
+
+def _name(course: Course, seed: int, variant: int | None) -> str:
+    window = "" if course.deficit == CLEAN else f"-{course.onset}-{course.offset}"
+    prefix = "" if variant is None else f"variant{variant}-"
+    return f"{prefix}{course.protocol}-{course.deficit}{window}-of-{course.epochs}-seed{seed}"
+
+
+def _root(spec: Spec, variant: Variant, seed: int, surroundings: Mapping[str, str]) -> hashlib.blake2b:
+    """Hash what determines every epoch of a training, whatever its timeline."""
+    # Restarts show in the stages that they change; the surroundings say which numerics these came to.
+    training = dataclasses.replace(variant.training, restart_at_removal="nothing", numerics="auto")
+    facts = {
+        "format": FORMAT,
+        "seed": seed,
+        "dataset": variant.dataset.identity,
+        "architecture": variant.architecture.identity,
+        "optimizer": variant.optimizer.identity,
+        "training": repr(training),
+        "metrics": {one.name: [one.component.identity, repr(one.measuring)] for one in spec.metrics},
+        "surroundings": dict(surroundings),
+    }
+    text = json.dumps(facts, sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=16)
+
+
+@dataclass(frozen=True)
+class _Branch:
+    """Trajectories that have shared everything so far; each with the runs of its timeline still to come."""
+
+    parent: Stage | None
+    history: hashlib.blake2b
+    rate_origin: int
+    members: tuple[tuple[int, tuple[Segment, ...]], ...]
+
+
+def _shared(
+    courses: tuple[Course, ...], variant: Variant, index: int, seed: int, root: hashlib.blake2b
+) -> Iterator[tuple[Stage, tuple[int, ...]]]:
+    """Yield every stage of one variant and seed, parents first, with the numbers of the courses that run through it.
+
+    A stage ends where any of its courses branches off, ends or changes its condition.
+    """
+    waiting = [_Branch(None, root, 0, tuple((number, course.timeline) for number, course in enumerate(courses)))]
+    while waiting:
+        branch = waiting.pop()
+        for condition in dict.fromkeys(ahead[0].condition for _, ahead in branch.members):
+            members = [(number, ahead) for number, ahead in branch.members if ahead[0].condition == condition]
+            epochs = min(ahead[0].epochs for _, ahead in members)
+            stage, history, origin = _stage(branch, condition, epochs, variant, index, seed)
+            yield stage, tuple(number for number, _ in members)
+            rest = [(number, _after(ahead, epochs)) for number, ahead in members]
+            going_on = tuple((number, ahead) for number, ahead in rest if ahead)
+            if going_on:
+                waiting.append(_Branch(stage, history, origin, going_on))
+
+
+def _after(ahead: tuple[Segment, ...], epochs: int) -> tuple[Segment, ...]:
+    """What is left of a timeline when that many epochs of its first run have passed."""
+    left = ahead[0].epochs - epochs
+    return (Segment(ahead[0].condition, left), *ahead[1:]) if left else ahead[1:]
+
+
+def _stage(
+    branch: _Branch, condition: str, epochs: int, variant: Variant, index: int, seed: int
+) -> tuple[Stage, hashlib.blake2b, int]:
+    parent = branch.parent
+    start = parent.stop if parent is not None else 0
+    removal = parent is not None and parent.condition != CLEAN and condition == CLEAN
+    restart = variant.training.restart_at_removal
+    origin = start if removal and restart in ("rate", "rate-and-state") else branch.rate_origin
+    rates = tuple(variant.optimizer.call.learning_rate(epoch - origin) for epoch in range(start, start + epochs))
+    restart_state = removal and restart in ("state", "rate-and-state")
+    history = branch.history.copy()
+    deficit = variant.deficits[condition].identity if condition != CLEAN else None
+    experience = json.dumps([condition, deficit], sort_keys=True, default=str)
+    for number, rate in enumerate(rates):
+        # One epoch at a time: the same experience gives the same hash wherever other trajectories happen to branch.
+        history.update(f"{experience}{rate!r}{restart_state and number == 0}\n".encode())
+    ended = history.copy()
+    ended.update(f"from {start}".encode())
+    parent_id = parent.id if parent is not None else None
+    stop = start + epochs
+    stage = Stage(ended.hexdigest(), parent_id, seed, index, condition, start, stop, rates, restart_state)
+    return stage, history, origin

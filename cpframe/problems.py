@@ -1,0 +1,46 @@
+"""Problems of a spec, for people: where, which key, why, and what would be right."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with a spec.
+
+    Attributes:
+        where: ``file:line``, or the command-line option at fault.
+        key: the dotted key; empty where the whole file is meant.
+        why: what is wrong and what would be right.
+    """
+
+    where: str
+    key: str
+    why: str
+
+    def __str__(self) -> str:
+        """Write it as ``file:line: key: why``."""
+        return ": ".join(part for part in (self.where, self.key, self.why) if part)
+
+
+class SpecError(Exception):
+    """A spec that cannot be run, with all its problems at once."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        """Keep each problem once, in the order found."""
+        self.problems: Sequence[Problem] = tuple(dict.fromkeys(problems))
+        super().__init__("\n".join(map(str, self.problems)))
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Suggest the known name nearest to `name`, or list those there are."""
+    names = sorted(known)
+    if not names:
+        return "there are none"
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return "there " + ("is only " if len(names) == 1 else "are ") + ", ".join(map(repr, names))

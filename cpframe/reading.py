@@ -1,0 +1,253 @@
+"""TOML -> Spec: everything is checked before anything trains, and all problems are told at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cpframe.api import Count, Natural
+from cpframe.checking import build, shown
+from cpframe.document import Document, dotted, key_path, read_document
+from cpframe.parameters import parameters
+from cpframe.plugins import Catalogue, Kind
+from cpframe.problems import Problem, SpecError, nearest
+from cpframe.protocols import PROTOCOLS, Protocol
+from cpframe.records import CLEAN, History
+from cpframe.spec import Component, Measuring, Metric, Spec, Training, Variant
+from cpframe.toml_lines import KeyPath
+
+_WORD = re.compile(r"[A-Za-z0-9_-]+")
+
+
+@dataclass(frozen=True)
+class _Head:
+    """The keys of a spec outside any table."""
+
+    title: str = ""
+    seeds: tuple[Natural, ...] = (0, 1, 2)
+    score_epochs: Count = 5
+
+
+_TABLES = {"dataset", "architecture", "optimizer", "training", "deficits", "protocols", "metrics", "grid", "profiles"}
+_VARIED = ("dataset", "architecture", "optimizer", "training", "deficits")
+_GRID = 'a table of arrays, "optimizer.lr" = [0.1, 0.2]'
+_MOST_VARIANTS = 10_000
+_TAKEN = {field.name for field in dataclasses.fields(History)} | {"layer"}
+"""Names in a results file that no metric can have."""
+
+
+def read_spec(path: Path, catalogue: Catalogue, profile: str | None = None, overrides: Sequence[str] = ()) -> Spec:
+    """Read and check a spec.
+
+    Args:
+        path: of the TOML file.
+        catalogue: the components there are.
+        profile: name of a ``[profiles.NAME]`` table to lay over it.
+        overrides: ``key=value`` each, laid over that in turn.
+
+    Raises:
+        SpecError: with every problem found.
+    """
+    document, problems = read_document(path, profile, overrides)
+    return _Reader(document, catalogue, problems).spec()
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """One reading of a document; the problems it meets are gathered in `problems`."""
+
+    document: Document
+    catalogue: Catalogue
+    problems: list[Problem]
+
+    def spec(self) -> Spec:
+        head = build(_Head, self.document.tables, (), self.document, self.problems, others=_TABLES) or _Head()
+        first = {seed: place for place, seed in reversed(list(enumerate(head.seeds)))}
+        for place, seed in enumerate(head.seeds):
+            if first[seed] < place:
+                self.problem(("seeds", place), f"names seed {seed} more than once")
+        if not head.seeds:
+            self.problem(("seeds",), "is empty: name at least one seed")
+        variants = self.variants()
+        protocols = self.protocols(head.score_epochs)
+        metrics = self.metrics()
+        if self.problems:
+            raise SpecError(self.problems)
+        document = self.document
+        title = head.title or document.path.stem
+        return Spec(document, title, head.seeds, head.score_epochs, variants, protocols, metrics)
+
+    def problem(self, path: KeyPath, why: str) -> None:
+        self.problems.append(Problem(self.document.where(path), dotted(path), why))
+
+    def component(self, kind: Kind, path: KeyPath, table: object, others: Collection[str] = ()) -> Component | None:
+        """Build the component that a table names with ``use``; `others` are keys of somebody else."""
+        known = [offer.name for offer in self.catalogue.offers if offer.kind == kind]
+        if not isinstance(table, Mapping):
+            why = f'a table with use = "...", the name of the {kind}; {nearest("", known)}'
+            self.problem(path, f"is missing: {why}" if table is None else f"should be {why}")
+            return None
+        use = table.get("use")
+        if not isinstance(use, str):
+            why = f"the name of the {kind}, in quotes; {nearest('', known)}"
+            self.problem((*path, "use"), f"should be {why}" if "use" in table else f"is missing: {why}")
+            return None
+        try:
+            offer = self.catalogue.find(kind, use)
+        except LookupError as error:
+            self.problem((*path, "use"), str(error))
+            return None
+        call = build(offer.component, table, path, self.document, self.problems, others={"use", *others})
+        return None if call is None else Component(f"{offer.package}/{offer.name}", offer.version, call)
+
+    def table(self, key: str, form: str) -> Mapping[str, Any]:
+        """A table at the top of the spec; empty when it is not there."""
+        table = self.document.tables.get(key, {})
+        if not isinstance(table, Mapping):
+            self.problem((key,), f"should be {form}, not {shown(table)}")
+            return {}
+        return table
+
+    def deficits(self) -> Mapping[str, Any]:
+        return self.table("deficits", "tables, [deficits.NAME]")
+
+    def variants(self) -> tuple[Variant, ...]:
+        """One variant for each combination of the grid's values."""
+        grid = {key: values for key, values in self.table("grid", _GRID).items() if self.can_vary(key, values)}
+        count = math.prod(map(len, grid.values()))
+        if count > _MOST_VARIANTS:
+            self.problem(("grid",), f"asks for {count} variants; a study has at most {_MOST_VARIANTS}")
+            grid = {}
+        found = []
+        for combination in itertools.product(*(range(len(values)) for values in grid.values())):
+            chosen = dict(zip(grid, combination, strict=True))
+            reader = self.varied({key: (place, grid[key][place]) for key, place in chosen.items()})
+            variant = reader.variant({key: grid[key][place] for key, place in chosen.items()}) if reader else None
+            if variant is not None:
+                found.append(variant)
+        return tuple(found)
+
+    def can_vary(self, key: str, values: object) -> bool:
+        """Whether a line of the grid makes sense by itself."""
+        before = len(self.problems)
+        where: KeyPath = ("grid", key)
+        try:
+            path = key_path(key)
+        except KeyError as error:
+            self.problem(where, str(error.args[0]))
+            return False
+        if not isinstance(values, list) or not values:
+            self.problem(where, f"should be an array of the values to try, not {shown(values)}")
+        elif repeated := [place for place, value in enumerate(values) if value in values[:place]]:
+            self.problem((*where, repeated[0]), f"names {shown(values[repeated[0]])} more than once")
+        if path[0] not in _VARIED:
+            self.problem(where, f"cannot vary; a grid varies keys of {', '.join(_VARIED)}")
+        elif path == ("deficits",):
+            self.problem(where, "cannot vary as a whole; a grid varies one of them, deficits.NAME")
+        elif path[0] == "deficits" and path[1] not in self.deficits():
+            self.problem(where, f"{path[1]!r} is not a deficit of this spec; {nearest(path[1], self.deficits())}")
+        return len(self.problems) == before
+
+    def varied(self, chosen: Mapping[str, tuple[int, object]]) -> _Reader | None:
+        """This reading with one combination of the grid laid over the document."""
+        document = self.document
+        # from the outside in, so that a table put in place does not take away a key that was set in it
+        for key, (place, value) in sorted(chosen.items(), key=lambda item: len(key_path(item[0]))):
+            try:
+                document = document.laid_over(key, value, {(): self.document.where(("grid", key, place))})
+            except KeyError as error:
+                self.problem(("grid", key), str(error.args[0]))
+                return None
+        return _Reader(document, self.catalogue, self.problems)
+
+    def variant(self, values: Mapping[str, object]) -> Variant | None:
+        tables = self.document.tables
+        dataset = self.component("dataset", ("dataset",), tables.get("dataset"))
+        architecture = self.component("architecture", ("architecture",), tables.get("architecture"))
+        optimizer = self.component("optimizer", ("optimizer",), tables.get("optimizer"))
+        training = build(Training, tables.get("training", {}), ("training",), self.document, self.problems)
+        deficits = {}
+        for name, table in self.deficits().items():
+            if not _WORD.fullmatch(name) or name == CLEAN:
+                self.problem(("deficits", name), f"should be a word of letters, digits, - and _, other than {CLEAN!r}")
+            deficits[name] = self.component("deficit", ("deficits", name), table)
+        sound = {name: deficit for name, deficit in deficits.items() if deficit is not None}
+        if (
+            dataset is None
+            or architecture is None
+            or optimizer is None
+            or training is None
+            or len(sound) < len(deficits)
+        ):
+            return None
+        return Variant(values, dataset, architecture, optimizer, training, sound)
+
+    def protocols(self, score_epochs: int) -> tuple[tuple[Protocol, tuple[str, ...]], ...]:
+        tables = self.document.tables.get("protocols", [])
+        if not isinstance(tables, list) or not tables:
+            where: KeyPath = ("protocols",) if "protocols" in self.document.tables else ()
+            why = "should be at least one [[protocols]] table, which says when the deficits act"
+            self.problems.append(Problem(self.document.where(where), "protocols", why))
+            return ()
+        known = self.deficits()
+        found = []
+        for number, table in enumerate(tables):
+            path: KeyPath = ("protocols", number)
+            kind = self.protocol_kind(path, table)
+            if kind is None:
+                continue
+            protocol = build(kind, table, path, self.document, self.problems, others={"use"})
+            if protocol is None:
+                continue
+            for place, name in enumerate(protocol.deficits):
+                spot: KeyPath = (*path, "deficits", place)
+                if name not in known:
+                    self.problem(spot, f"{name!r} is not a deficit of this spec; {nearest(name, known)}")
+                if name in protocol.deficits[:place]:
+                    self.problem(spot, f"names {name!r} more than once")
+            deficits = protocol.deficits or tuple(known)
+            if not deficits:
+                self.problem(path, "has no deficit to apply: add a [deficits.NAME] table")
+            for key, why in protocol.flaws(score_epochs):
+                self.problem(path + key, why)
+            found.append((protocol, deficits))
+        return tuple(found)
+
+    def protocol_kind(self, path: KeyPath, table: object) -> type[Protocol] | None:
+        if not isinstance(table, Mapping):
+            self.problem(path, f"should be a table, not {shown(table)}")
+            return None
+        use = table.get("use")
+        if isinstance(use, str) and use in PROTOCOLS:
+            return PROTOCOLS[use]
+        if isinstance(use, str):
+            why = f"{use!r} is not a known protocol; {nearest(use, PROTOCOLS)}"
+        else:
+            why = f"the name of the protocol, in quotes; {nearest('', PROTOCOLS)}"
+            why = f"should be {why}" if "use" in table else f"is missing: {why}"
+        self.problem((*path, "use"), why)
+        return None
+
+    def metrics(self) -> tuple[Metric, ...]:
+        own = set(parameters(Measuring))
+        found = []
+        for name, table in self.table("metrics", "tables, [metrics.NAME]").items():
+            path: KeyPath = ("metrics", name)
+            if not _WORD.fullmatch(name):
+                self.problem(path, "should be a word of letters, digits, - and _")
+            if name in _TAKEN or name.endswith("_stderr"):
+                self.problem(path, "needs another name: results files have something else under this one")
+            component = self.component("metric", path, table, others=own)
+            if not isinstance(table, Mapping):
+                continue
+            mine = {key: value for key, value in table.items() if key in own}
+            measuring = build(Measuring, mine, path, self.document, self.problems)
+            if component is not None and measuring is not None:
+                found.append(Metric(name, component, measuring))
+        return tuple(found)

@@ -1,0 +1,137 @@
+"""The spec as checked, frozen dataclasses: what a study is asked to train and measure."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from cpframe.api import Count, Natural
+from cpframe.document import Document
+from cpframe.protocols import Protocol
+
+
+@dataclass(frozen=True)
+class Component:
+    """A component that the spec asks for.
+
+    Attributes:
+        use: ``package/name``.
+        version: of the package.
+        call: the instance of the plugin's dataclass, with the parameters of the spec; what it is called with and
+            returns depends on the kind, see `cpframe.api`.
+    """
+
+    use: str
+    version: str
+    call: Any
+
+    @property
+    def identity(self) -> dict[str, object]:
+        """All that tells this component from another: name, version and parameters."""
+        return {"use": self.use, "version": self.version, "parameters": dataclasses.asdict(self.call)}
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Augmentation of the training images, drawn anew in every epoch.
+
+    Attributes:
+        shift: largest shift in pixels, up, down, left or right; the border is filled with the mean colour.
+        flip: mirror every image left to right with probability 1/2.
+    """
+
+    shift: Natural = 0
+    flip: bool = False
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a stage is trained.
+
+    Attributes:
+        batch_size: images a step.
+        augment: augmentation.
+        order: whether deficits act before augmentation (then deterministic ones are computed once) or after it.
+        restart_at_removal: what starts anew when a deficit ends: the learning-rate schedule, the optimizer's state.
+        reestimate_batchnorm: before each test, estimate the statistics of BatchNorm anew on the clean training set.
+        numerics: ``exact`` (float32, deterministic), ``fast`` (bfloat16, CUDA only) or ``auto`` (fast on CUDA).
+    """
+
+    batch_size: Count = 128
+    augment: Augment = Augment()
+    order: Literal["deficit-first", "augment-first"] = "deficit-first"
+    restart_at_removal: Literal["nothing", "rate", "state", "rate-and-state"] = "nothing"
+    reestimate_batchnorm: bool = False
+    numerics: Literal["auto", "exact", "fast"] = "auto"
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """When and on what a metric is measured.
+
+    Attributes:
+        every: measured after the first epoch and then after every so many.
+        inputs: how many training images the probe has, drawn once a seed; all when there are fewer.
+        on: ``clean`` images, or those of the ``condition`` the learner is in.
+    """
+
+    every: Count = 1
+    inputs: Count = 256
+    on: Literal["clean", "condition"] = "clean"
+
+    def due(self, epoch: int) -> bool:
+        """Whether to measure when `epoch` epochs (1, 2, ...) are completed."""
+        return epoch == 1 or epoch % self.every == 0
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric of the spec: its name there, the component, and when and on what it is measured."""
+
+    name: str
+    component: Component
+    measuring: Measuring
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One point of the grid: everything that determines a training but its seed and timeline.
+
+    Attributes:
+        values: of the grid, by dotted key; empty without a grid.
+        dataset, architecture, optimizer: components.
+        training: how it is trained.
+        deficits: components, by name.
+    """
+
+    values: Mapping[str, object]
+    dataset: Component
+    architecture: Component
+    optimizer: Component
+    training: Training
+    deficits: Mapping[str, Component]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A checked spec.
+
+    Attributes:
+        document: that it was read from; knows where each key was written.
+        title: of the study.
+        seeds: one training each.
+        score_epochs: how many last epochs a score is the mean of.
+        variants: at least one.
+        protocols: with the names of the deficits that each applies to.
+        metrics: in the order of the spec.
+    """
+
+    document: Document
+    title: str
+    seeds: tuple[int, ...]
+    score_epochs: int
+    variants: tuple[Variant, ...]
+    protocols: tuple[tuple[Protocol, tuple[str, ...]], ...]
+    metrics: tuple[Metric, ...]

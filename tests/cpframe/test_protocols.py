@@ -1,0 +1,78 @@
+"""Protocols: the timelines they ask for, spelled out epoch by epoch, and what they find wrong with themselves."""
+
+import random
+
+import pytest
+
+from cpframe.protocols import PROTOCOLS, Course, Removal, Sliding
+from cpframe.records import CLEAN
+
+
+def epochs(course: Course) -> list[str]:
+    """The condition of every epoch, from the runs of the timeline."""
+    return [run.condition for run in course.timeline for _ in range(run.epochs)]
+
+
+def test_removal() -> None:
+    courses = list(Removal((0, 2, 3), 4).courses(("blur", "flip")))
+    assert [epochs(course) for course in courses] == [
+        ["clean"] * 4,
+        ["blur"] * 2 + ["clean"] * 4,
+        ["blur"] * 3 + ["clean"] * 4,
+        ["flip"] * 2 + ["clean"] * 4,
+        ["flip"] * 3 + ["clean"] * 4,
+    ]
+    assert courses[0] == Course("removal", CLEAN, 0, 0, 4)
+    assert courses[2] == Course("removal", "blur", 0, 3, 7)
+
+
+def test_sliding() -> None:
+    courses = list(Sliding((3, 0, 1), 2, 5).courses(("blur",)))
+    assert [epochs(course) for course in courses] == [
+        ["blur", "blur", "clean", "clean", "clean"],
+        ["clean", "blur", "blur", "clean", "clean"],
+        ["clean", "clean", "clean", "blur", "blur"],
+    ]
+    assert courses[1] == Course("sliding", "blur", 1, 3, 5)
+
+
+def test_a_sweep_is_a_set() -> None:
+    assert list(Removal((3, 0, 3, 1), 4).courses(("x",))) == list(Removal((1, 3), 4).courses(("x",)))
+    assert list(Sliding((3, 0, 3), 1, 9).courses(("x",))) == list(Sliding((0, 3), 1, 9).courses(("x",)))
+
+
+def test_timelines_are_as_long_as_they_say_and_degraded_in_the_window_alone() -> None:
+    rng = random.Random(0)
+    for _ in range(200):
+        onset, length, rest = rng.randrange(4), rng.randint(1, 4), rng.randrange(4)
+        course = Course("sliding", "x", onset, onset + length, onset + length + rest)
+        assert epochs(course) == ["x" if onset <= epoch < onset + length else CLEAN for epoch in range(course.epochs)]
+        assert all(run.epochs > 0 for run in course.timeline)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "flaws"),
+    [
+        (Removal((0, 1), 5), {}),
+        (Removal((0, 1), 4), {("recovery",): "trains 4 epochs only"}),
+        (Removal((), 4), {("until",): "is empty", ("recovery",): "trains 4 epochs only"}),
+        (Sliding((0, 3), 2, 5), {}),
+        (Sliding((0, 4), 2, 5), {("onsets", 1): "from epoch 4 ends at epoch 6, beyond the 5 epochs"}),
+        (Sliding((4, 0, 9), 2, 5), {("onsets", 0): "ends at epoch 6", ("onsets", 2): "ends at epoch 11"}),
+        (Sliding((), 2, 5), {("onsets",): "is empty"}),
+        (Sliding((0,), 2, 4), {("epochs",): "trains 4 epochs only"}),
+    ],
+)
+def test_flaws(protocol: Removal | Sliding, flaws: dict[tuple[str | int, ...], str]) -> None:
+    found = dict(protocol.flaws(score_epochs=5))
+    assert found.keys() == flaws.keys()
+    assert all(flaws[key] in found[key] for key in flaws)
+
+
+def test_every_protocol_has_its_name() -> None:
+    assert {"removal": Removal, "sliding": Sliding} == PROTOCOLS
+    for name, kind in PROTOCOLS.items():
+        protocol = kind(
+            **{"removal": {"until": (1,), "recovery": 1}, "sliding": {"onsets": (0,), "length": 1, "epochs": 1}}[name]
+        )
+        assert {course.protocol for course in protocol.courses(("x",))} == {name}
