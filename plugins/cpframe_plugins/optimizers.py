@@ -53,6 +53,7 @@ class Sgd:
             momentum=self.momentum,
             nesterov=self.nesterov,
             weight_decay=self.weight_decay,
+            fused=True,
         )
 
     def learning_rate(self, epoch: int) -> float:
@@ -91,7 +92,12 @@ class Adam:
         import torch
 
         return torch.optim.Adam(
-            parameters, lr=self.learning_rate(0), betas=self.betas, eps=self.eps, weight_decay=self.weight_decay
+            parameters,
+            lr=self.learning_rate(0),
+            betas=self.betas,
+            eps=self.eps,
+            weight_decay=self.weight_decay,
+            fused=True,
         )
 
     def learning_rate(self, epoch: int) -> float:
@@ -130,7 +136,12 @@ class AdamW:
         import torch
 
         return torch.optim.AdamW(
-            parameters, lr=self.learning_rate(0), betas=self.betas, eps=self.eps, weight_decay=self.weight_decay
+            parameters,
+            lr=self.learning_rate(0),
+            betas=self.betas,
+            eps=self.eps,
+            weight_decay=self.weight_decay,
+            fused=True,
         )
 
     def learning_rate(self, epoch: int) -> float:

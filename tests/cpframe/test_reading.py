@@ -230,11 +230,11 @@ def test_slips_in_the_grid(line: str, expected: list[str], catalogue: Catalogue)
     assert problems(BASE + "[grid]\n" + line, catalogue) == [f"37: {problem}" for problem in expected]
 
 
-def test_a_grid_beyond_all_measure_is_refused_at_once(catalogue: Catalogue) -> None:
-    values = list(range(1, 101))
-    keys = ("optimizer.lr", "dataset.train", "training.batch_size", "deficits.blur.size")
-    text = BASE + "[grid]\n" + "".join(f'"{key}" = {values}\n' for key in keys)
-    assert problems(text, catalogue) == ["36: grid: asks for 100000000 variants; a study has at most 10000"]
+def test_a_grid_beyond_all_measure_is_refused(catalogue: Catalogue) -> None:
+    sizes = "[grid]\n" + "".join(
+        f'"{key}" = {list(range(1, 102))}\n' for key in ("dataset.train", "deficits.blur.size")
+    )
+    assert problems(BASE + sizes, catalogue) == ["36: grid: asks for 10201 variants; a study has at most 10000"]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,31 @@
+"""In this process: one stage at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cpframe.numerics import Numerics, prepare
+from cpframe.training import Event, Job, run_stage
+
+
+class Inline:
+    """Trains in this process, one epoch for every `wait`."""
+
+    slots = 1
+
+    def __init__(self, numerics: Numerics) -> None:
+        """Set this process up for the numerics profile."""
+        prepare(numerics)
+        self._events: Iterator[Event] = iter(())
+
+    def submit(self, job: Job) -> None:
+        """Take a stage; `wait` trains it."""
+        self._events = run_stage(job)
+
+    def wait(self) -> list[Event]:
+        """Train up to the next event."""
+        return [event for event in [next(self._events, None)] if event is not None]
+
+    def close(self) -> None:
+        """Drop the stage under way."""
+        self._events = iter(())

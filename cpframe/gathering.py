@@ -1,0 +1,82 @@
+"""Committed stages -> StudyRecord: what every trajectory has come to so far."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+import numpy as np
+
+from cpframe.plan import Study, Trajectory
+from cpframe.records import History, Status, StudyRecord, TrajectoryRecord
+from cpframe.store import StageRecord, joined
+
+_EMPTY = History(
+    epoch=np.zeros(0, dtype=np.int64),
+    condition=(),
+    learning_rate=np.zeros(0),
+    train_loss=np.zeros(0),
+    train_accuracy=np.zeros(0),
+    test_loss=np.zeros(0),
+    test_accuracy=np.zeros(0),
+    measured_epoch=np.zeros(0, dtype=np.int64),
+    layers=(),
+    metrics={},
+)
+
+
+def gathered(
+    study: Study, records: Mapping[str, StageRecord | None], failures: Mapping[str, str], provenance: Mapping[str, str]
+) -> StudyRecord:
+    """Put the stages of a study together.
+
+    Args:
+        study: planned.
+        records: what is committed of each stage, by its id; None for nothing.
+        failures: why stages failed, by their ids.
+        provenance: facts for the head of the results.
+    """
+    spec = study.spec
+    return StudyRecord(
+        title=spec.title,
+        spec=spec.document.text,
+        score_epochs=spec.score_epochs,
+        deficits={name: deficit.use for name, deficit in spec.variants[0].deficits.items()},
+        created=datetime.now().astimezone().isoformat(timespec="seconds"),
+        provenance=provenance,
+        trajectories=tuple(_trajectory(study, one, records, failures) for one in study.trajectories),
+    )
+
+
+def _trajectory(
+    study: Study, trajectory: Trajectory, records: Mapping[str, StageRecord | None], failures: Mapping[str, str]
+) -> TrajectoryRecord:
+    parts: list[History] = []
+    status: Status = "complete"
+    for stage in trajectory.stages:
+        record = records[stage]
+        if record is not None:
+            parts.append(record.history)
+        if record is None or record.status != "complete":
+            status = "unfinished"
+            break
+    reason = next((failures[stage] for stage in trajectory.stages if stage in failures), "")
+    if reason:
+        status = "failed"
+    history = joined(parts) if parts else _EMPTY
+    last = history.test_accuracy[-study.spec.score_epochs :]
+    course = trajectory.course
+    return TrajectoryRecord(
+        name=trajectory.name,
+        protocol=course.protocol,
+        deficit=course.deficit,
+        onset=course.onset,
+        offset=course.offset,
+        epochs=course.epochs,
+        seed=trajectory.seed,
+        variant=study.spec.variants[trajectory.variant].values,
+        status=status,
+        reason=reason,
+        score=float(last.mean()) if status == "complete" else float("nan"),
+        history=history,
+    )

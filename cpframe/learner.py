@@ -1,0 +1,163 @@
+"""A network with its optimizer: built from a seed, saved, restored, stepped and tested."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from cpframe.api import Task
+from cpframe.data import DeviceData
+from cpframe.numerics import Numerics
+from cpframe.randomness import stream
+from cpframe.spec import Variant
+
+TEST_BATCH = 500
+"""Images a forward pass of a test: enough to be efficient, few enough for activations to stay in the caches."""
+
+
+@dataclass(frozen=True, eq=False)
+class Learner:
+    """A network and its optimizer, on a device."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    numerics: Numerics
+
+    @contextmanager
+    def rounding(self) -> Iterator[None]:
+        """Compute the forward pass in the precision of the profile."""
+        if self.numerics.precision == "float32":
+            yield
+            return
+        with torch.autocast(self.numerics.device.partition(":")[0], dtype=torch.bfloat16):
+            yield
+
+
+@contextmanager
+def drawing(device: str, seed: int, purpose: str, *counters: int) -> Iterator[None]:
+    """Let torch's own random numbers (first weights, dropout) be a keyed stream; the CPU's generator is put back."""
+    number = int(stream(seed, purpose, *counters).integers(2**63))
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(number)  # torch.manual_seed asks every kind of device there might be
+        if device.startswith("cuda"):
+            torch.cuda.manual_seed_all(number)  # plain manual_seed is of the current one, which need not be this
+        elif device == "mps":
+            torch.mps.manual_seed(number)
+        yield
+
+
+def new_model(variant: Variant, data: DeviceData, seed: int, numerics: Numerics) -> nn.Module:
+    """Build a network; its weights are drawn on the CPU, the same on every device."""
+    with drawing("cpu", seed, "init"):
+        model: nn.Module = variant.architecture.call(data.shape, data.task.outputs)
+    model = model.to(numerics.device)
+    if data.inputs.ndim == 4:  # for convolutions the faster order, on CUDA and CPU alike
+        model = model.to(memory_format=torch.channels_last)
+    return model
+
+
+def new_learner(variant: Variant, model: nn.Module, numerics: Numerics) -> Learner:
+    """Give a network a fresh optimizer."""
+    return Learner(model, variant.optimizer.call(model.parameters()), numerics)
+
+
+def saved(learner: Learner) -> bytes:
+    """Everything that the next epoch needs of a learner, as the bytes of a file."""
+    buffer = io.BytesIO()
+    torch.save({"model": learner.model.state_dict(), "optimizer": learner.optimizer.state_dict()}, buffer)
+    return buffer.getvalue()
+
+
+def restore(learner: Learner, state: bytes, *, optimizer: bool) -> None:
+    """Put saved weights, and unless it starts anew the optimizer's state, into a learner."""
+    content = torch.load(io.BytesIO(state), map_location=learner.numerics.device, weights_only=True)
+    learner.model.load_state_dict(content["model"])
+    if optimizer:
+        learner.optimizer.load_state_dict(content["optimizer"])
+
+
+@dataclass
+class Tally:
+    """Sums of loss and score over examples, kept on the device until they are asked for."""
+
+    sums: Tensor
+    count: int = 0
+
+    def add(self, losses: Tensor, scores: Tensor) -> None:
+        """Add the examples of a batch, each (N,)."""
+        self.sums += torch.stack([losses.detach().sum(), scores.sum()])
+        self.count += len(losses)
+
+    def means(self) -> tuple[float, float]:
+        """Mean loss and mean score; nan without an example."""
+        if not self.count:
+            return float("nan"), float("nan")
+        loss, score = (self.sums / self.count).tolist()
+        return loss, score
+
+
+def new_tally(device: str) -> Tally:
+    """A tally of nothing yet; float64 where the device has it."""
+    return Tally(torch.zeros(2, dtype=torch.float32 if device == "mps" else torch.float64, device=device))
+
+
+def train_step(learner: Learner, inputs: Tensor, targets: Tensor, task: Task, tally: Tally) -> None:
+    """One forward and backward pass, one update."""
+    with learner.rounding():
+        outputs = learner.model(inputs)
+    outputs = outputs.float()
+    losses = task.loss(outputs, targets)
+    learner.optimizer.zero_grad(set_to_none=True)
+    losses.mean().backward()  # type: ignore[no-untyped-call]
+    learner.optimizer.step()
+    with torch.no_grad():
+        tally.add(losses, task.score(outputs, targets))
+
+
+def test(learner: Learner, data: DeviceData) -> tuple[float, float]:
+    """Mean loss and score on the clean test set, in eval mode."""
+    learner.model.eval()
+    tally = new_tally(learner.numerics.device)
+    with torch.inference_mode():
+        for start in range(0, len(data.test_inputs), TEST_BATCH):
+            targets = data.test_targets[start : start + TEST_BATCH]
+            with learner.rounding():
+                outputs = learner.model(data.test_inputs[start : start + TEST_BATCH])
+            tally.add(data.task.loss(outputs.float(), targets), data.task.score(outputs.float(), targets))
+    return tally.means()
+
+
+@contextmanager
+def reestimated_batchnorm(learner: Learner, inputs: Tensor, batch_size: int) -> Iterator[None]:
+    """Give BatchNorm the plain average of its statistics over `inputs`; its running ones are put back afterwards.
+
+    They are those of the network as it is tested: everything else, dropout say, is in eval mode.
+    """
+    norms = [
+        module
+        for module in learner.model.modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.track_running_stats
+    ]
+    kept = [({name: buffer.clone() for name, buffer in norm.named_buffers()}, norm.momentum) for norm in norms]
+    try:
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None
+        learner.model.eval()
+        for norm in norms:
+            norm.train()
+        with torch.no_grad(), learner.rounding():
+            for chunk in torch.split(inputs, batch_size):
+                if norms and len(chunk) > 1:
+                    learner.model(chunk)
+        yield
+    finally:
+        for norm, (buffers, momentum) in zip(norms, kept, strict=True):
+            norm.momentum = momentum
+            for name, buffer in buffers.items():
+                getattr(norm, name).copy_(buffer)

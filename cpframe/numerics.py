@@ -1,0 +1,76 @@
+"""Numerics profiles: where a training runs, and how its numbers are rounded."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Literal
+
+from cpframe.problems import Problem, SpecError
+
+Precision = Literal["float32", "bfloat16"]
+
+
+@dataclass(frozen=True)
+class Numerics:
+    """How a training computes.
+
+    Attributes:
+        device: as torch names it: ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+        profile: ``exact`` (float32, deterministic algorithms, one thread) or ``fast``.
+        precision: of the matrix products of the forward and backward pass.
+    """
+
+    device: str
+    profile: Literal["exact", "fast"]
+    precision: Precision
+
+    @property
+    def identity(self) -> str:
+        """What of it determines the bits of a result, whichever of several like devices it ran on."""
+        return f"{self.device.partition(':')[0]} {self.profile} {self.precision}"
+
+
+def resolve(device: str, profile: Literal["auto", "exact", "fast"]) -> Numerics:
+    """Choose device and profile: ``auto`` takes CUDA, then MPS, then the CPU; fast on CUDA, exact elsewhere.
+
+    Raises:
+        SpecError: when the device is not here, or the profile not to be had on it.
+    """
+    import torch
+
+    present = ["cpu"]
+    if torch.backends.mps.is_available():
+        present.insert(0, "mps")
+    if torch.cuda.is_available():
+        present.insert(0, "cuda")
+    kind, _, number = device.partition(":")
+    if device == "auto":
+        device = kind = present[0]
+    if kind not in present or (number and not number.isdigit()):
+        raise SpecError([Problem(f"--device {device}", "", f"is not here; there is {', '.join(present)}, or auto")])
+    if number and int(number) >= (torch.cuda.device_count() if kind == "cuda" else 1):
+        raise SpecError([Problem(f"--device {device}", "", "there are not so many")])
+    if profile == "fast" and kind != "cuda":
+        why = f'"fast" needs a CUDA device, and this run is on {kind}: use "exact"'
+        raise SpecError([Problem("", "training.numerics", why)])
+    if profile == "fast" or (profile == "auto" and kind == "cuda"):
+        return Numerics(device, "fast", "bfloat16")
+    return Numerics(device, "exact", "float32")
+
+
+def prepare(numerics: Numerics) -> None:
+    """Set this process up for a profile, before its first computation."""
+    # cuBLAS is deterministic only with a workspace of fixed size, which it reads from the environment.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    import torch
+
+    exact = numerics.profile == "exact"
+    torch.set_num_threads(1)
+    # Not use_deterministic_algorithms, which does the same but first imports the compiler, in seconds.
+    torch.set_deterministic_debug_mode("error" if exact else "default")
+    # Memory that an algorithm writes in full need not be filled with nan before.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.backends.cudnn.benchmark = not exact
+    torch.backends.cuda.matmul.allow_tf32 = not exact
+    torch.backends.cudnn.allow_tf32 = not exact

@@ -1,0 +1,139 @@
+"""A rehearsal before the run: every part is used once, on little, so that mistakes show now; it also gives the time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from cpframe.api import DataError
+from cpframe.data import DeviceData, batches, degraded, load
+from cpframe.learner import Learner, new_learner, new_model, new_tally, test, train_step
+from cpframe.numerics import Numerics
+from cpframe.plan import Stage
+from cpframe.problems import Problem, SpecError
+from cpframe.records import CLEAN
+from cpframe.spec import Metric, Spec, Variant
+from cpframe.training import condition_of, described, measure
+
+_EXAMPLES = 32
+"""Examples on which deficits, tests and metrics are tried."""
+_SECONDS = 0.2
+"""Steps are repeated for this long, so that the quick ones are timed well."""
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Estimated seconds of a variant on one worker.
+
+    Attributes:
+        train: an epoch of training.
+        test: a test of the whole test set.
+        metrics: a measurement, by the metric's name.
+        idle: names of the conditions in which there is no training.
+    """
+
+    train: float
+    test: float
+    metrics: Mapping[str, float]
+    idle: frozenset[str]
+
+
+def estimated_seconds(stages: Iterable[Stage], metrics: Iterable[Metric], costs: Mapping[int, Costs]) -> float:
+    """Seconds that one worker needs for these stages, with the costs by the index of the variant."""
+    seconds = 0.0
+    for stage in stages:
+        cost = costs[stage.variant]
+        seconds += stage.epochs * (cost.test + (0 if stage.condition in cost.idle else cost.train))
+        for metric in metrics:
+            due = sum(metric.measuring.due(epoch + 1) for epoch in range(stage.start, stage.stop))
+            seconds += due * cost.metrics[metric.name]
+    return seconds
+
+
+def rehearse(spec: Spec, numerics: Numerics, data_folder: Path) -> dict[int, Costs]:
+    """Use every part of every variant once; returns the costs by the index of the variant.
+
+    Raises:
+        DataError: when a data set cannot be had.
+        SpecError: when an architecture does not take the data, a deficit or metric raises, and the like.
+    """
+    return {number: _costs(spec, variant, numerics, data_folder) for number, variant in enumerate(spec.variants)}
+
+
+@contextmanager
+def _part(spec: Spec, key: str) -> Iterator[None]:
+    """Tell whatever is raised inside as a problem of the spec's `key`."""
+    try:
+        yield
+    except DataError:
+        raise
+    except ValueError as error:
+        why = " ".join(str(error).split())
+    except Exception as error:  # noqa: BLE001 - a plugin is a stranger's code: whatever it raises is told
+        why = described(error)
+    else:
+        return
+    raise SpecError([Problem(spec.document.where(tuple(key.split("."))), key, why)])
+
+
+def _costs(spec: Spec, variant: Variant, numerics: Numerics, data_folder: Path) -> Costs:
+    seed = spec.seeds[0]
+    with _part(spec, "dataset"):
+        data = load(variant.dataset.call, data_folder, numerics.device)
+    with _part(spec, "architecture"):
+        model = new_model(variant, data, seed, numerics)
+    with _part(spec, "optimizer"):
+        learner = new_learner(variant, model, numerics)
+    with _part(spec, "architecture"):
+        few = replace(data, test_inputs=data.test_inputs[:_EXAMPLES], test_targets=data.test_targets[:_EXAMPLES])
+        tested = _seconds(partial(test, learner, few))
+    idle = frozenset(name for name in variant.deficits if not _seen(spec, variant, name, data, seed))
+    clean = condition_of(variant, CLEAN)
+    metrics = {}
+    for metric in spec.metrics:
+        inputs = min(metric.measuring.inputs, data.size)
+        small = replace(metric, measuring=replace(metric.measuring, inputs=min(inputs, _EXAMPLES)))
+        with _part(spec, f"metrics.{metric.name}"):
+            seconds = _seconds(partial(measure, [small], learner, data, clean, seed, 0))
+        metrics[metric.name] = seconds * inputs / small.measuring.inputs
+    # Last, since it changes the weights.
+    with _part(spec, "training"):
+        train = _training_seconds(learner, data, variant, seed)
+    return Costs(train, tested * len(data.test_inputs) / len(few.test_inputs), metrics, idle)
+
+
+def _seen(spec: Spec, variant: Variant, name: str, data: DeviceData, seed: int) -> bool:
+    """Let a deficit act on a few examples; whether the learner sees anything."""
+    positions = torch.arange(min(_EXAMPLES, data.size), device=data.inputs.device)
+    with _part(spec, f"deficits.{name}"):
+        return degraded(data.batch(positions), condition_of(variant, name), seed, 0, 0) is not None
+
+
+def _training_seconds(learner: Learner, data: DeviceData, variant: Variant, seed: int) -> float:
+    """Time the first steps of an epoch, after a small one to warm up, and extrapolate to the whole of it."""
+    tally = new_tally(learner.numerics.device)
+    learner.model.train()
+    started, examples = 0.0, 0
+    small = replace(variant.training, batch_size=min(8, variant.training.batch_size))
+    for training in (small, variant.training):
+        started, examples = time.perf_counter(), 0
+        for inputs, targets in batches(data, condition_of(variant, CLEAN), training, seed, 0):
+            train_step(learner, inputs, targets, data.task, tally)
+            examples += len(inputs)
+            if training is small or time.perf_counter() - started > _SECONDS:
+                break
+        tally.means()  # waits for the device
+    return (time.perf_counter() - started) * data.size / examples
+
+
+def _seconds(action: Callable[[], object]) -> float:
+    action()
+    started = time.perf_counter()
+    action()
+    return time.perf_counter() - started

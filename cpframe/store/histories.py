@@ -1,0 +1,123 @@
+"""A history as an HDF5 group, with dimension scales: a valid netCDF4 group, which xarray opens without cpframe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import h5py
+import numpy as np
+
+from cpframe.records import Floats, History, MetricHistory
+
+_CURVES = {
+    "learning_rate": "learning rate of the epoch",
+    "train_loss": "mean loss over the epoch's examples as the learner saw them; nan where it was idle",
+    "train_accuracy": "mean accuracy over the epoch's examples as the learner saw them; nan where it was idle",
+    "test_loss": "mean loss on the clean test set after the epoch",
+    "test_accuracy": "accuracy on the clean test set after the epoch",
+}
+
+
+def write_history(group: h5py.Group, history: History) -> None:
+    """Write a history into an empty group."""
+    epoch = _scale(group, "epoch", history.epoch, "epochs completed")
+    condition = group.create_dataset("condition", data=list(history.condition), dtype=h5py.string_dtype())
+    condition.dims[0].attach_scale(epoch)
+    for name, meaning in _CURVES.items():
+        curve = group.create_dataset(name, data=getattr(history, name))
+        curve.attrs["long_name"] = meaning
+        curve.attrs["units"] = "nat" if name.endswith("loss") else "1"
+        curve.dims[0].attach_scale(epoch)
+    measured = _scale(group, "measured_epoch", history.measured_epoch, "epochs completed when metrics were measured")
+    layer = group.create_dataset(
+        "layer", data=list(history.layers), shape=(len(history.layers),), dtype=h5py.string_dtype()
+    )
+    layer.make_scale("layer")
+    for name, metric in history.metrics.items():
+        values = _quantity(group, name, metric.values, measured, layer)
+        values.attrs.update(units=metric.units or "1", estimator=metric.estimator, source=metric.source)
+        if metric.stderr is not None:
+            stderr = _quantity(group, f"{name}_stderr", metric.stderr, measured, layer)
+            stderr.attrs.update(units=metric.units or "1", long_name=f"standard error of {name}")
+            values.attrs["ancillary_variables"] = f"{name}_stderr"
+
+
+def read_history(group: h5py.Group) -> History:
+    """Read what `write_history` wrote; raises KeyError or ValueError when the group is something else."""
+    metrics = {
+        name: MetricHistory(
+            values=dataset[...],
+            stderr=group[f"{name}_stderr"][...] if f"{name}_stderr" in group else None,
+            units="" if dataset.attrs["units"] == "1" else str(dataset.attrs["units"]),
+            estimator=str(dataset.attrs["estimator"]),
+            source=str(dataset.attrs["source"]),
+        )
+        for name, dataset in group.items()
+        if "estimator" in dataset.attrs
+    }
+    history = History(
+        epoch=group["epoch"][...],
+        condition=tuple(group["condition"].asstr()[...].tolist()),
+        measured_epoch=group["measured_epoch"][...],
+        layers=tuple(group["layer"].asstr()[...].tolist()),
+        metrics=metrics,
+        **{name: group[name][...] for name in _CURVES},
+    )
+    _check(history)
+    return history
+
+
+def joined(parts: Sequence[History]) -> History:
+    """Put the histories of consecutive epochs behind one another; a metric is nan where a part did not measure it."""
+    names = dict.fromkeys(name for part in parts for name in part.metrics)
+    return History(
+        epoch=np.concatenate([part.epoch for part in parts]),
+        condition=tuple(condition for part in parts for condition in part.condition),
+        measured_epoch=np.concatenate([part.measured_epoch for part in parts]),
+        layers=parts[0].layers,
+        metrics={name: _joined_metric(name, parts) for name in names},
+        **{name: np.concatenate([getattr(part, name) for part in parts]) for name in _CURVES},
+    )
+
+
+def _joined_metric(name: str, parts: Sequence[History]) -> MetricHistory:
+    known = next(part.metrics[name] for part in parts if name in part.metrics)
+    has_stderr = any(part.metrics[name].stderr is not None for part in parts if name in part.metrics)
+
+    def rows(part: History, of: Callable[[MetricHistory], Floats | None]) -> Floats:
+        found = of(part.metrics[name]) if name in part.metrics else None
+        return np.full((len(part.measured_epoch), *known.values.shape[1:]), np.nan) if found is None else found
+
+    values = np.concatenate([rows(part, lambda metric: metric.values) for part in parts])
+    stderr = np.concatenate([rows(part, lambda metric: metric.stderr) for part in parts]) if has_stderr else None
+    return replace(known, values=values, stderr=stderr)
+
+
+def _scale(group: h5py.Group, name: str, data: np.ndarray, meaning: str) -> h5py.Dataset:
+    scale = group.create_dataset(name, data=data)
+    scale.attrs["long_name"] = meaning
+    scale.make_scale(name)
+    return scale
+
+
+def _quantity(group: h5py.Group, name: str, data: Floats, measured: h5py.Dataset, layer: h5py.Dataset) -> h5py.Dataset:
+    dataset = group.create_dataset(name, data=data)
+    dataset.dims[0].attach_scale(measured)
+    if data.ndim == 2:
+        dataset.dims[1].attach_scale(layer)
+    return dataset
+
+
+def _check(history: History) -> None:
+    """Raise ValueError unless all parts of the history are of one length."""
+    epochs, measured = history.epoch.shape, history.measured_epoch.shape
+    curves = [getattr(history, name).shape for name in _CURVES]
+    if len(epochs) != 1 or any(shape != epochs for shape in [*curves, (len(history.condition),)]):
+        raise ValueError("its curves are not of one length")
+    for name, metric in history.metrics.items():
+        allowed = (measured, (*measured, len(history.layers)))
+        if metric.values.shape not in allowed or (
+            metric.stderr is not None and metric.stderr.shape != metric.values.shape
+        ):
+            raise ValueError(f"the metric {name} has the wrong shape")

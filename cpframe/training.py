@@ -1,0 +1,256 @@
+"""run_stage: the epochs of one stage, committed as they are done."""
+
+from __future__ import annotations
+
+import math
+import time
+import traceback
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cpframe.api import Measurement, Probe
+from cpframe.data import Condition, DeviceData, batches, degraded, load, probe_positions, view
+from cpframe.fisher import layers_of
+from cpframe.learner import (
+    Learner,
+    drawing,
+    new_learner,
+    new_model,
+    new_tally,
+    reestimated_batchnorm,
+    restore,
+    saved,
+    test,
+    train_step,
+)
+from cpframe.numerics import Numerics
+from cpframe.plan import Stage
+from cpframe.randomness import stream
+from cpframe.records import CLEAN, History, MetricHistory
+from cpframe.spec import Metric, Variant
+from cpframe.store import StageRecord, StoreError, commit, joined, read_stage, read_state
+
+COMMIT_SECONDS = 1.0
+"""Epochs quicker than this are committed together: writing to disk would cost more than training them again."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that is needed to train a stage; it travels to the worker that does it.
+
+    Attributes:
+        stage: to be trained.
+        variant: it belongs to.
+        metrics: to be measured.
+        numerics: profile and device.
+        data_folder: of the data sets.
+        folder: of the stage.
+        parent_folder: of the stage it goes on from, or None.
+        keep_state: whether other stages will go on from its end.
+    """
+
+    stage: Stage
+    variant: Variant
+    metrics: tuple[Metric, ...]
+    numerics: Numerics
+    data_folder: Path
+    folder: Path
+    parent_folder: Path | None
+    keep_state: bool
+
+
+@dataclass(frozen=True)
+class EpochDone:
+    """An epoch of a stage was trained, tested and measured.
+
+    Attributes:
+        stage: its id.
+        epoch: epochs completed, counted from the start of the training.
+        test_accuracy: after it.
+    """
+
+    stage: str
+    epoch: int
+    test_accuracy: float
+
+
+@dataclass(frozen=True)
+class StageDone:
+    """A stage came to its end.
+
+    Attributes:
+        stage: its id.
+        failure: why it failed, or empty.
+    """
+
+    stage: str
+    failure: str
+
+
+Event = EpochDone | StageDone
+
+
+def run_stage(job: Job) -> Iterator[Event]:
+    """Train what is left of a stage, from its own last commit or its parent's end.
+
+    Yields:
+        An `EpochDone` for every epoch, then a `StageDone`. A training whose loss is no longer finite, or in which a
+        plugin raises, ends as failed.
+
+    Raises:
+        StoreError: when a commit cannot be written, or what was committed cannot be read.
+    """
+    try:
+        failure = yield from _epochs(job)
+    except StoreError:
+        raise
+    except Exception as error:  # noqa: BLE001 - plugins and devices are strangers: what they raise fails this stage alone
+        failure = described(error)
+    yield StageDone(job.stage.id, failure)
+
+
+def described(error: Exception) -> str:
+    """An exception in one line: what, and the file and line that raised it."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    text = " ".join(str(error).split()) or "no message"
+    # A file can keep neither half characters nor control characters.
+    text = "".join(letter if letter.isprintable() else "?" for letter in text)
+    return f"{type(error).__name__}: {text} ({Path(last.filename).name}:{last.lineno})"
+
+
+def _epochs(job: Job) -> Generator[Event, None, str]:
+    """Train and commit the epochs of a stage that are left; returns why the training failed, or an empty text."""
+    stage = job.stage
+    data = load(job.variant.dataset.call, job.data_folder, job.numerics.device)
+    learner = new_learner(job.variant, new_model(job.variant, data, stage.seed, job.numerics), job.numerics)
+    committed = read_stage(job.folder)
+    if committed is not None and committed.status == "failed":
+        return committed.reason
+    history = _resumed(job, learner, committed)
+    rows = [] if history is None else [history]
+    done = stage.start if history is None else int(history.epoch[-1])
+    last_commit = time.monotonic()
+    for epoch in range(done, stage.stop):
+        with drawing(job.numerics.device, stage.seed, "torch", epoch):
+            row, failure = _epoch(job, learner, data, epoch)
+        rows.append(row)
+        yield EpochDone(stage.id, epoch + 1, float(row.test_accuracy[-1]))
+        if failure:
+            commit(job.folder, "failed", failure, joined(rows), None)
+            return failure
+        if epoch + 1 == stage.stop:
+            commit(job.folder, "complete", "", joined(rows), saved(learner) if job.keep_state else None)
+        # What was complete already is not replaced by less: only its state is made again.
+        elif time.monotonic() - last_commit >= COMMIT_SECONDS and (committed is None or committed.status != "complete"):
+            rows = [joined(rows)]
+            commit(job.folder, "unfinished", "", rows[0], saved(learner))
+            last_commit = time.monotonic()
+    return ""
+
+
+def _resumed(job: Job, learner: Learner, committed: StageRecord | None) -> History | None:
+    """Put the learner where the stage is to go on, and return the history up to there (None at its start)."""
+    if committed is not None and committed.state:
+        restore(learner, read_state(job.folder, committed), optimizer=True)
+        return committed.history
+    if job.parent_folder is not None:
+        parent = read_stage(job.parent_folder)
+        if parent is None or not parent.state:
+            raise StoreError(f"{job.parent_folder}: the state that this stage goes on from is not there")
+        restore(learner, read_state(job.parent_folder, parent), optimizer=not job.stage.restart_state)
+    return None
+
+
+def _epoch(job: Job, learner: Learner, data: DeviceData, epoch: int) -> tuple[History, str]:
+    """Train, test and measure the epoch before which `epoch` have passed; returns its row, and why it failed or ""."""
+    stage, training = job.stage, job.variant.training
+    condition = condition_of(job.variant, stage.condition)
+    rate = stage.rates[epoch - stage.start]
+    for group in learner.optimizer.param_groups:
+        group["lr"] = rate
+    learner.model.train()
+    tally = new_tally(learner.numerics.device)
+    for inputs, targets in batches(data, condition, training, stage.seed, epoch):
+        train_step(learner, inputs, targets, data.task, tally)
+    train_loss, train_accuracy = tally.means()
+    failure = _divergence(epoch, "training", train_loss) if tally.count else ""
+    test_loss = test_accuracy = math.nan
+    measured: dict[str, MetricHistory] = {}
+    if not failure:
+        with _test_statistics(job, learner, data):
+            test_loss, test_accuracy = test(learner, data)
+            failure = _divergence(epoch, "test", test_loss)
+            if not failure:
+                measured = measure(job.metrics, learner, data, condition, stage.seed, epoch)
+    row = History(
+        epoch=np.array([epoch + 1]),
+        condition=(stage.condition,),
+        learning_rate=np.array([rate]),
+        train_loss=np.array([train_loss]),
+        train_accuracy=np.array([train_accuracy]),
+        test_loss=np.array([test_loss]),
+        test_accuracy=np.array([test_accuracy]),
+        measured_epoch=np.array([epoch + 1] if measured else [], dtype=np.int64),
+        layers=tuple(layer.name for layer in layers_of(learner.model)),
+        metrics=measured,
+    )
+    return row, failure
+
+
+def _divergence(epoch: int, which: str, loss: float) -> str:
+    return "" if math.isfinite(loss) else f"diverged in epoch {epoch + 1}: the {which} loss is {loss}"
+
+
+def _test_statistics(job: Job, learner: Learner, data: DeviceData) -> AbstractContextManager[None]:
+    """BatchNorm as it is to be while testing and measuring."""
+    training = job.variant.training
+    clean = view(data, Condition(CLEAN, None), job.stage.seed)
+    if not training.reestimate_batchnorm or clean is None:
+        return nullcontext()
+    return reestimated_batchnorm(learner, clean.inputs, training.batch_size)
+
+
+def condition_of(variant: Variant, name: str) -> Condition:
+    """The condition of that name: clean, or the deficit of the variant."""
+    return Condition(name, None if name == CLEAN else variant.deficits[name].call)
+
+
+def measure(
+    metrics: Iterable[Metric], learner: Learner, data: DeviceData, condition: Condition, seed: int, epoch: int
+) -> dict[str, MetricHistory]:
+    """Measure every metric that is due after this epoch; each result is a history of one row."""
+    learner.model.eval()
+    found: dict[str, MetricHistory] = {}
+    for metric in metrics:
+        if not metric.measuring.due(epoch + 1):
+            continue
+        seen = data.batch(probe_positions(data, metric.measuring.inputs, seed))
+        if metric.measuring.on == "condition":
+            seen = degraded(seen, condition, seed, epoch) or seen
+        probe = Probe(
+            model=learner.model,
+            inputs=data.normalised(seen.inputs),
+            targets=seen.targets,
+            layers=layers_of(learner.model),
+            task=data.task,
+            rng=stream(seed, f"metric {metric.name}"),
+        )
+        answer = metric.component.call(probe)
+        parts = {"": answer} if isinstance(answer, Measurement) else answer
+        for key, measurement in parts.items():
+            name = f"{metric.name}-{key}" if key else metric.name
+            found[name] = _row(name, measurement, metric.measuring.on, len(probe.layers))
+    return found
+
+
+def _row(name: str, measurement: Measurement, source: str, layers: int) -> MetricHistory:
+    values = np.asarray(measurement.values, dtype=np.float64)
+    stderr = None if measurement.stderr is None else np.asarray(measurement.stderr, dtype=np.float64)
+    if values.shape not in ((), (layers,)) or (stderr is not None and stderr.shape != values.shape):
+        raise ValueError(f"the metric {name} should give a number or one for each of {layers} layers")
+    rows = None if stderr is None else stderr[None]
+    return MetricHistory(values[None], rows, measurement.units, measurement.estimator, source)

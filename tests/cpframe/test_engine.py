@@ -1,0 +1,543 @@
+"""A small study from its spec to results.h5: run, run again, extended, interrupted, and with parts that fail."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from cpframe import engine, training
+from cpframe.api import Batch, Generator
+from cpframe.display import duration, shown
+from cpframe.engine import Place, Progress, run_study, survey
+from cpframe.executors.inline import Inline
+from cpframe.numerics import Numerics
+from cpframe.plan import Study, plan
+from cpframe.plugins import discover
+from cpframe.reading import read_spec
+from cpframe.records import CLEAN, History, StudyRecord
+from cpframe.running import run_spec
+from cpframe.spec import Component, Spec
+from cpframe.store import StoreError, commit, read_results, read_stage
+from cpframe.training import EpochDone, Event, StageDone
+
+EXACT = Numerics("cpu", "exact", "float32")
+CATALOGUE = discover()
+SPEC = """
+title = "Small"
+seeds = [0, 1]
+score_epochs = 2
+
+[dataset]
+use = "digits"
+train = 60
+
+[architecture]
+use = "mlp"
+sizes = [16]
+
+[optimizer]
+use = "sgd"
+lr = 0.05
+
+[training]
+batch_size = 20
+
+[deficits.blur]
+use = "blur"
+size = 2
+
+[deficits.off]
+use = "idle"
+
+[[protocols]]
+use = "removal"
+until = [0, 2]
+recovery = 3
+
+[[protocols]]
+use = "sliding"
+deficits = ["blur"]
+onsets = [0, 1]
+length = 2
+epochs = 4
+
+[metrics.fisher]
+use = "fisher-trace"
+every = 2
+inputs = 16
+"""
+
+
+def spec_of(folder: Path, text: str = SPEC, *overrides: str) -> Spec:
+    path = folder / "small.toml"
+    path.write_text(text)
+    return read_spec(path, CATALOGUE, None, overrides)
+
+
+def place_of(folder: Path) -> Place:
+    return Place(folder, folder, EXACT, {"device": "cpu"})
+
+
+def planned(folder: Path, *overrides: str) -> Study:
+    return plan(spec_of(folder, SPEC, *overrides), {})
+
+
+def ignore(event: Event) -> None:
+    pass
+
+
+def run(study: Study, place: Place, observe: Callable[[Event], None] = ignore) -> StudyRecord:
+    return run_study(survey(study, place), place, Inline(EXACT), observe)
+
+
+def watched(study: Study, place: Place) -> tuple[StudyRecord, list[Event]]:
+    events: list[Event] = []
+    return run(study, place, events.append), events
+
+
+def trained(events: list[Event]) -> set[str]:
+    """The stages of which epochs were trained."""
+    return {event.stage for event in events if isinstance(event, EpochDone)}
+
+
+def assert_same(one: object, other: object) -> None:
+    """The same records, bit for bit; nan is equal to nan, and the time of writing does not count."""
+    assert type(one) is type(other)
+    if isinstance(one, np.ndarray):
+        np.testing.assert_array_equal(one, other)
+    elif isinstance(one, dict):
+        assert isinstance(other, dict)
+        assert one.keys() == other.keys()
+        for key in one:
+            assert_same(one[key], other[key])
+    elif isinstance(one, tuple):
+        assert isinstance(other, tuple)
+        assert len(one) == len(other)
+        for mine, its in zip(one, other, strict=True):
+            assert_same(mine, its)
+    elif hasattr(one, "__dataclass_fields__"):
+        for part in fields(one):  # type: ignore[arg-type]
+            if part.name != "created":
+                assert_same(getattr(one, part.name), getattr(other, part.name))
+    elif isinstance(one, float):
+        np.testing.assert_equal(one, other)
+    else:
+        assert one == other
+
+
+def assert_prefix(part: History, whole: History) -> None:
+    count = len(part.epoch)
+    assert part.condition == whole.condition[:count]
+    for name in ("epoch", "learning_rate", "train_loss", "train_accuracy", "test_loss", "test_accuracy"):
+        np.testing.assert_array_equal(getattr(part, name), getattr(whole, name)[:count])
+
+
+def states(folder: Path) -> list[Path]:
+    return sorted(folder.glob("stages/*/state-*"))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> StudyRecord:
+    """The study with seed 0 alone, run without interruption."""
+    folder = tmp_path_factory.mktemp("whole")
+    return run(planned(folder, "seeds=[0]"), place_of(folder))
+
+
+def with_ancestors(study: Study, stages: set[str]) -> set[str]:
+    """The stages, and all that they go on from."""
+    chain = set(stages)
+    for stage in reversed(study.stages.values()):  # type: ignore[call-overload]
+        if stage.id in chain and stage.parent is not None:
+            chain.add(stage.parent)
+    return chain
+
+
+# --- from the spec to results.h5 --------------------------------------------------------------------------------------
+
+
+def test_every_trajectory_comes_out_complete_with_its_timeline(tmp_path: Path) -> None:
+    study = planned(tmp_path)
+    record, events = watched(study, place_of(tmp_path))
+    assert_same(read_results(tmp_path / "results.h5"), record)
+    assert record.title == "Small"
+    assert record.spec == SPEC
+    assert record.score_epochs == 2
+    assert dict(record.deficits) == {"blur": "cpframe/blur", "off": "cpframe/idle"}
+    assert dict(record.provenance) == {"device": "cpu"}
+
+    blur, off = ["blur"] * 2, ["off"] * 2
+    timelines = {
+        ("clean", CLEAN, 0): [CLEAN] * 5,
+        ("removal", CLEAN, 0): [CLEAN] * 3,
+        ("removal", "blur", 0): [*blur, *[CLEAN] * 3],
+        ("removal", "off", 0): [*off, *[CLEAN] * 3],
+        ("sliding", "blur", 0): [*blur, *[CLEAN] * 2],
+        ("sliding", "blur", 1): [CLEAN, *blur, CLEAN],
+    }
+    found = {(one.protocol, one.deficit, one.onset, one.seed): one for one in record.trajectories}
+    assert found.keys() == {(*key, seed) for key in timelines for seed in (0, 1)}
+    assert len(record.trajectories) == len(found) == len({one.name for one in record.trajectories})
+    for (protocol, deficit, onset, _), one in found.items():
+        timeline = timelines[protocol, deficit, onset]
+        history = one.history
+        assert (one.status, one.reason, one.epochs) == ("complete", "", len(timeline))
+        assert list(history.condition) == timeline
+        assert history.epoch.tolist() == list(range(1, len(timeline) + 1))
+        assert one.offset == onset + timeline.count("blur") + timeline.count("off")
+        assert one.score == history.test_accuracy[-2:].mean()
+        assert np.isnan(history.train_loss).tolist() == [condition == "off" for condition in timeline]
+        fisher = history.metrics["fisher"]
+        assert history.measured_epoch.tolist() == [epoch for epoch in (1, 2, 4) if epoch <= len(timeline)]
+        assert fisher.values.shape == (len(history.measured_epoch), 2)
+        assert (fisher.values > 0).all()
+    # Trajectories of one seed start together, and part where their timelines do.
+    clean, late = found["clean", CLEAN, 0, 0], found["sliding", "blur", 1, 0]
+    assert clean.history.test_loss[0] == late.history.test_loss[0]
+    assert clean.history.test_loss[1] != late.history.test_loss[1]
+    assert clean.history.test_loss[0] != found["clean", CLEAN, 0, 1].history.test_loss[0]
+
+    done = [event for event in events if isinstance(event, EpochDone)]
+    assert len(done) == study.epochs_to_train == 2 * (5 + 5 + 5 + 3)
+    assert len(done) < study.epochs_asked
+    assert [event for event in events if isinstance(event, StageDone) and event.failure] == []
+    assert sum(isinstance(event, StageDone) for event in events) == len(study.stages)
+    assert states(tmp_path) == []
+
+
+def test_a_study_run_again_trains_nothing(tmp_path: Path, whole: StudyRecord) -> None:
+    study, place = planned(tmp_path, "seeds=[0]"), place_of(tmp_path)
+    assert_same(run(study, place), whole)
+    progress = survey(study, place)
+    assert (progress.todo, progress.epochs, progress.failures) == ({}, 0, {})
+    again, events = watched(study, place)
+    assert events == []
+    assert_same(again, whole)
+    (tmp_path / "results.h5").unlink()
+    assert_same(run(study, place), whole)
+    assert_same(read_results(tmp_path / "results.h5"), whole)
+
+
+def test_more_seeds_train_only_themselves(tmp_path: Path, whole: StudyRecord) -> None:
+    place = place_of(tmp_path)
+    run(planned(tmp_path, "seeds=[4]"), place)
+    study = planned(tmp_path, "seeds=[4, 0]")
+    record, events = watched(study, place)
+    assert {study.stages[stage].seed for stage in trained(events)} == {0}
+    assert_same(record.trajectories[len(whole.trajectories) :], whole.trajectories)
+    assert {one.status for one in record.trajectories} == {"complete"}
+
+
+def test_another_epoch_of_removal_trains_what_is_new_and_the_states_it_needs(tmp_path: Path) -> None:
+    place = place_of(tmp_path)
+    before = planned(tmp_path, "seeds=[0]")
+    first = {one.name: one for one in run(before, place).trajectories}
+    study = planned(tmp_path, "seeds=[0]", "protocols.0.until=[0, 2, 3]")
+    record, events = watched(study, place)
+    new = study.stages.keys() - before.stages.keys()
+    # [0, 2) under blur and under idle again, for their states; and the longest training is longer by an epoch.
+    assert trained(events) == with_ancestors(study, new)
+    kept = [study.stages[stage] for stage in study.stages if stage not in trained(events)]
+    assert {(stage.condition, stage.start) for stage in kept} == {("blur", 1), (CLEAN, 2), (CLEAN, 3), (CLEAN, 4)}
+    names = {one.name for one in record.trajectories}
+    assert {one.name for one in first.values() if one.protocol != "clean"} < names
+    for one in record.trajectories:
+        assert one.status == "complete"
+        if one.name in first and one.protocol != "clean":
+            assert_same(one, first[one.name])
+    fresh = tmp_path / "fresh"
+    fresh.mkdir()
+    assert_same(record, run(study, place_of(fresh)))
+    assert states(tmp_path) == []
+
+
+def test_a_study_made_smaller_uses_what_is_there(tmp_path: Path, whole: StudyRecord) -> None:
+    before, place = planned(tmp_path, "seeds=[0]"), place_of(tmp_path)
+    run(before, place)
+    # After blur in [0, 2), the clean stages [2, 4) and [4, 5) become one: only that, and the state before it, is new.
+    study = planned(tmp_path, "seeds=[0]", "protocols.1.onsets=[1]")
+    new = study.stages.keys() - before.stages.keys()
+    assert [(study.stages[stage].start, study.stages[stage].stop) for stage in new] == [(2, 5)]
+    record, events = watched(study, place)
+    assert trained(events) == with_ancestors(study, new)
+    full = {one.name: one for one in whole.trajectories}
+    for one in record.trajectories:
+        assert_same(one, full[one.name])
+
+
+# --- interrupted ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("events", "commit_seconds"),
+    [(1, 0.0), (2, 0.0), (4, 0.0), (9, 0.0), (16, 0.0), (27, 0.0), (6, 3600.0), (17, 3600.0)],
+)
+def test_an_interrupted_study_goes_on_as_if_nothing_had_happened(
+    tmp_path: Path, whole: StudyRecord, monkeypatch: pytest.MonkeyPatch, events: int, commit_seconds: float
+) -> None:
+    monkeypatch.setattr(training, "COMMIT_SECONDS", commit_seconds)
+    study, place = planned(tmp_path, "seeds=[0]"), place_of(tmp_path)
+    left = events
+
+    def interrupt(event: Event) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(study, place, interrupt)
+    partly = read_results(tmp_path / "results.h5")
+    full = {one.name: one for one in whole.trajectories}
+    assert [one.name for one in partly.trajectories] == list(full)
+    for one in partly.trajectories:
+        assert one.status in ("complete", "unfinished")
+        assert_prefix(one.history, full[one.name].history)
+        assert (len(one.history.epoch) == one.epochs) == (one.status == "complete")
+        assert np.isnan(one.score) == (one.status == "unfinished")
+    progress = survey(study, place)
+    announced = progress.epochs
+    done: list[Event] = []
+    record = run_study(progress, place, Inline(EXACT), done.append)
+    assert sum(isinstance(event, EpochDone) for event in done) == announced
+    assert_same(record, whole)
+    assert_same(read_results(tmp_path / "results.h5"), whole)
+    assert states(tmp_path) == []
+
+
+def test_results_are_there_before_the_study_is_done(tmp_path: Path) -> None:
+    study, place = planned(tmp_path, "seeds=[0]"), place_of(tmp_path)
+    seen: list[list[str]] = []
+
+    def look(event: Event) -> None:
+        if place.results.exists():
+            seen.append([one.status for one in read_results(place.results).trajectories])
+
+    run(study, place, look)
+    assert seen
+    assert all("unfinished" in statuses for statuses in seen[:1])
+
+
+def test_states_that_a_killed_run_left_behind_are_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study, place = planned(tmp_path, "seeds=[0]"), place_of(tmp_path)
+    with monkeypatch.context() as patches:
+        patches.setattr(engine, "drop_state", lambda folder: None)
+        record = run(study, place)
+    assert states(tmp_path)
+    again, events = watched(study, place)
+    assert events == []
+    assert states(tmp_path) == []
+    assert_same(again, record)
+
+
+def test_a_damaged_stage_is_told_and_not_trained_over(tmp_path: Path) -> None:
+    study, place = planned(tmp_path, "seeds=[0]"), place_of(tmp_path)
+    run(study, place)
+    path = place.of(next(iter(study.stages))) / "history.h5"
+    content = path.read_bytes()
+    path.write_bytes(content[:-1])
+    with pytest.raises(StoreError, match=r"history\.h5: is not a stage's history, or was cut short"):
+        survey(study, place)
+    assert path.read_bytes() == content[:-1]
+
+
+def test_a_full_disk_ends_the_study_and_a_second_run_completes_it(
+    tmp_path: Path, whole: StudyRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, place = planned(tmp_path, "seeds=[0]"), place_of(tmp_path)
+    calls = 0
+
+    def full(*arguments: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 8:
+            raise StoreError("the disk is full")
+        commit(*arguments)
+
+    with monkeypatch.context() as patches:
+        patches.setattr(training, "commit", full)
+        with pytest.raises(StoreError, match="the disk is full"):
+            run(study, place)
+    assert {one.status for one in read_results(place.results).trajectories} >= {"unfinished"}
+    assert_same(run(study, place), whole)
+
+
+# --- failures -------------------------------------------------------------------------------------------------------
+
+
+def test_a_diverging_variant_fails_alone(tmp_path: Path, whole: StudyRecord) -> None:
+    grid = SPEC + '\n[grid]\n"optimizer.lr" = [0.05, 1e30]\n'
+    study, place = plan(spec_of(tmp_path, grid, "seeds=[0]"), {}), place_of(tmp_path)
+    record, events = watched(study, place)
+    sound = [one for one in record.trajectories if one.variant["optimizer.lr"] == 0.05]
+    absurd = [one for one in record.trajectories if one.variant["optimizer.lr"] == 1e30]
+    assert len(sound) == len(absurd) == len(whole.trajectories)
+    for one, known in zip(sound, whole.trajectories, strict=True):
+        assert_same(one, replace(known, name=f"variant0-{known.name}", variant=one.variant))
+    for one in absurd:
+        assert one.status == "failed"
+        assert one.reason.startswith("diverged in epoch ")
+        assert np.isnan(one.score)
+        # The epochs up to the one that diverged are kept; the idle ones go by without harm.
+        assert len(one.history.epoch) < one.epochs
+        assert len(one.history.epoch) >= (3 if one.deficit == "off" else 1)
+    again, events = watched(study, place)
+    assert events == []
+    assert_same(again, record)
+    assert states(tmp_path) == []
+
+
+@dataclass(frozen=True)
+class Moody:
+    """A deficit that raises while it is in the mood."""
+
+    mood: ClassVar[str] = ""
+    deterministic: ClassVar[bool] = True
+
+    def __call__(self, batch: Batch, rng: Generator) -> Batch:
+        if self.mood and len(batch.targets) > 32:  # the rehearsal shows it fewer
+            raise RuntimeError(self.mood)
+        return batch._replace(inputs=1 - batch.inputs)
+
+
+def moody(spec: Spec) -> Spec:
+    """The spec with `Moody` in the place of the idle deficit."""
+    (variant,) = spec.variants
+    deficits = {**variant.deficits, "off": Component("tests/moody", "0", Moody())}
+    return replace(spec, variants=(replace(variant, deficits=deficits),))
+
+
+MOODS = ["out of ideas", "control \x00 character\nand half a letter \ud800", "x" * 99_999]
+
+
+@pytest.mark.parametrize("mood", MOODS)
+def test_a_plugin_that_raises_fails_its_trajectories_alone_and_can_be_mended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mood: str
+) -> None:
+    study, place = plan(moody(spec_of(tmp_path, SPEC, "seeds=[0]")), {}), place_of(tmp_path)
+    monkeypatch.setattr(Moody, "mood", mood)
+    record = run(study, place)
+    assert_same(read_results(place.results), record)
+    status = {one.name: one.status for one in record.trajectories}
+    reasons = [one.reason for one in record.trajectories if one.deficit == "off"]
+    assert set(status.values()) == {"complete", "failed"}
+    assert [one.deficit for one in record.trajectories if one.status == "failed"] == ["off"]
+    assert reasons[0].startswith("RuntimeError: ")
+    assert "(test_engine.py:" in reasons[0]
+
+    monkeypatch.setattr(Moody, "mood", "")
+    mended, events = watched(study, place)
+    assert {study.stages[stage].condition for stage in trained(events)} == {"off", CLEAN}
+    assert {one.status for one in mended.trajectories} == {"complete"}
+    for one, before in zip(mended.trajectories, record.trajectories, strict=True):
+        if one.deficit != "off":
+            assert_same(one, before)
+
+
+def test_the_state_before_a_failed_stage_is_kept_for_another_try(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = SPEC.replace('deficits = ["blur"]\nonsets = [0, 1]', 'deficits = ["off"]\nonsets = [1]')
+    study, place = plan(moody(spec_of(tmp_path, text, "seeds=[0]")), {}), place_of(tmp_path)
+    (before,) = [stage for stage in study.stages.values() if stage.stop == 1 and stage.condition == CLEAN]
+    monkeypatch.setattr(Moody, "mood", "no")
+    run(study, place)
+    assert len(states(tmp_path)) == 1
+    monkeypatch.setattr(Moody, "mood", "")
+    _, events = watched(study, place)
+    assert before.id not in trained(events)
+    assert states(tmp_path) == []
+
+
+# --- what the user sees -----------------------------------------------------------------------------------------------
+
+
+def shown_on(console: Console, progress: Progress) -> None:
+    """Tell of every epoch that is to be trained."""
+    with shown(progress, console) as observe:
+        for stage in progress.todo.values():
+            for epoch in range(stage.start, stage.stop):
+                observe(EpochDone(stage.id, epoch + 1, 0.625))
+            observe(StageDone(stage.id, ""))
+
+
+def test_progress_is_a_line_an_epoch_where_there_is_no_terminal(tmp_path: Path) -> None:
+    progress, text = survey(planned(tmp_path, "seeds=[7]"), place_of(tmp_path)), io.StringIO()
+    shown_on(Console(file=text, width=40), progress)
+    lines = text.getvalue().splitlines()
+    assert [line.partition(" ")[0] for line in lines] == [f"{place}/18" for place in range(1, 19)]
+    assert all(" test accuracy 62.50%, " in line and line.endswith(" left") for line in lines)
+    told = sorted(tuple(line.split()[1:6]) for line in lines)
+    expected = [
+        ("seed", "7", stage.condition, "epoch", str(epoch + 1))
+        for stage in progress.todo.values()
+        for epoch in range(stage.start, stage.stop)
+    ]
+    assert told == sorted(expected)
+
+
+def test_progress_is_a_bar_on_a_terminal(tmp_path: Path) -> None:
+    progress, text = survey(planned(tmp_path, "seeds=[7]"), place_of(tmp_path)), io.StringIO()
+    shown_on(Console(file=text, width=100, force_terminal=True), progress)
+    assert "18/18" in text.getvalue()
+    assert "test accuracy" not in text.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [
+        (0, "0 s"),
+        (89, "89 s"),
+        (90, "2 min"),
+        (3600, "60 min"),
+        (5400, "1.5 h"),
+        (47 * 3600, "47.0 h"),
+        (172800, "2 days"),
+    ],
+)
+def test_durations_are_for_people(seconds: float, told: str) -> None:
+    assert duration(seconds) == told
+
+
+def test_a_run_reports_what_failed_word_by_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = moody(spec_of(tmp_path, SPEC, "seeds=[0]"))
+    monkeypatch.setattr(Moody, "mood", "[/this] is [bold] :warning: not markup")
+    assert not run_spec(spec, tmp_path / "[runs]", tmp_path, 1, "cpu", None, ())
+    told = capsys.readouterr().err
+    assert "1 of 6 trajectories failed; the first, removal-off-0-2-of-5-seed0: " in told
+    assert "RuntimeError: [/this] is [bold] :warning: not markup (test_engine.py:" in told
+    assert "[runs]/results.h5" in told
+    monkeypatch.setattr(Moody, "mood", "")
+    assert run_spec(spec, tmp_path / "[runs]", tmp_path, 1, "cpu", None, ())
+    assert run_spec(spec, tmp_path / "[runs]", tmp_path, 2, "cpu", None, ())
+    assert "nothing to train: all 6 trajectories are done" in capsys.readouterr().err
+
+
+def test_progress_counts_what_is_left_of_a_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "COMMIT_SECONDS", 0.0)
+    study, place = planned(tmp_path, "seeds=[0]"), place_of(tmp_path)
+    executor = Inline(EXACT)
+    events: list[Event] = []
+
+    def stop_in_recovery(event: Event) -> None:
+        events.append(event)
+        if isinstance(event, EpochDone) and event.epoch == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_study(survey(study, place), place, executor, stop_in_recovery)
+    (stage,) = [study.stages[event.stage] for event in events[-1:]]
+    progress: Progress = survey(study, place)
+    record = read_stage(place.of(stage.id))
+    assert record is not None
+    assert record.status == "unfinished"
+    assert progress.done(stage) == 4
+    assert progress.epochs == study.epochs_to_train - sum(isinstance(event, EpochDone) for event in events[:-1])

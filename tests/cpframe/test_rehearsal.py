@@ -1,0 +1,292 @@
+"""The rehearsal: what does not fit shows before anything is trained, with the line of the spec; and the estimate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from cpframe.api import Batch, DataError, Generator, Measurement, Probe, Splits, classification
+from cpframe.numerics import Numerics, prepare
+from cpframe.plan import Stage, plan
+from cpframe.plugins import discover
+from cpframe.problems import SpecError
+from cpframe.reading import read_spec
+from cpframe.rehearsal import Costs, estimated_seconds, rehearse
+from cpframe.spec import Component, Measuring, Metric, Spec
+
+EXACT = Numerics("cpu", "exact", "float32")
+CATALOGUE = discover()
+SPEC = """\
+title = "Small"
+seeds = [0]
+
+[dataset]
+use = "digits"
+train = 60
+
+[architecture]
+use = "mlp"
+sizes = [16]
+
+[optimizer]
+use = "sgd"
+
+[training]
+batch_size = 20
+
+[deficits.blur]
+use = "blur"
+size = 2
+
+[deficits.off]
+use = "idle"
+
+[[protocols]]
+use = "removal"
+until = [0, 2]
+recovery = 5
+
+[metrics.fisher]
+use = "fisher-trace"
+every = 2
+inputs = 48
+"""
+
+
+@pytest.fixture(autouse=True)
+def exact() -> None:
+    prepare(EXACT)
+
+
+def spec_of(folder: Path, *overrides: str, text: str = SPEC) -> Spec:
+    path = folder / "study.toml"
+    path.write_text(text)
+    return read_spec(path, CATALOGUE, None, overrides)
+
+
+def told(spec: Spec, folder: Path) -> tuple[str, str, str]:
+    """The one thing that the rehearsal has to say: the header of the table that it points at, the key, and why."""
+    with pytest.raises(SpecError) as raised:
+        rehearse(spec, EXACT, folder)
+    (problem,) = raised.value.problems
+    file, _, line = problem.where.rpartition(":")
+    assert file == str(spec.document.path)
+    return spec.document.text.splitlines()[int(line) - 1], problem.key, problem.why
+
+
+def with_parts(spec: Spec, **parts: Any) -> Spec:
+    """The spec with plugins of this file in the places of its components."""
+    components: Any = {kind: Component(f"tests/{kind}", "0", call) for kind, call in parts.items()}
+    return replace(spec, variants=tuple(replace(variant, **components) for variant in spec.variants))
+
+
+def with_deficit(spec: Spec, call: Any) -> Spec:
+    deficits = {"blur": Component("tests/deficit", "0", call)}
+    return replace(spec, variants=tuple(replace(variant, deficits=deficits) for variant in spec.variants))
+
+
+def with_metric(spec: Spec, call: Any, measuring: Measuring) -> Spec:
+    return replace(spec, metrics=(Metric("fisher", Component("tests/metric", "0", call), measuring),))
+
+
+# --- mistakes -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Raising:
+    """Any part, failing as a stranger's code may."""
+
+    error: Exception
+
+    def __call__(self, *_: object) -> Any:
+        raise self.error
+
+    def learning_rate(self, epoch: int) -> float:
+        return 0.1
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key", "said"),
+    [
+        (
+            '"mlp"\nsizes = [16]',
+            '"depth-cnn"\nwidth = 0.05\ndepth = 4',
+            "architecture",
+            "needs at least 16 x 16 pixels",
+        ),
+        ("\nsize = 2", "\nsize = 8", "deficits.blur", "would not blur images of 8 x 8 pixels"),
+        ("\nsize = 2", "\nsize = 20", "deficits.blur", "would not blur images of 8 x 8 pixels"),
+        ("batch_size = 20", "batch_size = 1", "training", "more than 1 value per channel"),
+    ],
+)
+def test_parts_that_do_not_fit_are_told_with_their_line(
+    tmp_path: Path, old: str, new: str, key: str, said: str
+) -> None:
+    assert SPEC.count(old) == 1
+    text = SPEC.replace(old, new)
+    if key == "training":
+        text = text.replace("sizes = [16]", "sizes = [16]\nbatchnorm = true")
+    header, told_key, why = told(spec_of(tmp_path, text=text), tmp_path)
+    assert (header, told_key) == (f"[{key}]", key)
+    assert said in why
+    assert "\n" not in why
+
+
+def test_a_network_of_convolutions_needs_images_it_can_halve(tmp_path: Path) -> None:
+    spec = with_parts(spec_of(tmp_path, 'architecture={ use = "all-cnn", width = 0.05 }'), dataset=Tiny())
+    with pytest.raises(SpecError, match=r"--set architecture=.*: architecture: .* at least 4 x 4 pixels"):
+        rehearse(spec, EXACT, tmp_path)
+
+
+@dataclass(frozen=True)
+class Tiny:
+    """Images of 3 x 3 pixels."""
+
+    def __call__(self, folder: Path) -> Splits:
+        pixels, labels = torch.zeros(12, 1, 3, 3, dtype=torch.uint8), torch.arange(12) % 3
+        return Splits(pixels, labels, pixels, labels, (0.5,), (0.5,), classification(3))
+
+
+@pytest.mark.parametrize(
+    ("part", "key"),
+    [
+        ("dataset", "dataset"),
+        ("architecture", "architecture"),
+        ("optimizer", "optimizer"),
+        ("deficit", "deficits.blur"),
+        ("metric", "metrics.fisher"),
+    ],
+)
+def test_a_plugin_that_raises_is_told_with_the_line_of_its_table(tmp_path: Path, part: str, key: str) -> None:
+    for error, said in (
+        (RuntimeError("out of\n  ideas"), "RuntimeError: out of ideas (test_rehearsal.py:"),
+        (KeyError("x"), "KeyError: 'x' (test_rehearsal.py:"),
+        # a ValueError is how a part says what does not fit: its words are told as they are
+        (ValueError("needs\nmore"), "needs more"),
+    ):
+        spec, call = spec_of(tmp_path), Raising(error)
+        if part == "deficit":
+            spec = with_deficit(spec, call)
+        elif part == "metric":
+            spec = with_metric(spec, call, Measuring())
+        else:
+            spec = with_parts(spec, **{part: call})
+        header, told_key, why = told(spec, tmp_path)
+        assert (header, told_key) == (f"[{key}]", key)
+        assert why.startswith(said)
+
+
+def test_a_data_set_that_cannot_be_had_is_no_mistake_of_the_spec(tmp_path: Path) -> None:
+    spec = with_parts(spec_of(tmp_path), dataset=Raising(DataError("the server is down")))
+    with pytest.raises(DataError, match="the server is down"):
+        rehearse(spec, EXACT, tmp_path)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Data that are no images."""
+
+    def __call__(self, folder: Path) -> Splits:
+        rows, labels = torch.randn(40, 4, generator=torch.Generator().manual_seed(0)), torch.arange(40) % 3
+        return Splits(rows, labels, rows, labels, (0.0,) * 4, (1.0,) * 4, classification(3))
+
+
+def test_what_needs_images_is_told_where_there_are_none(tmp_path: Path) -> None:
+    spec = with_parts(spec_of(tmp_path), dataset=Rows())
+    assert told(spec, tmp_path)[:2] == ("[deficits.blur]", "deficits.blur")
+    shifted = spec_of(tmp_path, text=SPEC.replace("batch_size = 20", "batch_size = 20\naugment = { shift = 1 }"))
+    header, key, why = told(with_deficit(with_parts(shifted, dataset=Rows()), Counting([])), tmp_path)
+    assert (header, key) == ("[training]", "training")
+    assert "training.augment needs images" in why
+
+
+def test_a_network_with_too_few_outputs_is_told(tmp_path: Path) -> None:
+    @dataclass(frozen=True)
+    class Narrow:
+        def __call__(self, shape: tuple[int, ...], outputs: int) -> nn.Module:
+            return nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
+
+    assert "out of bounds" in told(with_parts(spec_of(tmp_path), architecture=Narrow()), tmp_path)[2]
+
+
+def test_a_mistake_of_one_variant_is_found(tmp_path: Path) -> None:
+    spec = spec_of(tmp_path, text=SPEC + '\n[grid]\n"deficits.blur.size" = [2, 4, 8]\n')
+    header, key, why = told(spec, tmp_path)
+    assert (header, key) == ("[deficits.blur]", "deficits.blur")
+    assert "8 x 8 pixels" in why
+
+
+# --- the estimate ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Counting:
+    """A metric or deficit that counts what it is shown."""
+
+    sizes: list[int]
+
+    def __call__(self, first: Batch | Probe, rng: Generator | None = None) -> Any:
+        self.sizes.append(len(first.targets))
+        return first if isinstance(first, Batch) else Measurement(1.0)
+
+
+def test_a_rehearsal_is_small_and_covers_every_part_of_every_variant(tmp_path: Path) -> None:
+    spec = spec_of(tmp_path, text=SPEC + '\n[grid]\n"optimizer.lr" = [0.1, 0.2]\n')
+    shown, probed = Counting([]), Counting([])
+    costs = rehearse(with_metric(with_deficit(spec, shown), probed, Measuring(inputs=48)), EXACT, tmp_path)
+    assert costs.keys() == {0, 1}
+    assert shown.sizes == [32, 32]
+    assert set(probed.sizes) == {32}
+    for cost in costs.values():
+        assert cost.train > 0
+        assert cost.test > 0
+        assert cost.metrics.keys() == {"fisher"}
+        assert cost.metrics["fisher"] > 0
+        assert cost.idle == frozenset()
+
+
+def test_a_rehearsal_finds_out_which_conditions_are_idle(tmp_path: Path) -> None:
+    assert rehearse(spec_of(tmp_path), EXACT, tmp_path)[0].idle == {"off"}
+
+
+def test_a_rehearsal_writes_nothing(tmp_path: Path) -> None:
+    rehearse(spec_of(tmp_path), EXACT, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["study.toml"]
+
+
+def stage(condition: str, start: int, stop: int, variant: int = 0) -> Stage:
+    return Stage(f"{condition}{start}", None, 0, variant, condition, start, stop, (0.1,) * (stop - start), False)
+
+
+def metric(name: str, every: int) -> Metric:
+    return Metric(name, Component("tests/metric", "0", None), Measuring(every=every))
+
+
+def test_the_estimate_is_the_sum_over_epochs_tests_and_measurements() -> None:
+    costs = {
+        0: Costs(train=10.0, test=1.0, metrics={"often": 0.1, "seldom": 0.01}, idle=frozenset({"off"})),
+        1: Costs(train=1000.0, test=100.0, metrics={"often": 0.0, "seldom": 0.0}, idle=frozenset()),
+    }
+    metrics = [metric("often", 2), metric("seldom", 5)]
+    # epochs 1..4: often at 1, 2, 4; seldom at 1
+    assert estimated_seconds([stage("clean", 0, 4)], metrics, costs) == pytest.approx(4 * 11 + 3 * 0.1 + 0.01)
+    # epochs 5..10, tested and measured but not trained: often at 6, 8, 10; seldom at 5, 10
+    assert estimated_seconds([stage("off", 4, 10)], metrics, costs) == pytest.approx(6 * 1 + 3 * 0.1 + 2 * 0.01)
+    both: Iterable[Stage] = [stage("clean", 0, 4), stage("off", 4, 10), stage("blur", 0, 1, variant=1)]
+    assert estimated_seconds(both, metrics, costs) == pytest.approx(44 + 6 + 6 * 0.1 + 3 * 0.01 + 1100)
+    assert estimated_seconds([], metrics, costs) == 0
+
+
+def test_the_estimate_covers_a_whole_study(tmp_path: Path) -> None:
+    spec = spec_of(tmp_path)
+    study = plan(spec, {})
+    costs = {0: Costs(train=1.0, test=0.0, metrics={"fisher": 0.0}, idle=frozenset({"off"}))}
+    idle = sum(one.epochs for one in study.stages.values() if one.condition == "off")
+    assert idle == 2
+    assert estimated_seconds(study.stages.values(), spec.metrics, costs) == study.epochs_to_train - idle
