@@ -117,10 +117,12 @@ def read_document(
 def _profiled(
     document: Document, profiles: Mapping[str, Table], profile: str | None, problems: list[Problem]
 ) -> Document:
-    if profile is not None and profile not in profiles:
+    if profile is None:
+        return document
+    if profile not in profiles:
         why = f"is not a profile of this spec; {nearest(profile, profiles)}"
         problems.append(Problem(str(document.path), f"--profile {profile}", why))
-    for key, value in profiles.get(profile or "", {}).items():
+    for key, value in profiles.get(profile, {}).items():
         base = ("profiles", profile, key)
         inner = {place[3:]: spot for place, spot in document.origins.items() if place[:3] == base}
         document = _attempt(document, key, value, inner, inner[()], problems)

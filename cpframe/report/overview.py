@@ -19,13 +19,17 @@ from cpframe.report.words import number, plural, printable, shorten, variant_lab
 
 _TOLD_FAILURES = 5
 _TOLD_VARIANTS = 8
-_FACTS = ("device", "numerics", "profile", "versions", "torch", "cpframe", "git commit")
+_FACTS = ("profile", "hardware", "numerics", "torch", "cpframe")
 
 
 def head_section(page: Page) -> Iterator[RenderableType]:
     """What the study is, where it ran, how far it got, and what a final accuracy is."""
     study = page.study
-    facts = " · ".join(f"{name} {printable(study.provenance[name])}" for name in _FACTS if name in study.provenance)
+    facts = " · ".join(
+        printable(study.provenance[name] if name == "hardware" else f"{name} {study.provenance[name]}")
+        for name in _FACTS
+        if name in study.provenance
+    )
     lines = [
         Text(printable(study.title) or "untitled study", "bold"),
         Text(printable(study.created).replace("T", " "), "dim"),

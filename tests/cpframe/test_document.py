@@ -264,6 +264,12 @@ def test_profiles_that_are_not_there_or_none(profile, text, message) -> None:
     assert "profiles" not in document.tables
 
 
+def test_no_profile_is_laid_over_unless_it_is_asked_for() -> None:
+    text = 'a = 1\n[profiles.""]\na = 2'
+    assert sound(text=text).tables == {"a": 1}
+    assert sound("", text=text).tables == {"a": 2}
+
+
 def test_laying_over_leaves_the_document_as_it_was() -> None:
     document = sound()
     before = repr(document)

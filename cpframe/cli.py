@@ -1,0 +1,114 @@
+"""The commands. Everything heavy is imported inside them, so that ``--help`` is quick."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+app = typer.Typer(
+    help="Find, measure and explain critical learning periods in neural networks.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+
+SpecFile = Annotated[Path, typer.Argument(metavar="SPEC", help="The TOML file of the study.", show_default=False)]
+Overrides = Annotated[
+    Optional[list[str]],  # noqa: UP045 - typer reads it at run time
+    typer.Option("--set", metavar="KEY=VALUE", help="Lay a value over the spec: --set optimizer.lr=0.1. Repeatable."),
+]
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Tell errors in one clear line and end with the right exit code, instead of a traceback."""
+    from cpframe.api import DataError
+    from cpframe.problems import SpecError
+    from cpframe.store import StoreError
+
+    try:
+        yield
+    except SpecError as error:
+        _fail(str(error), 2)
+    except (DataError, StoreError) as error:
+        _fail(str(error), 1)
+    except KeyboardInterrupt:
+        _fail("stopped; run the same command again to go on from here", 130)
+
+
+def _fail(message: str, code: int) -> None:
+    for line in message.splitlines():
+        typer.secho(f"cpframe: {line}", err=True, fg=typer.colors.RED)
+    raise typer.Exit(code)
+
+
+@app.command()
+def run(
+    spec: SpecFile,
+    profile: Annotated[Optional[str], typer.Option(help="Lay [profiles.NAME] over the spec.", metavar="NAME")] = None,  # noqa: UP045
+    overrides: Overrides = None,
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(metavar="DIR", help="Folder for results.h5 and the stages.  [default: runs/SPEC[-PROFILE]]"),
+    ] = None,
+    data: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(metavar="DIR", help="Folder of the data sets.  [default: $CPFRAME_DATA, or the cache folder]"),
+    ] = None,
+    workers: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(min=1, metavar="N", help="Processes that train.  [default: one a core on the CPU, else one]"),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.", metavar="DEVICE")] = "auto",
+) -> None:
+    """Train everything a spec asks for, then report; what is done already is not trained again."""
+    with _told():
+        from cpframe.plugins import discover
+        from cpframe.reading import read_spec
+
+        checked = read_spec(spec, discover(), profile, overrides or ())
+        from cpframe.running import run_spec  # imports torch: only once the spec is sound
+
+        folder = out or Path("runs") / (spec.stem if profile is None else f"{spec.stem}-{profile}")
+        if not run_spec(checked, folder, data, workers, device, profile, overrides or ()):
+            raise typer.Exit(1)
+
+
+@app.command()
+def report(
+    results: Annotated[
+        Path, typer.Argument(metavar="RESULTS", help="A results.h5, or its folder.", show_default=False)
+    ],
+) -> None:
+    """Report on a study: accuracy against removal, sensitivity, Fisher information and its phases, controls."""
+    with _told():
+        from rich.console import Console
+
+        from cpframe.report.terminal import render
+        from cpframe.store import read_results
+
+        render(read_results(results / "results.h5" if results.is_dir() else results), Console())
+
+
+@app.command()
+def plugins() -> None:
+    """List the components that the plugins installed offer, and the plugins that are broken."""
+    from rich.console import Console
+
+    from cpframe.listing import list_plugins
+    from cpframe.plugins import discover
+
+    catalogue = discover()
+    list_plugins(catalogue, Console())
+    if catalogue.broken or catalogue.clashes():
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

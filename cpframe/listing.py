@@ -1,0 +1,28 @@
+"""The table of ``cpframe plugins``: what there is, by kind, and what is broken."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from cpframe.plugins import KINDS, Catalogue
+
+
+def list_plugins(catalogue: Catalogue, console: Console) -> None:
+    """Print every component with its package and parameters, then clashes and broken plugins."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("kind", "name", "package", "parameters"):
+        table.add_column(heading, overflow="fold")
+    for kind in KINDS:
+        for offer in sorted((offer for offer in catalogue.offers if offer.kind == kind), key=lambda offer: offer.name):
+            parameters = ", ".join(field.name for field in dataclasses.fields(offer.component) if field.init)
+            table.add_row(kind, offer.name, f"{offer.package} {offer.version}", parameters)
+    console.print(table)
+    for kind, name, packages in catalogue.clashes():
+        ways = " or ".join(f"{package}/{name}" for package in packages)
+        console.print(f"[yellow]clash:[/] {kind} {name} is offered by {' and '.join(packages)}; write {ways}")
+    for row in catalogue.broken:
+        console.print(f"[red]broken:[/] {row.plugin} of {row.package}: {escape(row.reason)}", soft_wrap=True)

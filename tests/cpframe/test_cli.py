@@ -1,0 +1,229 @@
+"""The commands as a user meets them: a real process, its streams, its exit code."""
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+SPEC = """
+title = "Tiny"
+seeds = [0, 1]
+score_epochs = 2
+[dataset]
+use = "digits"
+[architecture]
+use = "mlp"
+sizes = [16]
+[optimizer]
+use = "sgd"
+[training]
+batch_size = 50
+[deficits.blur]
+use = "blur"
+size = 2
+[[protocols]]
+use = "removal"
+until = [0, 2]
+recovery = 3
+[metrics.fisher]
+use = "fisher-trace"
+every = 2
+inputs = 16
+"""
+
+
+def cpframe(*words: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "cpframe", *map(str, words)]
+    surroundings = {**os.environ, "COLUMNS": "100", "OMP_NUM_THREADS": "1", **environment}
+    return subprocess.run(command, cwd=cwd, env=surroundings, capture_output=True, text=True, timeout=120)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """A folder with tiny.toml and its finished run."""
+    folder = tmp_path_factory.mktemp("study")
+    (folder / "tiny.toml").write_text(SPEC)
+    return folder, cpframe("run", "tiny.toml", cwd=folder)
+
+
+def test_run_reports_and_tells_one_line_an_epoch(study: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    folder, run = study
+    assert run.returncode == 0, run.stderr
+    assert "Tiny" in run.stdout
+    assert (folder / "runs" / "tiny" / "results.h5").is_file()
+    lines = [line for line in run.stderr.splitlines() if "test accuracy" in line]
+    # 3 epochs without deficit, and blur until 2 with 3 clean epochs; 2 seeds.
+    assert len(lines) == 2 * (3 + 5)
+    assert lines[0].startswith("1/16 ")
+    assert lines[-1].startswith("16/16 ")
+
+
+def test_a_finished_study_is_not_trained_again(study: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    folder, run = study
+    again = cpframe("run", "tiny.toml", cwd=folder)
+    assert again.returncode == 0
+    assert "nothing to train" in again.stderr
+    assert "test accuracy" not in again.stderr
+    body = [line for line in run.stdout.splitlines() if "2026" not in line]
+    assert [line for line in again.stdout.splitlines() if "2026" not in line][5:] == body[5:]
+
+
+def test_report_takes_file_or_folder_and_fits_the_width(study: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    folder, _ = study
+    for columns in (80, 120):
+        report = cpframe("report", "runs/tiny", cwd=folder, COLUMNS=str(columns))
+        assert report.returncode == 0
+        assert report.stdout == cpframe("report", "runs/tiny/results.h5", cwd=folder, COLUMNS=str(columns)).stdout
+        assert max(map(len, report.stdout.splitlines())) <= columns
+        assert "\x1b" not in report.stdout
+
+
+def test_help_and_report_and_a_bad_spec_import_no_torch(study: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    folder, _ = study
+    (folder / "bad.toml").write_text(SPEC.replace("digits", "digitz"))
+    for words in (["--help"], ["report", "runs/tiny"], ["run", "bad.toml"], ["plugins"]):
+        code = (
+            "import sys\nfrom cpframe.cli import app\n"
+            "try: app()\nexcept SystemExit: pass\nassert 'torch' not in sys.modules, 'torch'"
+        )
+        command = [sys.executable, "-W", "error", "-c", code, *words]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+
+
+def test_a_bad_spec_is_told_in_full_with_lines_and_writes_nothing(tmp_path: Path) -> None:
+    text = SPEC.replace('use = "digits"', 'use = "digitz"').replace("batch_size = 50", 'batch_size = "fifty"')
+    (tmp_path / "bad.toml").write_text(text)
+    done = cpframe("run", "bad.toml", cwd=tmp_path)
+    assert done.returncode == 2
+    wrong_dataset = text.splitlines().index('use = "digitz"') + 1
+    wrong_size = text.splitlines().index('batch_size = "fifty"') + 1
+    assert f"bad.toml:{wrong_dataset}: dataset.use: " in done.stderr
+    assert "'digits'" in done.stderr
+    assert f"bad.toml:{wrong_size}: training.batch_size: " in done.stderr
+    assert "Traceback" not in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.toml"]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["run", "nowhere.toml"], 2, "there is no such file"),
+        (["run", "tiny.toml", "--profile", "gpu"], 2, "is not a profile"),
+        (["run", "tiny.toml", "--set", "optimizer.lr=-1"], 2, "--set optimizer.lr=-1: optimizer.lr: "),
+        (["run", "tiny.toml", "--set", "optimizer.momentun=0"], 2, "did you mean 'momentum'?"),
+        (["run", "tiny.toml", "--device", "tpu"], 2, "--device tpu: is not here"),
+        (["run", "tiny.toml", "--workers", "0"], 2, "--workers"),
+        (["run", "tiny.toml", "--set", "deficits.blur.size=8"], 2, "tiny.toml:14: deficits.blur: "),
+        (["run", "tiny.toml", "--set", "training.numerics=fast", "--device", "cpu"], 2, "needs a CUDA device"),
+        (["run", "tiny.toml", "--set", "dataset={use='image-folder', path='none'}"], 1, "none"),
+        (["run", "tiny.toml", "--set", "dataset={use='mnist'}", "--data", "tiny.toml/x"], 1, "tiny.toml/x"),
+        (["run", "tiny.toml", "--out", "tiny.toml"], 1, "cannot be written"),
+        (["report", "nowhere.h5"], 1, "there is no such file"),
+        (["report", "tiny.toml"], 1, "is not a results file"),
+    ],
+)
+def test_mistakes_get_one_clear_line_and_the_right_exit_code(
+    words: list[str], code: int, said: str, tmp_path: Path
+) -> None:
+    (tmp_path / "tiny.toml").write_text(SPEC)
+    done = cpframe(*words, cwd=tmp_path)
+    assert said in done.stderr.replace("\n", " "), done.stderr
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny.toml"]  # nothing was written
+
+
+def test_a_failed_trajectory_stops_nothing_else_and_gives_exit_code_1(tmp_path: Path) -> None:
+    (tmp_path / "tiny.toml").write_text(SPEC + '\n[grid]\n"optimizer.lr" = [0.01, 1e30]\n')
+    done = cpframe("run", "tiny.toml", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "diverged in epoch 1" in done.stdout
+    assert "4 of 8 trajectories failed" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_output_folder_in_use_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "tiny.toml").write_text(SPEC)
+    code = (
+        "import sys; from pathlib import Path; from cpframe.store import locked\n"
+        "with locked(Path('out')): print('held', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        done = cpframe("run", "tiny.toml", "--out", "out", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "in use by another run" in done.stderr
+    assert not list(tmp_path.rglob("results.h5"))
+
+
+def test_ctrl_c_ends_with_130_says_how_to_go_on_and_the_next_run_finishes(tmp_path: Path) -> None:
+    (tmp_path / "tiny.toml").write_text(SPEC.replace("recovery = 3", "recovery = 3000"))
+    command = [sys.executable, "-m", "cpframe", "run", "tiny.toml", "--workers", "2", "--out", "out"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "test accuracy" in line:
+                break
+        os.killpg(process.pid, signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "run the same command again" in said
+    assert "Traceback" not in said
+    assert cpframe("report", "out", cwd=tmp_path).returncode == 0
+    _wait_until_gone(process.pid)
+
+
+def _wait_until_gone(group: int) -> None:
+    """No worker outlives its run: within some seconds the process group is empty."""
+    for _ in range(100):
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.1)
+    pytest.fail("a worker is still there")
+
+
+def test_on_a_terminal_there_is_a_bar_and_colour(tmp_path: Path) -> None:
+    (tmp_path / "tiny.toml").write_text(SPEC)
+    driver, terminal = pty.openpty()
+    command = [sys.executable, "-m", "cpframe", "run", "tiny.toml"]
+    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100", "LINES": "40"}
+    environment.pop("NO_COLOR", None)
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=terminal, stderr=terminal) as process:
+        os.close(terminal)
+        shown = b""
+        while chunk := _read(driver):
+            shown += chunk
+    os.close(driver)
+    assert process.returncode == 0
+    assert b"epochs" in shown
+    assert b"test accuracy" not in shown
+    assert b"\x1b[" in shown
+
+
+def _read(descriptor: int) -> bytes:
+    try:
+        return os.read(descriptor, 65536)
+    except OSError:  # Linux says EIO when the last writer of a terminal is gone
+        return b""
+
+
+def test_plugins_lists_the_bundled_components(tmp_path: Path) -> None:
+    done = cpframe("plugins", cwd=tmp_path)
+    assert done.returncode == 0
+    names = {line.split()[1] for line in done.stdout.splitlines() if len(line.split()) > 2}
+    assert {"all-cnn", "depth-cnn", "resnet18", "mlp", "digits", "mnist", "fashion-mnist", "cifar10"} <= names
+    assert {"cifar100", "image-folder", "blur", "vertical-flip", "label-permutation", "random-labels"} <= names
+    assert {"noise", "idle", "sgd", "adam", "adamw", "fisher-trace", "weight-norm", "gradient"} <= names
