@@ -13,7 +13,7 @@ import torch
 
 from cpframe.api import DataError
 from cpframe.data import DeviceData, batches, degraded, load
-from cpframe.learner import Learner, new_learner, new_model, new_tally, test, train_step
+from cpframe.learner import TEST_BATCH, Learner, new_learner, new_model, new_tally, test, train_step
 from cpframe.numerics import Numerics
 from cpframe.plan import Stage
 from cpframe.problems import Problem, SpecError
@@ -91,8 +91,7 @@ def _costs(spec: Spec, variant: Variant, numerics: Numerics, data_folder: Path) 
     with _part(spec, "optimizer"):
         learner = new_learner(variant, model, numerics)
     with _part(spec, "architecture"):
-        few = replace(data, test_inputs=data.test_inputs[:_EXAMPLES], test_targets=data.test_targets[:_EXAMPLES])
-        tested = _seconds(partial(test, learner, few))
+        tested = _test_seconds(learner, data)
     idle = frozenset(name for name in variant.deficits if not _seen(spec, variant, name, data, seed))
     clean = condition_of(variant, CLEAN)
     metrics = {}
@@ -105,7 +104,7 @@ def _costs(spec: Spec, variant: Variant, numerics: Numerics, data_folder: Path) 
     # Last, since it changes the weights.
     with _part(spec, "training"):
         train = _training_seconds(learner, data, variant, seed)
-    return Costs(train, tested * len(data.test_inputs) / len(few.test_inputs), metrics, idle)
+    return Costs(train, tested, metrics, idle)
 
 
 def _seen(spec: Spec, variant: Variant, name: str, data: DeviceData, seed: int) -> bool:
@@ -132,8 +131,24 @@ def _training_seconds(learner: Learner, data: DeviceData, variant: Variant, seed
     return (time.perf_counter() - started) * data.size / examples
 
 
+def _test_seconds(learner: Learner, data: DeviceData) -> float:
+    """Time a test of a few examples, and where that is quick of a whole batch, and extrapolate to all."""
+    seconds = 0.0
+    for count in (_EXAMPLES, TEST_BATCH):
+        few = replace(data, test_inputs=data.test_inputs[:count], test_targets=data.test_targets[:count])
+        once = _seconds(partial(test, learner, few))
+        seconds = once * len(data.test_inputs) / len(few.test_inputs)
+        if once > _SECONDS / 10:
+            break
+    return seconds
+
+
 def _seconds(action: Callable[[], object]) -> float:
+    """The shortest of a few runs, after one to warm up; only one where that takes long."""
     action()
-    started = time.perf_counter()
-    action()
-    return time.perf_counter() - started
+    taken: list[float] = []
+    while sum(taken) < _SECONDS:
+        started = time.perf_counter()
+        action()
+        taken.append(time.perf_counter() - started)
+    return min(taken)

@@ -1,10 +1,10 @@
 """What may be claimed of a deficit, and which controls the claim still lacks.
 
 Two claims are judged by one rule. *Scar*: a network that had the deficit until some epoch ends below the one that
-never had it, after as many clean epochs. *Critical period*: a window of the deficit costs more at one onset than at
-the last one. Under a changing learning rate both can come from lost training alone, so there the claim must also
-hold against the idle control at the same epoch; where the clean epochs ran at the rates of the no-deficit training
-(a constant rate, a restart at removal), nothing but the deficit differs.
+never had it, after as many clean epochs. *Critical period*: a window of the deficit costs something at one onset, and
+more than at the last one. Under a changing learning rate both can come from lost training alone, so there the claim
+must also hold against the idle control at the same epoch; where the clean epochs ran at the rates of the no-deficit
+training (a constant rate, a restart at removal), nothing but the deficit differs.
 """
 
 from __future__ import annotations
@@ -36,12 +36,14 @@ class Candidate:
     Attributes:
         at: the epoch in question.
         losses: by seed, as fractions of 1 of the test accuracy.
+        drops: by seed, below no deficit at that epoch; the losses themselves, unless these compare two onsets.
         idle_losses: the same of the idle control at the same epoch; empty without one.
         rate_matched: whether lost training is no explanation, see `cpframe.analysis.comparisons.Point`.
     """
 
     at: int
     losses: BySeed
+    drops: BySeed
     idle_losses: BySeed
     rate_matched: bool
 
@@ -114,12 +116,16 @@ def judge(candidates: tuple[Candidate, ...]) -> Verdict | None:
         over = excess(candidate)
         return over is not None and over.n >= ENOUGH_SEEDS and over.positive
 
-    lost = [candidate for candidate in enough if loss(candidate).positive]
+    def hurts(candidate: Candidate, comparisons: int) -> bool:
+        both = (candidate.losses, candidate.drops)
+        return all(estimate(values.values(), comparisons).positive for values in both)
+
+    lost = [candidate for candidate in enough if hurts(candidate, max(compared, 1))]
     choices: tuple[tuple[Kind, list[Candidate]], ...] = (
         ("supported", [c for c in lost if c.rate_matched or beyond_idle(c)]),
         ("not beyond idle", [c for c in lost if excess(c) is not None]),
         ("confounded", lost),
-        ("hint", [c for c in enough if estimate(c.losses.values()).positive]),
+        ("hint", [c for c in enough if hurts(c, 1)]),
         ("none", enough),
         ("not enough seeds", some),
     )
@@ -148,7 +154,7 @@ def claims(study: StudyRecord) -> tuple[Claim, ...]:
 
 def _scar(curve: Curve, idle: Curve | None) -> tuple[Candidate, ...]:
     control = _drops(idle)
-    return tuple(Candidate(p.at, p.drops, control.get(p.at, {}), p.rate_matched) for p in curve.points)
+    return tuple(Candidate(p.at, p.drops, p.drops, control.get(p.at, {}), p.rate_matched) for p in curve.points)
 
 
 def _critical_period(curve: Curve, idle: Curve | None) -> tuple[Candidate, ...]:
@@ -158,6 +164,7 @@ def _critical_period(curve: Curve, idle: Curve | None) -> tuple[Candidate, ...]:
         Candidate(
             point.at,
             difference(point.drops, last.drops),
+            point.drops,
             difference(control.get(point.at, {}), control.get(last.at, {})),
             point.rate_matched and last.rate_matched,
         )

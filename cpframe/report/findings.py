@@ -67,7 +67,7 @@ def _because(claim: Claim) -> str:
         where = f"more lost from onset {verdict.at} than from {last}"
     loss = f"{points(verdict.loss)} pts {where}"
     if verdict.kind == "none":
-        return f"largest: {loss} ({n}); any loss is under {percent(verdict.at_most)} pts"
+        return f"largest: {loss} ({n}); {_bound(claim)}"
     if verdict.kind == "not enough seeds":
         return f"{n} of {ENOUGH_SEEDS}; {loss}"
     parts = [f"{loss} ({n})"]
@@ -80,6 +80,16 @@ def _because(claim: Claim) -> str:
     if verdict.kind == "hint":
         parts.append(f"it does not hold for {plural(verdict.compared, 'epoch')} compared at once")
     return "; ".join(parts)
+
+
+def _bound(claim: Claim) -> str:
+    """How large a loss can still be where none was found."""
+    verdict, timing = claim.verdict, isinstance(claim.group, Sliding)
+    if verdict.loss.positive:
+        return "but nothing is lost from that onset itself"
+    if verdict.at_most > 0:
+        return f"any {'difference' if timing else 'loss'} is under {percent(verdict.at_most)} pts"
+    return "no earlier onset costs more" if timing else "nothing is lost"
 
 
 def controls_section(page: Page) -> Iterator[RenderableType]:

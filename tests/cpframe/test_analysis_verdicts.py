@@ -16,7 +16,20 @@ NewStudy = Callable[..., StudyRecord]
 
 
 def candidate(at: int, losses: list[float], idle: list[float] | None = None, *, matched: bool = True) -> Candidate:
-    return Candidate(at, dict(enumerate(losses)), dict(enumerate(idle or [])), matched)
+    by_seed = dict(enumerate(losses))
+    return Candidate(at, by_seed, by_seed, dict(enumerate(idle or [])), matched)
+
+
+def test_a_gain_at_the_last_onset_makes_no_critical_period() -> None:
+    """An early window that costs nothing is not critical, however much a late one may help."""
+    more_than_the_last = dict(enumerate([0.005, 0.006, 0.004, 0.005, 0.006]))
+    nothing = dict(enumerate([0.001, -0.001, 0.0, 0.002, -0.002]))
+    verdict = judge((Candidate(0, more_than_the_last, nothing, {}, True),))
+    assert verdict is not None
+    assert verdict.kind == "none"
+    both = judge((Candidate(0, more_than_the_last, more_than_the_last, {}, True),))
+    assert both is not None
+    assert both.kind == "supported"
 
 
 def falling(epoch: int) -> float:
