@@ -7,7 +7,8 @@ dict(zip(trace.layers, trace.mean))
 from cpframe.fisher.cotangents import Estimator
 from cpframe.fisher.examples import chunks, example_gradients
 from cpframe.fisher.layers import default_layers, layers_of
-from cpframe.fisher.trace import FisherTrace, layerwise_trace
+from cpframe.fisher.summary import FisherTrace
+from cpframe.fisher.trace import layerwise_trace
 
 __all__ = [
     "Estimator",

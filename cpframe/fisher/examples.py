@@ -1,17 +1,19 @@
-"""A network's outputs and gradients for every single example of a batch, by `torch.func`.
+"""A network's gradients for every single example of a batch, without rules: by `torch.func`, or one after the other.
 
-Nothing here changes the model: its parameters are read, its buffers are copied, no hook is set.
+Nothing here changes the model: its parameters are read, no hook is set.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import cast
 
+import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-__all__ = ["chunks", "example_gradients", "example_outputs"]
+__all__ = ["called", "check_modes", "chunks", "example_gradients", "looped_squares", "vectorised_squares"]
 
 # Activations are no part of the estimate below, and of small networks they are the larger part.
 _AT_ONCE = 256
@@ -29,24 +31,22 @@ def chunks(model: nn.Module, n: int, megabytes: float) -> Iterator[slice]:
         Slices that cover range(n) in order.
     """
     size = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
-    length = min(max(int(megabytes * 1e6 / size), 1), _AT_ONCE)
+    yield from _runs(n, size, megabytes)
+
+
+def _runs(n: int, size: int, megabytes: float) -> Iterator[slice]:
+    length = min(max(int(megabytes * 1e6 / max(size, 1)), 1), _AT_ONCE)
     for start in range(0, n, length):
         yield slice(start, min(start + length, n))
 
 
-def example_outputs(model: nn.Module, inputs: Tensor) -> Tensor:
-    """Return the outputs for every example as the model gives them for a batch of one: (n, 1, ...).
-
-    Raises:
-        ValueError: as `example_gradients` does.
-    """
-    call = _caller(model)
-    parameters = _parameters(model)
-    return vmap(lambda one: call(parameters, one))(inputs)
-
-
 def example_gradients(
-    model: nn.Module, objective: Callable[[Tensor, Tensor], Tensor], inputs: Tensor, targets: Tensor
+    model: nn.Module,
+    objective: Callable[[Tensor, Tensor], Tensor],
+    inputs: Tensor,
+    targets: Tensor,
+    parameters: Mapping[str, Tensor] | None = None,
+    names: Collection[str] | None = None,
 ) -> dict[str, Tensor]:
     """Return the gradient of every example's objective with respect to every parameter.
 
@@ -55,6 +55,8 @@ def example_gradients(
         objective: (outputs (1, ...), targets (1, ...)) -> (1,), a task's loss for instance.
         inputs: (n, ...), on the device of the model.
         targets: (n, ...), whatever `objective` needs.
+        parameters: of the model, by name, to be taken in place of its own.
+        names: of the parameters that are wanted; all by default.
 
     Returns:
         (n, *shape) by the parameter's name, in the order of ``model.named_parameters()``; zero where the parameter
@@ -63,32 +65,90 @@ def example_gradients(
     Raises:
         ValueError: where a module is in train mode whose output then depends on the batch or on chance.
     """
-    call = _caller(model)
+    check_modes(model)
+    everything = {
+        name: parameter.detach() for name, parameter in (parameters or dict(model.named_parameters())).items()
+    }
+    wanted = {name: everything[name] for name in (everything if names is None else names)}
 
-    def scalar(parameters: dict[str, Tensor], one: Tensor, target: Tensor) -> Tensor:
-        return objective(call(parameters, one), target[None]).sum()
+    def scalar(some: dict[str, Tensor], one: Tensor, target: Tensor) -> Tensor:
+        return objective(called(model, {**everything, **some}, one[None]), target[None]).sum()
 
-    gradients = vmap(grad(scalar), in_dims=(None, 0, 0))(_parameters(model), inputs, targets)
+    with warnings.catch_warnings():
+        # Where vmap has no rule it loops, and says so to its developers.
+        warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)
+        gradients = vmap(grad(scalar), in_dims=(None, 0, 0))(wanted, inputs, targets)
     return cast("dict[str, Tensor]", gradients)
 
 
-def _parameters(model: nn.Module) -> dict[str, Tensor]:
-    return {name: parameter.detach() for name, parameter in model.named_parameters()}
+def called(model: nn.Module, parameters: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
+    """Return the model's outputs with these parameters.
+
+    It gets copies of its buffers and inputs, so that modules that work in place change neither.
+    """
+    buffers = {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
+    return cast("Tensor", functional_call(model, {**parameters, **buffers}, (inputs.clone(),)))
 
 
-def _caller(model: nn.Module) -> Callable[[dict[str, Tensor], Tensor], Tensor]:
-    """Return the model as a function of its parameters and one input, which a batch of one is made of."""
-    _check_modes(model)
+def vectorised_squares(
+    model: nn.Module,
+    parameters: Mapping[str, Tensor],
+    inputs: Tensor,
+    cotangents: Tensor,
+    names: Collection[str],
+    megabytes: float,
+) -> dict[str, Tensor]:
+    """Return squared norms of every example's pull-back of its cotangent, (n,) by name, by `torch.func.vmap`.
 
-    def call(parameters: dict[str, Tensor], one: Tensor) -> Tensor:
-        # Copies, so that modules that work in place change neither buffers nor the caller's inputs.
-        buffers = {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
-        return cast("Tensor", functional_call(model, (parameters, buffers), (one[None].clone(),)))
+    Args:
+        model: in eval mode.
+        parameters: of it, all of them.
+        inputs: (n, ...).
+        cotangents: of the outputs, (n, K).
+        names: of the parameters that are wanted.
+        megabytes: 10^6 bytes, for the gradients.
 
-    return call
+    Raises:
+        RuntimeError: torch's own, where vmap has no rule for an operation (recurrent modules).
+    """
+    size = sum(parameters[name].numel() * parameters[name].element_size() for name in names)
+    squares: dict[str, list[Tensor]] = {name: [] for name in names}
+    for part in _runs(len(inputs), size, megabytes):
+        gradients = example_gradients(model, _inner, inputs[part], cotangents[part], parameters, names)
+        for name, gradient in gradients.items():
+            flat = gradient.reshape(len(gradient), -1)
+            squares[name].append(torch.linalg.vecdot(flat, flat))
+    return {name: torch.cat(parts) for name, parts in squares.items()}
 
 
-def _check_modes(model: nn.Module) -> None:
+def looped_squares(
+    model: nn.Module, parameters: Mapping[str, Tensor], inputs: Tensor, cotangents: Tensor, names: Collection[str]
+) -> dict[str, Tensor]:
+    """Return the same one example after the other, by plain automatic differentiation: slow, and always right.
+
+    The parameters must require gradients; arguments as of `vectorised_squares`.
+    """
+    wanted = [parameters[name] for name in names]
+    rows = []
+    for one, cotangent in zip(inputs[:, None], cotangents[:, None], strict=True):
+        with torch.enable_grad():
+            outputs = called(model, parameters, one)
+        row = torch.zeros(len(wanted), dtype=outputs.dtype, device=outputs.device)
+        if outputs.requires_grad:
+            found = torch.autograd.grad(outputs, wanted, cotangent.to(outputs.dtype), allow_unused=True)
+            for index, gradient in enumerate(found):
+                if gradient is not None:
+                    row[index] = gradient.square().sum()
+        rows.append(row)
+    return dict(zip(names, torch.stack(rows, dim=1), strict=True))
+
+
+def _inner(outputs: Tensor, cotangents: Tensor) -> Tensor:
+    return (outputs * cotangents.to(outputs.dtype)).sum(dim=1)
+
+
+def check_modes(model: nn.Module) -> None:
+    """Raise ValueError where a module is in train mode whose output then depends on the batch or on chance."""
     for path, module in model.named_modules():
         name = f"{path or 'the model'} ({type(module).__name__})"
         if isinstance(module, nn.modules.batchnorm._NormBase):

@@ -6,51 +6,27 @@ model's own prediction (Achille, Rovere, Soatto, "Critical Learning Periods in D
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from typing import get_args
 
 import numpy as np
 import torch
 from numpy.random import Generator
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cpframe.api import Layer
-from cpframe.fisher.cotangents import Estimator, cotangents
-from cpframe.fisher.examples import chunks, example_gradients, example_outputs
+from cpframe.fisher.cotangents import Estimator, cotangents, passes
+from cpframe.fisher.examination import Plan, asking_for_gradients, examined, watched
+from cpframe.fisher.examples import check_modes, looped_squares, vectorised_squares
 from cpframe.fisher.layers import check_layers, layers_of
+from cpframe.fisher.sketching import Sketch
+from cpframe.fisher.summary import FisherTrace, Floats, summarised
 
-__all__ = ["FisherTrace", "layerwise_trace"]
+__all__ = ["layerwise_trace"]
 
-Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class FisherTrace:
-    """The trace of the Fisher information by layer and by parameter, in nats squared; arrays are float64.
-
-    Standard errors are those of the mean over inputs, from the spread of the values of single inputs; nan for one.
-
-    Attributes:
-        layers: names, (L,).
-        mean: (L,) over inputs.
-        stderr: (L,) of `mean`.
-        n: number of inputs.
-        parameters: names, (P,), as in ``model.named_parameters()``.
-        parameter_mean: (P,) over inputs; 0 where the output does not depend on the parameter.
-        parameter_stderr: (P,) of `parameter_mean`.
-        estimator: which was used.
-    """
-
-    layers: tuple[str, ...]
-    mean: Floats
-    stderr: Floats
-    n: int
-    parameters: tuple[str, ...]
-    parameter_mean: Floats
-    parameter_stderr: Floats
-    estimator: Estimator
+_MEMORY_MB = {"cuda": 4096.0}
+"""By kind of device; elsewhere the least that keeps the matrices large."""
+_MEMORY_MB_ELSEWHERE = 128.0
 
 
 def layerwise_trace(
@@ -62,16 +38,21 @@ def layerwise_trace(
     layers: Sequence[Layer] | None = None,
     rng: Generator | None = None,
     draws: int = 1,
-    chunk_mb: float = 256,
+    sketch: int | None = None,
+    memory_mb: float | None = None,
 ) -> FisherTrace:
     """Measure tr F of every layer of a classifier, by one of four estimators.
 
-    ``model`` (the default) is unbiased: with C = diag(p) - p p^T = U L U^T, the gradient of the logits is pulled
-    back from v = U sqrt(L) s, s random signs, for which E[v v^T] = C; much less noisy than sampled labels.
-    ``exact`` sums over all classes. ``sampled`` draws labels from p. ``empirical`` takes the true labels, which
-    gives the trace of another matrix: it falls below that of the Fisher information as training goes on.
+    ``model`` (the default) is unbiased: the gradient of the logits is pulled back from v = R s, s random signs and
+    R R^T = diag(p) - p p^T, for which E[v v^T] is that covariance of the labels; much less noisy than sampled labels.
+    R is U sqrt(L) of its eigenvectors, on CUDA and for more than 64 classes its Cholesky factor. ``exact`` sums over
+    all classes. ``sampled`` draws labels from p. ``empirical`` takes the true labels, which gives the trace of
+    another matrix: it falls below that of the Fisher information as training goes on.
 
-    The model is left as it was: parameters, buffers, gradients, hooks, training mode, and torch's random state.
+    Only gradients of activations are computed, and from these and the activations the norms; see `FisherTrace.rules`
+    for which parameter is measured how. At the first call on a model two examples are checked against plain automatic
+    differentiation. The model is left as it was, whatever happens: parameters, buffers, gradients, hooks, training
+    mode, requires_grad, and torch's random state.
 
     Args:
         model: a classifier whose outputs are logits (N, K), K >= 2; each example must be treated on its own, so
@@ -81,100 +62,169 @@ def layerwise_trace(
         targets: labels (N,), integers in [0, K); for ``empirical`` only, else not looked at.
         estimator: ``model``, ``exact``, ``sampled`` or ``empirical``.
         layers: groups of parameters, each parameter in exactly one; by default those of `layers_of`.
-        rng: for ``model`` and ``sampled``; by default a generator of seed 0. Drawn from on the host, input by
-            input, so that neither the device nor `chunk_mb` has a say in the draws.
+        rng: for ``model`` and ``sampled``, and for `sketch`; by default a generator of seed 0. Drawn from on the host,
+            input by input, so that neither the device nor `memory_mb` has a say in the draws.
         draws: to average over, for each input; for ``model`` and ``sampled``, the others have nothing to draw.
-        chunk_mb: memory for per-example gradients, in 10^6 bytes; at least one example is done at a time.
+        sketch: measure weights of convolutions, and of linear maps at several positions, through this many random
+            combinations of their output channels: quicker, still unbiased, and noisier.
+        memory_mb: for activations and what is computed of them, in 10^6 bytes; by default 128, on CUDA 4096. At
+            least one example is done at a time.
 
     Returns:
-        Mean over the inputs, and its standard error, by layer and by parameter.
+        Mean over the inputs, and its standard error, by layer and by parameter, and what follows from them.
 
     Raises:
         ValueError: where a module is in train mode whose output then depends on the batch or on chance, the model
             has no parameters, `images` is empty, the outputs are not finite logits (N, K), the estimator is
-            unknown, `draws` is below 1, `targets` is missing or wrong for ``empirical``, or `layers` does not have
-            every parameter exactly once.
-        RuntimeError: torch's own, where `torch.func.vmap` has no rule for an operation (recurrent modules) or meets
-            random numbers that are no module's of torch.
+            unknown, `draws`, `sketch` or `memory_mb` is too small, `targets` is missing or wrong for ``empirical``, or
+            `layers` does not have every parameter exactly once.
     """
     if estimator not in get_args(Estimator):
         raise ValueError(f"unknown estimator {estimator!r}: there are {', '.join(get_args(Estimator))}")
-    if draws < 1:
-        raise ValueError(f"draws is {draws}, and must be at least 1")
+    for name, value in (("draws", draws), ("sketch", sketch)):
+        if value is not None and value < 1:
+            raise ValueError(f"{name} is {value}, and must be at least 1")
+    memory = _MEMORY_MB.get(images.device.type, _MEMORY_MB_ELSEWHERE) if memory_mb is None else memory_mb
+    if not memory > 0:
+        raise ValueError(f"memory_mb is {memory_mb}, and must be above 0")
     if images.ndim == 0 or len(images) == 0:
         raise ValueError("images is empty: the trace is a mean over at least one input")
-    names = tuple(name for name, _ in model.named_parameters())
-    if not names:
+    parameters = dict(model.named_parameters())
+    if not parameters:
         raise ValueError("the model has no parameters, so it has no Fisher information")
     groups = layers_of(model) if layers is None else tuple(layers)
-    check_layers(groups, names, "layers")
-    labels = _labels(targets, len(images)) if estimator == "empirical" and targets is not None else None
+    check_layers(groups, parameters, "layers")
+    check_modes(model)
+    labels = _labels(targets, len(images)) if estimator == "empirical" else None
     generator = np.random.default_rng(0) if rng is None else rng
+    signs = None if sketch is None else Sketch(sketch, int(generator.integers(2**63)), len(images))
 
-    squares = torch.zeros(len(images), len(names), dtype=torch.float64, device=images.device)
-    for part in chunks(model, len(images), chunk_mb):
-        logits = _logits(model, images[part])
-        some = None if labels is None else labels[part]
-        for v in cotangents(logits, estimator, some, generator, draws):
-            # Pulled back at length 1: of a confident model v is so small that squares would underflow in float32.
-            lengths = np.linalg.norm(v, axis=1, keepdims=True)
-            unit = torch.from_numpy(v / np.where(lengths > 0, lengths, 1)).to(images.device)
-            pulled = example_gradients(model, _inner, images[part], unit)
-            squares[part] += _squared_norms(pulled) * torch.from_numpy(lengths**2).to(images.device)
-            del pulled  # before the next ones are made
-    return _summarised(squares.cpu().numpy(), names, groups, estimator)
-
-
-def _logits(model: nn.Module, inputs: Tensor) -> Floats:
-    """Return (n, K) logits on the host, checked."""
-    outputs = example_outputs(model, inputs)
-    if not isinstance(outputs, Tensor) or outputs.ndim != 3 or outputs.shape[1] != 1 or outputs.shape[2] < 2:
-        found = f"of one input has shape {tuple(outputs.shape[1:])}" if isinstance(outputs, Tensor) else "is no tensor"
-        raise ValueError(f"the model's output {found}: logits of shape (N, K) are needed, K >= 2 classes")
-    logits: Floats = outputs[:, 0].double().cpu().numpy()
-    if not np.isfinite(logits).all():
-        raise ValueError("the model's logits are not finite: it has diverged, or its inputs hold nan or inf")
-    return logits
+    with torch.inference_mode(mode=False), asking_for_gradients(parameters):
+        plan = examined(model, parameters, images)
+        tally = _Tally(images, tuple(parameters))
+        for part in _chunks(len(images), plan.example_bytes, memory):
+            one_pass = _OnePass(model, parameters, plan, images[part], signs and signs.of(part), memory)
+            logits = tally.checked(one_pass.outputs)
+            some = None if labels is None else tally.bounded(labels[part], plan.outputs)
+            count = passes(estimator, plan.outputs, draws)
+            for number, v in enumerate(cotangents(logits, estimator, some, generator, draws), start=1):
+                # Pulled back at length 1: of a confident model v is so small that squares would underflow in float32.
+                lengths = torch.linalg.vector_norm(v, dim=1)
+                unit = v / torch.where(lengths > 0, lengths, 1)[:, None]
+                tally.add(part, one_pass.squared_norms(unit, again=number < count), lengths.square())
+            tally.rules |= one_pass.rules
+        values, weights = tally.fetched(parameters, labels, plan.outputs)
+    return summarised(values, weights, tuple(parameters), groups, tally.rules, estimator)
 
 
-def _labels(targets: Tensor, n: int) -> NDArray[np.int64]:
-    """Return the true labels (n,) on the host, checked but for their upper bound."""
+class _OnePass:
+    """A forward pass, ready to be asked for the squared norms of every parameter's pull-backs."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        parameters: Mapping[str, nn.Parameter],
+        plan: Plan,
+        inputs: Tensor,
+        sketch: Sketch | None,
+        memory_mb: float,
+    ) -> None:
+        self._model, self._parameters, self._inputs = model, parameters, inputs
+        self._plan, self._memory_mb = plan, memory_mb
+        self._watch, self.outputs = watched(model, parameters, inputs, plan.vectorised | plan.looped, sketch)
+        if self.outputs.shape != (len(inputs), plan.outputs):
+            raise ValueError(
+                f"the model's outputs for {len(inputs)} inputs have shape {tuple(self.outputs.shape)}, not "
+                f"{(len(inputs), plan.outputs)}: each example must be treated on its own"
+            )
+        # What no rule covers here is mostly known from the examination; a model may do something else on other inputs.
+        self._unwatched = self._watch.unwatched(self.outputs)
+
+    def squared_norms(self, cotangents: Tensor, *, again: bool) -> dict[str, Tensor]:
+        """Return (n,) by name, for all parameters that the outputs depend on."""
+        cotangents = cotangents.to(self.outputs)
+        squares = self._watch.squared_norms(self.outputs, cotangents, again=again)
+        uncovered = self._unwatched | self._watch.uncovered
+        squares = {name: values for name, values in squares.items() if name not in uncovered}
+        if self._plan.vectorised:
+            squares |= vectorised_squares(
+                self._model, self._parameters, self._inputs, cotangents, self._plan.vectorised, self._memory_mb
+            )
+        looped = self._plan.looped | (uncovered - self._plan.vectorised)
+        if looped:
+            squares |= looped_squares(self._model, self._parameters, self._inputs, cotangents, looped)
+        self.rules = {
+            name: "vmap" if name in self._plan.vectorised else "loop" if name in looped else self._watch.rules[name]
+            for name in squares
+        }
+        return squares
+
+
+class _Tally:
+    """Squared norms by parameter and example, and whether all is well, on the device until all is done."""
+
+    def __init__(self, images: Tensor, names: tuple[str, ...]) -> None:
+        # MPS has no float64.
+        self._wide = torch.float32 if images.device.type == "mps" else torch.float64
+        self._squares = torch.zeros(len(names), len(images), dtype=self._wide, device=images.device)
+        self._row = {name: row for row, name in enumerate(names)}
+        self._unsound = torch.zeros(2, dtype=self._wide, device=images.device)
+        self.rules: dict[str, str] = {}
+
+    def checked(self, outputs: Tensor) -> Tensor:
+        """The outputs in float64, without what is not finite, which is noted."""
+        logits = outputs.detach().to(self._wide)
+        finite = logits.isfinite()
+        self._unsound[0] += (~finite).sum()
+        return torch.where(finite, logits, 0)
+
+    def bounded(self, labels: Tensor, classes: int) -> Tensor:
+        """The labels as they can be, with the others noted."""
+        within = labels.clamp(0, classes - 1)
+        self._unsound[1] += (within != labels).sum()
+        return within
+
+    def add(self, part: slice, squares: Mapping[str, Tensor], scale: Tensor) -> None:
+        """Add the squared norms (n,) by name of a run of examples, each scaled."""
+        for name, values in squares.items():
+            self._squares[self._row[name], part] += values.to(self._wide) * scale.to(self._wide)
+
+    def fetched(
+        self, parameters: Mapping[str, nn.Parameter], labels: Tensor | None, classes: int
+    ) -> tuple[Floats, Floats]:
+        """Wait for the device, once: (N, P) squared norms of gradients and (P,) of the parameters themselves.
+
+        Raises:
+            ValueError: where logits were not finite, or labels out of range.
+        """
+        flat = [parameter.detach().flatten() for parameter in parameters.values()]
+        weights = torch.stack([torch.linalg.vecdot(w, w).to(self._wide) for w in flat])
+        everything = torch.cat([self._unsound, weights, self._squares.flatten()]).cpu().double().numpy()
+        if everything[0]:
+            raise ValueError("the model's logits are not finite: it has diverged, or its inputs hold nan or inf")
+        if everything[1] and labels is not None:
+            worst = int(labels.max()) if int(labels.max()) >= classes else int(labels.min())
+            raise ValueError(
+                f"targets has class {worst}, but the model has {classes} outputs: classes 0 to {classes - 1}"
+            )
+        count = len(weights)
+        return everything[2 + count :].reshape(count, -1).T, everything[2 : 2 + count]
+
+
+def _labels(targets: Tensor | None, n: int) -> Tensor:
+    """Return the true labels (n,), checked but for their bounds."""
+    if targets is None:
+        raise ValueError("the estimator 'empirical' takes the true labels: give targets")
     if targets.shape != (n,) or targets.is_floating_point() or targets.dtype == torch.bool:
         raise ValueError(
             f"targets has shape {tuple(targets.shape)} and type {targets.dtype}: labels are needed, integers ({n},)"
         )
-    labels: NDArray[np.int64] = targets.cpu().numpy().astype(np.int64)
-    if labels.min() < 0:
-        raise ValueError(f"targets has class {labels.min()}: classes count from 0")
-    return labels
+    return targets.long()
 
 
-def _inner(outputs: Tensor, v: Tensor) -> Tensor:
-    return (outputs * v).sum(dim=1)
-
-
-def _squared_norms(gradients: Mapping[str, Tensor]) -> Tensor:
-    """Sum the squares of every example's gradient by parameter: -> (n, P), float64."""
-    flat = [gradient.flatten(1) for gradient in gradients.values()]
-    return torch.stack([torch.einsum("np,np->n", rows, rows) for rows in flat], dim=1).double()
-
-
-def _summarised(values: Floats, names: tuple[str, ...], layers: tuple[Layer, ...], estimator: Estimator) -> FisherTrace:
-    """Take means and standard errors over inputs, of the values (n, P) of single inputs and of their sums by layer."""
-    column = {name: index for index, name in enumerate(names)}
-    sums = [values[:, [column[name] for name in layer.parameters]].sum(axis=1) for layer in layers]
-    both = np.column_stack([*sums, values])
-    n = len(values)
-    mean = both.mean(axis=0)
-    stderr = both.std(axis=0, ddof=1) / np.sqrt(n) if n > 1 else np.full_like(mean, np.nan)
-    cut = len(layers)
-    return FisherTrace(
-        layers=tuple(layer.name for layer in layers),
-        mean=mean[:cut],
-        stderr=stderr[:cut],
-        n=n,
-        parameters=names,
-        parameter_mean=mean[cut:],
-        parameter_stderr=stderr[cut:],
-        estimator=estimator,
-    )
+def _chunks(n: int, example_bytes: float, memory_mb: float) -> Iterator[slice]:
+    """Cut n examples into runs of even length that fit into the memory."""
+    most = max(int(memory_mb * 1e6 / max(example_bytes, 1)), 1)
+    length = -(-n // -(-n // most))
+    for start in range(0, n, length):
+        yield slice(start, min(start + length, n))

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+import torch
 from scipy.special import softmax
 
-from cpframe.fisher.cotangents import cotangents
+from cpframe.fisher.cotangents import cotangents, passes, triangular
 
 LOGITS = np.random.default_rng(1).normal(size=(3, 5)) * np.array([[0.1], [1.0], [6.0]])  # flat, usual, confident
 
@@ -16,7 +17,10 @@ def covariance(logits):
 
 
 def drawn(estimator, logits=LOGITS, targets=None, seed=0, draws=1):
-    return np.stack(list(cotangents(logits, estimator, targets, np.random.default_rng(seed), draws)))
+    labels = None if targets is None else torch.from_numpy(targets)
+    found = list(cotangents(torch.from_numpy(logits), estimator, labels, np.random.default_rng(seed), draws))
+    assert len(found) == passes(estimator, logits.shape[1], draws)
+    return torch.stack(found).numpy()
 
 
 def test_exact_sums_to_the_covariance():
@@ -76,8 +80,11 @@ def test_empirical_takes_the_labels_given():
 @pytest.mark.parametrize("estimator", ["model", "sampled"])
 def test_how_examples_are_cut_into_batches_does_not_matter(estimator):
     rng = np.random.default_rng(0)
-    parts = [np.stack(list(cotangents(some, estimator, None, rng, 3))) for some in (LOGITS[:2], LOGITS[2:])]
-    np.testing.assert_array_equal(np.concatenate(parts, axis=1), drawn(estimator, draws=3))
+    parts = [
+        torch.stack(list(cotangents(torch.from_numpy(some), estimator, None, rng, 3)))
+        for some in (LOGITS[:2], LOGITS[2:])
+    ]
+    np.testing.assert_array_equal(torch.cat(parts, dim=1), drawn(estimator, draws=3))
 
 
 @pytest.mark.parametrize("estimator", ["model", "exact", "sampled"])
@@ -86,7 +93,37 @@ def test_certain_predictions_have_none(estimator):
     np.testing.assert_array_equal(v, 0)
 
 
+def test_the_triangular_root_is_a_root():
+    """With the unit vectors for signs it gives its columns, R; R R^T is the covariance, whatever the order of p."""
+    p = torch.from_numpy(softmax(LOGITS, axis=1))
+    columns = triangular(p[:, None], torch.eye(5, dtype=torch.float64).expand(3, 5, 5))
+    np.testing.assert_allclose(columns.mT @ columns, covariance(LOGITS), rtol=0, atol=1e-15)  # rounding
+
+
+def test_the_triangular_root_is_the_cholesky_factor():
+    """That of the leading block: the whole matrix is singular. Checked against LAPACK, with p in falling order."""
+    p = np.sort(softmax(LOGITS[1]))[::-1].copy()
+    columns = triangular(torch.from_numpy(p), torch.eye(5, dtype=torch.float64))
+    block = np.linalg.cholesky((np.diag(p) - np.outer(p, p))[:4, :4])
+    np.testing.assert_allclose(columns[:4, :4].T, block, rtol=1e-12, atol=1e-15)  # rounding
+
+
+def test_the_triangular_root_keeps_small_tails():
+    """Probabilities down to 1e-300: differences from 1 would be 0."""
+    p = torch.tensor([1 - 1e-15, 1e-15, 1e-200, 1e-300, 0], dtype=torch.float64)
+    columns = triangular(p, torch.eye(5, dtype=torch.float64))
+    assert torch.isfinite(columns).all()
+    np.testing.assert_allclose(columns.square().sum(dim=0)[1:], p[1:], rtol=1e-12)  # the diagonal of C: p (1 - p)
+
+
+def test_a_thousand_classes_take_the_triangular_root():
+    logits = np.random.default_rng(0).normal(size=(2, 1000))
+    signs = torch.where(torch.from_numpy(np.random.default_rng(0).random((2, 1, 1000)) < 0.5), -1.0, 1.0).double()
+    expected = triangular(torch.from_numpy(softmax(logits, axis=1))[:, None], signs)[:, 0]
+    np.testing.assert_allclose(drawn("model", logits=logits)[0], expected, rtol=1e-10, atol=1e-18)  # rounding
+
+
 def test_many_classes_with_equal_probabilities():
     """All eigenvalues but one are equal: any basis will do, and the sum of squares is 1 - 1/K."""
-    v = drawn("model", logits=np.zeros((1, 100)))
-    np.testing.assert_allclose((v**2).sum(), 0.99, rtol=1e-12)  # rounding
+    v = drawn("model", logits=np.zeros((1, 60)))
+    np.testing.assert_allclose((v**2).sum(), 1 - 1 / 60, rtol=1e-12)  # rounding

@@ -181,9 +181,7 @@ def sampled_value(uniforms):
 
 def given_value(cotangent):
     """The pull-backs of given cotangents, (draws, n, K), summed."""
-    return lambda i, logits, parameters: sum(
-        squared((logits * torch.from_numpy(v[i])).sum(), parameters) for v in cotangent
-    )
+    return lambda i, logits, parameters: sum(squared((logits * v[i]).sum(), parameters) for v in cotangent)
 
 
 def expected(estimator, model, inputs, targets, draws):
@@ -196,7 +194,7 @@ def expected(estimator, model, inputs, targets, draws):
     if estimator == "sampled":
         return oracle(model, inputs, sampled_value(rng.random((len(inputs), draws))))
     with torch.no_grad():
-        logits = model(inputs.clone()).double().numpy()
+        logits = model(inputs.clone()).double()
     return oracle(model, inputs, given_value(list(cotangents(logits, "model", None, rng, draws))))
 
 
@@ -290,8 +288,8 @@ def test_more_draws_have_less_noise():
 def test_chunks_change_nothing(estimator):
     model, inputs, targets = build("conv-bn-relu", n=300)  # more than are ever done at once
     whole = layerwise_trace(model, inputs, targets, estimator=estimator, draws=2)
-    single = layerwise_trace(model, inputs[:20], targets[:20], estimator=estimator, draws=2, chunk_mb=0)
-    few = layerwise_trace(model, inputs, targets, estimator=estimator, draws=2, chunk_mb=0.02)
+    single = layerwise_trace(model, inputs[:20], targets[:20], estimator=estimator, draws=2, memory_mb=1e-6)
+    few = layerwise_trace(model, inputs, targets, estimator=estimator, draws=2, memory_mb=0.02)
     first = layerwise_trace(model, inputs[:20], targets[:20], estimator=estimator, draws=2)
     # Rounding: the shape of a product decides the order of its sums.
     np.testing.assert_allclose(few.parameter_mean, whole.parameter_mean, rtol=1e-10)
@@ -405,7 +403,7 @@ def test_the_model_is_left_as_it_was(estimator, allowed):
     counting.allowed = allowed
     if allowed < 10**9:
         with pytest.raises(RuntimeError, match="enough"):
-            layerwise_trace(model, inputs, targets, estimator=estimator, chunk_mb=0)
+            layerwise_trace(model, inputs, targets, estimator=estimator, memory_mb=1e-6)
     else:
         layerwise_trace(model, inputs, targets, estimator=estimator)
         assert counting.allowed < allowed  # it was called
@@ -505,11 +503,17 @@ def test_logits_that_are_not_finite_are_refused(bad):
         ({"images": torch.zeros(0, 6, dtype=torch.float64)}, "images is empty"),
         ({"images": torch.zeros((), dtype=torch.float64)}, "images is empty"),
         ({"draws": 0}, "draws is 0, and must be at least 1"),
+        ({"sketch": 0}, "sketch is 0, and must be at least 1"),
+        ({"memory_mb": 0}, "memory_mb is 0, and must be above 0"),
+        ({"memory_mb": math.nan}, "memory_mb is nan, and must be above 0"),
         ({"estimator": "empirical"}, "'empirical' takes the true labels: give targets"),
         ({"estimator": "empirical", "targets": torch.zeros(6, dtype=torch.int64)}, r"shape \(6,\).*integers \(7,\)"),
         ({"estimator": "empirical", "targets": torch.zeros(7)}, r"type torch\.float32: labels are needed"),
-        ({"estimator": "empirical", "targets": torch.full((7,), -1)}, "class -1: classes count from 0"),
-        ({"estimator": "empirical", "targets": torch.full((7,), 4)}, "class 4, but the model has only 4 outputs"),
+        (
+            {"estimator": "empirical", "targets": torch.full((7,), -1)},
+            "class -1, but the model has 4 outputs: classes 0 to 3",
+        ),
+        ({"estimator": "empirical", "targets": torch.full((7,), 4)}, "class 4, but the model has 4 outputs"),
         ({"layers": [Layer("all", ("0.weight",))]}, r"leaves out parameters: 0\.bias, 2\.weight"),
         ({"layers": [Layer("all", ("9.weight",))]}, r"mentions parameters that the model does not have: 9\.weight"),
         ({"layers": [Layer("all", ("0.weight", "0.weight"))]}, r"mentions parameters twice: 0\.weight"),

@@ -1,0 +1,640 @@
+"""Every rule, and what happens where there is none, against a loop over single examples in float64."""
+
+import copy
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.nn.functional import log_softmax
+from torch.utils.checkpoint import checkpoint
+
+from cpframe.fisher import convolutions, layerwise_trace
+from cpframe.fisher.convolutions import Geometry
+
+CLASSES = 3
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    torch.manual_seed(0)
+
+
+def looped(model, inputs):
+    """The exact trace of every parameter, as a mean over inputs, by name."""
+    model = copy.deepcopy(model).double().requires_grad_(True)
+    inputs = inputs.double() if inputs.is_floating_point() else inputs
+    names, parameters = zip(*model.named_parameters(), strict=True)
+    total = np.zeros(len(names))
+    for i in range(len(inputs)):
+        logs = log_softmax(model(inputs[i : i + 1].clone())[0], dim=0)
+        for y in range(CLASSES):
+            found = torch.autograd.grad(logs[y], parameters, retain_graph=True, allow_unused=True)
+            squares = [0.0 if g is None else g.square().sum().item() for g in found]
+            total += logs[y].exp().item() * np.array(squares)
+    return dict(zip(names, total / len(inputs), strict=True))
+
+
+def compare(model, inputs, rules):
+    """The exact estimator agrees with the loop, for every parameter, and by the rules said; float32 too."""
+    truth = looped(model, inputs)
+    wide = inputs.double() if inputs.is_floating_point() else inputs
+    for precise, seen, rtol in (
+        (copy.deepcopy(model).double(), wide, 1e-10),  # rounding, summed in another order
+        (copy.deepcopy(model).float(), inputs, 1e-4),  # float32 rounds at 6e-8, and these sums lose two digits
+    ):
+        trace = layerwise_trace(precise, seen, estimator="exact")
+        found = dict(zip(trace.parameters, trace.parameter_mean, strict=True))
+        noise = 1e-10 * max(truth.values()) if rtol < 1e-9 else 1e-7 * max(truth.values())
+        for name, value in truth.items():
+            np.testing.assert_allclose(found[name], value, rtol=rtol, atol=noise, err_msg=name)
+        assert dict(trace.rules) == rules
+
+
+class Pooled(nn.Module):
+    """A body, a mean over positions, a linear classifier."""
+
+    def __init__(self, body, channels):
+        super().__init__()
+        self.body = body
+        self.head = nn.Linear(channels, CLASSES, bias=False)
+
+    def forward(self, x):
+        return self.head(torch.tanh(self.body(x)).flatten(2).mean(dim=2))
+
+
+HEAD = {"head.weight": "linear"}
+BOTH = {"body.weight": "convolution", "body.bias": "channel bias"} | HEAD
+
+CONVOLUTIONS = {
+    "same": {"kernel_size": 3, "padding": 1},
+    "stride": {"kernel_size": 3, "stride": 2, "padding": 1},
+    "stride beyond the kernel": {"kernel_size": 2, "stride": 3},
+    "dilation": {"kernel_size": 3, "dilation": 2, "padding": 2},
+    "both": {"kernel_size": 3, "dilation": 3, "stride": 2, "padding": 4},
+    "groups": {"kernel_size": 3, "groups": 2, "padding": 1},
+    "depthwise": {"kernel_size": 3, "groups": 4, "padding": 1},
+    "pointwise": {"kernel_size": 1},
+    "even": {"kernel_size": 4, "padding": "same"},
+    "valid": {"kernel_size": 2, "padding": "valid"},
+    "reflect": {"kernel_size": 3, "padding": 2, "padding_mode": "reflect"},
+    "replicate": {"kernel_size": 3, "padding": 1, "padding_mode": "replicate"},
+    "circular": {"kernel_size": 3, "padding": 1, "padding_mode": "circular", "stride": 2},
+}
+
+
+# torch itself warns that an even kernel needs a copy.
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
+@pytest.mark.parametrize("dimensions", [1, 2, 3])
+@pytest.mark.parametrize("case", CONVOLUTIONS)
+def test_convolutions(case, dimensions):
+    kind = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[dimensions - 1]
+    if dimensions == 3 and case == "both":
+        pytest.skip("its kernel does not fit into the small volume")
+    body = (
+        kind(
+            4, 6 if case != "groups" else 4, **{**CONVOLUTIONS[case], **({"groups": 4} if case == "depthwise" else {})}
+        )
+        if (case != "depthwise")
+        else kind(4, 8, kernel_size=3, groups=4, padding=1)
+    )
+    size = (11,) if dimensions == 1 else (7, 6) if dimensions == 2 else (4, 5, 4)
+    compare(Pooled(body, body.out_channels), torch.randn(4, 4, *size), BOTH)
+
+
+@pytest.mark.parametrize("method", ["gram", "each", "offsets"])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize(("dilation", "groups"), [(1, 1), (2, 1), (1, 2), (2, 2)])
+@pytest.mark.parametrize("last", [False, True])
+def test_every_method_of_a_convolution_is_the_norm_of_its_gradient(method, stride, dilation, groups, last):
+    kernel, padding = (3, 2), (2, 1)
+    x, weight = torch.randn(3, 4, 9, 8, dtype=torch.float64), torch.randn(6, 4 // groups, *kernel, dtype=torch.float64)
+    weight.requires_grad_(True)
+    options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    g = torch.randn_like(functional.conv2d(x, weight, **options))
+    expected = [
+        torch.autograd.grad(functional.conv2d(x[i : i + 1], weight, **options), weight, g[i : i + 1])[0].square().sum()
+        for i in range(3)
+    ]
+    if last:
+        x, g = (t.to(memory_format=torch.channels_last) for t in (x, g))
+    geometry = Geometry(kernel, (stride, stride), ((2, 2), (1, 1)), (dilation, dilation), groups)
+    found = convolutions._METHODS[method](x, g, geometry)
+    torch.testing.assert_close(found, torch.stack(expected), rtol=1e-12, atol=0)  # rounding
+
+
+def shape_of(channels, outputs, size, stride=1, device="cpu"):
+    geometry = Geometry((3, 3), (stride, stride), ((1, 1), (1, 1)), (1, 1), 1)
+    return convolutions.Shape(
+        (channels, size, size), (outputs, size // stride, size // stride), 16, geometry, False, torch.float32, device
+    )
+
+
+def test_many_positions_are_multiplied_out_and_few_are_paired():
+    """Of All-CNN: at 32 x 32 a Gram matrix has 1.3 million entries, at 8 x 8 it has 10,000."""
+    assert convolutions.counted(shape_of(96, 96, 32)) == "each"
+    assert convolutions.counted(shape_of(96, 96, 32, device="cuda:0")) == "offsets"
+    assert convolutions.counted(shape_of(192, 192, 8)) == "gram"
+    assert convolutions.timed(shape_of(96, 96, 32)) == "each"  # no long shot is tried
+    assert convolutions.timed(shape_of(192, 192, 4)) == "gram"
+
+
+def test_where_results_must_repeat_nothing_is_timed(monkeypatch):
+    """The choice changes the last bits, so it may not depend on how busy the machine was."""
+
+    def timed(shape):
+        raise AssertionError("was timed")
+
+    monkeypatch.setattr(convolutions, "timed", timed)
+    model, inputs = Pooled(nn.Conv2d(4, 4, 3), 4), torch.randn(4, 4, 6, 6)
+    with pytest.raises(AssertionError, match="was timed"):
+        layerwise_trace(model, inputs)
+    torch.set_deterministic_debug_mode("error")
+    try:
+        assert (layerwise_trace(model, inputs).mean > 0).all()
+    finally:
+        torch.set_deterministic_debug_mode("default")
+
+
+@pytest.mark.parametrize("dimensions", [1, 2, 3])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"stride": 2, "padding": 1}, {"stride": 2, "output_padding": 1, "groups": 2}, {"dilation": 2}],
+    ids=["plain", "stride", "output padding", "dilation"],
+)
+def test_transposed_convolutions(dimensions, options):
+    body = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)[dimensions - 1](4, 6, 3, **options)
+    rules = {"body.weight": "transposed convolution", "body.bias": "channel bias"} | HEAD
+    compare(Pooled(body, 6), torch.randn(4, 4, *(4, 3, 3)[:dimensions]), rules)
+
+
+CHANNEL = {"body.weight": "channel weight", "body.bias": "channel bias"} | HEAD
+TRAILING = {"body.weight": "normalisation weight", "body.bias": "normalisation bias"} | HEAD
+
+
+def unusual(module):
+    """Weights and statistics that matter."""
+    for tensor in module.parameters():
+        nn.init.uniform_(tensor, 0.5, 1.5)
+    for name, buffer in module.named_buffers():
+        if "running" in name:
+            buffer.uniform_(0.5, 1.5)
+    return module.eval()
+
+
+@pytest.mark.parametrize(
+    ("module", "shape", "rules"),
+    [
+        (nn.BatchNorm1d(4), (4, 7), CHANNEL),
+        (nn.BatchNorm2d(4), (4, 3, 5), CHANNEL),
+        (nn.BatchNorm3d(4), (4, 2, 3, 2), CHANNEL),
+        (nn.InstanceNorm2d(4, affine=True), (4, 3, 5), CHANNEL),
+        (nn.InstanceNorm1d(4, affine=True, track_running_stats=True), (4, 6), CHANNEL),
+        (nn.GroupNorm(2, 4), (4, 3, 5), CHANNEL),
+        (nn.LayerNorm(5), (4, 3, 5), TRAILING),
+        (nn.LayerNorm((3, 5)), (4, 3, 5), TRAILING),
+        (nn.RMSNorm((3, 5)), (4, 3, 5), {"body.weight": "normalisation weight"} | HEAD),
+        (nn.PReLU(), (4, 6), {"body.weight": "channel weight"} | HEAD),
+        (nn.PReLU(4), (4, 3, 5), {"body.weight": "channel weight"} | HEAD),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
+)
+def test_normalisations(module, shape, rules):
+    compare(Pooled(unusual(module), 4), torch.randn(5, *shape), rules)
+
+
+@pytest.mark.parametrize(("positions", "width"), [(3, 20), (40, 5)], ids=["few positions", "many positions"])
+def test_linear_maps_on_sequences(positions, width):
+    model = nn.Sequential(nn.Linear(6, width), nn.Tanh(), nn.Flatten(), nn.Linear(positions * width, CLASSES))
+    rules = {"0.weight": "linear", "0.bias": "bias", "3.weight": "linear", "3.bias": "bias"}
+    compare(model, torch.randn(4, positions, 6), rules)
+
+
+class Words(nn.Module):
+    def __init__(self, padding):
+        super().__init__()
+        self.embedding = nn.Embedding(5, 4, padding_idx=padding)
+        self.head = nn.Linear(4, CLASSES)
+
+    def forward(self, x):
+        return self.head(self.embedding(x).tanh().sum(dim=1))
+
+
+@pytest.mark.parametrize("padding", [None, 2, -1])
+def test_embeddings(padding):
+    rules = {"embedding.weight": "embedding", "head.weight": "linear", "head.bias": "bias"}
+    compare(Words(padding), torch.randint(0, 5, (6, 9)), rules)
+
+
+class Recurring(nn.Module):
+    """Every kind of module twice, so that gradients of two uses add up before they are squared."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 3, padding=1)
+        self.norm = nn.GroupNorm(1, 3)
+        self.linear = nn.Linear(3, 3)
+        self.scale = nn.LayerNorm(3)
+
+    def forward(self, x):
+        for _ in range(2):
+            x = self.norm(self.conv(x)).tanh()
+        x = x.mean(dim=(2, 3))
+        for _ in range(3):
+            x = self.scale(self.linear(x)).tanh()
+        return x
+
+
+def test_modules_used_several_times():
+    rules = {
+        "conv.weight": "convolution",
+        "conv.bias": "channel bias",
+        "norm.weight": "channel weight",
+        "norm.bias": "channel bias",
+        "linear.weight": "linear",
+        "linear.bias": "bias",
+        "scale.weight": "normalisation weight",
+        "scale.bias": "normalisation bias",
+    }
+    compare(Recurring(), torch.randn(4, 3, 5, 4), rules)
+
+
+class Films(nn.Module):
+    """Frames are folded into the batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(2, 3, 3)
+        self.norm = nn.BatchNorm2d(3)
+        self.linear = nn.Linear(3, CLASSES)
+
+    def forward(self, x):
+        frames = self.norm(self.conv(x.flatten(0, 1))).tanh().mean(dim=(2, 3))
+        return self.linear(frames).tanh().view(len(x), -1, CLASSES).sum(dim=1)
+
+
+def test_a_dimension_folded_into_the_batch():
+    rules = {
+        "conv.weight": "convolution",
+        "conv.bias": "channel bias",
+        "norm.weight": "channel weight",
+        "norm.bias": "channel bias",
+        "linear.weight": "linear",
+        "linear.bias": "bias",
+    }
+    compare(Films().eval(), torch.randn(4, 5, 2, 4, 4), rules)
+
+
+class SequenceFirst(nn.Module):
+    """Positions come before examples; with as many of one as of the other only the check can tell."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(4, 4)
+        self.head = nn.Linear(4, CLASSES)
+
+    def forward(self, x):
+        return self.head(self.inner(x.transpose(0, 1)).tanh().sum(dim=0))
+
+
+def test_weights_of_zero_do_not_hide_what_is_wrong():
+    """With a classifier of zeros nothing comes back; when it has been trained, the rules must not be trusted."""
+    model, inputs = SequenceFirst().double(), torch.randn(4, 4, 4, dtype=torch.float64)
+    weights = model.head.weight.data.clone()
+    model.head.weight.data.zero_()
+    layerwise_trace(model, inputs)
+    model.head.weight.data.copy_(weights)
+    truth = list(looped(model, inputs).values())
+    np.testing.assert_allclose(layerwise_trace(model, inputs, estimator="exact").parameter_mean, truth, rtol=1e-10)
+
+
+@pytest.mark.parametrize("positions", [2, 4, 6])
+def test_examples_that_are_not_the_first_dimension_are_noticed(positions):
+    rules = {"inner.weight": "vmap", "inner.bias": "vmap", "head.weight": "linear", "head.bias": "bias"}
+    compare(SequenceFirst(), torch.randn(4, positions, 4), rules)
+
+
+class Raw(nn.Module):
+    """Parameters of its own: a token, a position code, a scale, a matrix in a product, which a rule sees as well."""
+
+    def __init__(self):
+        super().__init__()
+        self.token = nn.Parameter(torch.randn(1, 1, 4))
+        self.code = nn.Parameter(torch.randn(6, 4))
+        self.scale = nn.Parameter(torch.ones(()))
+        self.matrix = nn.Parameter(torch.randn(4, 4))
+        self.inner = nn.Linear(4, 4)
+        self.head = nn.Linear(4, CLASSES)
+
+    def forward(self, x):
+        x = torch.cat([self.token.expand(len(x), -1, -1), x], dim=1) + self.code
+        x = self.inner(x @ self.matrix).tanh() * self.scale + functional.linear(x, self.matrix)
+        return self.head(x.sum(dim=1)) + 0 * self.inner.weight.sum()
+
+
+def test_raw_parameters_are_measured_by_vmap():
+    rules = dict.fromkeys(["token", "code", "scale", "matrix", "inner.weight"], "vmap")
+    rules |= {"inner.bias": "bias", "head.weight": "linear", "head.bias": "bias"}
+    compare(Raw(), torch.randn(4, 5, 4), rules)
+
+
+def test_reparametrised_weights_are_measured_by_vmap():
+    model = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(5, 4)), nn.Tanh(), nn.Linear(4, CLASSES))
+    originals = dict.fromkeys(["0.parametrizations.weight.original0", "0.parametrizations.weight.original1"], "vmap")
+    compare(model, torch.randn(4, 5), originals | {"0.bias": "bias", "2.weight": "linear", "2.bias": "bias"})
+
+
+class Tied(nn.Module):
+    """One matrix by two rules: as an embedding, and as the classifier."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(CLASSES, 4)
+
+    def forward(self, x):
+        return functional.linear(self.embedding(x).tanh().sum(dim=1), self.embedding.weight)
+
+
+def test_a_parameter_under_two_rules_is_measured_by_vmap():
+    compare(Tied(), torch.randint(0, CLASSES, (4, 5)), {"embedding.weight": "vmap"})
+
+
+class Recurrent(nn.Module):
+    """Its gates are one operation of torch."""
+
+    def __init__(self):
+        super().__init__()
+        self.lstm = nn.LSTM(3, 4, batch_first=True)
+        self.head = nn.Linear(4, CLASSES)
+
+    def forward(self, x):
+        return self.head(self.lstm(x)[0][:, -1])
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_recurrent_networks(dtype):
+    """In one precision vmap loops by itself, in the other it fails, and then we loop."""
+    model, inputs = Recurrent().to(dtype), torch.randn(4, 5, 3).to(dtype)
+    trace = layerwise_trace(model, inputs, estimator="exact")
+    assert trace.rules["lstm.weight_hh_l0"] in ("vmap", "loop")
+    # Rounding of the one, 2e-16, and of the other, 6e-8, in sums that lose two digits.
+    rtol = 1e-10 if dtype == torch.float64 else 1e-4
+    np.testing.assert_allclose(trace.parameter_mean, list(looped(model, inputs).values()), rtol=rtol)
+
+
+class Transformer(nn.Module):
+    def __init__(self, batch_first):
+        super().__init__()
+        self.first = batch_first
+        self.block = nn.TransformerEncoderLayer(4, 2, 8, dropout=0.1, batch_first=batch_first)
+        self.head = nn.Linear(4, CLASSES)
+
+    def forward(self, x):
+        return self.head(self.block(x if self.first else x.transpose(0, 1)).sum(dim=1 if self.first else 0))
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+def test_transformers(batch_first):
+    """The fused path of eval mode would hide the parameters."""
+    model, inputs = Transformer(batch_first).eval(), torch.randn(5, 3, 4)
+    rules = dict(layerwise_trace(model, inputs).rules)
+    assert set(rules.values()) <= {"vmap", "loop", "linear", "bias", "normalisation weight", "normalisation bias"}
+    if batch_first:
+        assert rules["block.linear1.weight"] == "linear"
+    compare(model, inputs, rules)
+
+
+class Doubled(torch.autograd.Function):
+    """A function that torch cannot look into."""
+
+    @staticmethod
+    def forward(ctx, x, weight):
+        ctx.save_for_backward(x, weight)
+        return x @ weight
+
+    @staticmethod
+    def backward(ctx, g):
+        x, weight = ctx.saved_tensors
+        return g @ weight.T, x.mT @ g
+
+
+class Opaque(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(4, 4))
+        self.head = nn.Linear(4, CLASSES)
+
+    def forward(self, x):
+        return self.head(Doubled.apply(x, self.weight).tanh())
+
+
+@pytest.mark.parametrize("required", [True, False])
+def test_functions_that_cannot_be_looked_into_are_noticed(required):
+    """Also where the parameter asks for no gradient, and so would not show in the graph by itself."""
+    model = Opaque()
+    model.weight.requires_grad_(required)
+    compare(model, torch.randn(4, 4), {"weight": "loop", "head.weight": "linear", "head.bias": "bias"})
+    assert model.weight.requires_grad is required
+
+
+class Changed(nn.Module):
+    """Changes what a function was given, after the call: its weight could not be trained, but the bias can."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(4, 4)
+        self.inner.weight.requires_grad_(False)
+        self.head = nn.Linear(4, CLASSES)
+
+    def forward(self, x):
+        y = self.inner(x).tanh()
+        x.zero_()
+        return self.head(y + x)
+
+
+def test_inputs_changed_in_place_are_noticed():
+    """Plain torch refuses to differentiate by the weight; then so do we, in its words."""
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        layerwise_trace(Changed(), torch.randn(4, 4))
+
+
+class Frozen(nn.Module):
+    """The body is out of reach of gradients, by the model's own choice."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Conv1d(3, 4, 3)
+        self.head = nn.Linear(4, CLASSES)
+
+    def forward(self, x):
+        with torch.no_grad():
+            x = self.body(x).tanh().mean(dim=2)
+        return self.head(x)
+
+
+def test_what_a_model_cuts_off_is_not_reached():
+    rules = {"body.weight": "not reached", "body.bias": "not reached", "head.weight": "linear", "head.bias": "bias"}
+    compare(Frozen(), torch.randn(4, 3, 6), rules)
+
+
+class Checkpointed(nn.Module):
+    """Computes its body again in the backward pass."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(4, 4), nn.Tanh())
+        self.head = nn.Linear(4, CLASSES)
+
+    def forward(self, x):
+        return self.head(checkpoint(self.body, x, use_reentrant=False))
+
+
+def test_checkpointed_models():
+    model, inputs = Checkpointed(), torch.randn(4, 4)
+    rules = dict(layerwise_trace(model, inputs).rules)
+    compare(model, inputs, rules)
+
+
+def small_vision_transformer():
+    import torchvision
+
+    return torchvision.models.VisionTransformer(
+        image_size=32, patch_size=16, num_layers=2, num_heads=2, hidden_dim=8, mlp_dim=12, num_classes=CLASSES
+    )
+
+
+def known(name):
+    import torchvision
+
+    return lambda: getattr(torchvision.models, name)(num_classes=CLASSES)
+
+
+@pytest.mark.parametrize(
+    "make", [known("resnet18"), known("mobilenet_v3_small"), small_vision_transformer], ids=["resnet", "mobile", "vit"]
+)
+def test_known_networks(make):
+    """Two images of the least size; every parameter against the loop, in float64."""
+    model = make().double().eval()
+    inputs = torch.randn(2, 3, 32, 32, dtype=torch.float64)
+    for parameter in model.parameters():
+        parameter.data += 0.01 * torch.randn_like(parameter)  # some start with weights of zero
+    trace = layerwise_trace(model, inputs, estimator="empirical", targets=torch.tensor([0, 2]))
+    total = np.zeros(len(trace.parameters))
+    for i, y in enumerate((0, 2)):
+        logs = log_softmax(model(inputs[i : i + 1])[0], dim=0)
+        total += [g.square().sum().item() for g in torch.autograd.grad(logs[y], list(model.parameters()))]
+    scale = 1e-12 * total.max()
+    np.testing.assert_allclose(trace.parameter_mean, total / 2, rtol=1e-10, atol=scale)  # rounding
+    assert trace.parameter_mean.min() > 0
+    attention = {"class_token", "encoder.pos_embedding"}
+    attention |= {name for name in trace.rules if "self_attention" in name}
+    assert {name for name, rule in trace.rules.items() if rule in ("vmap", "loop")} <= attention
+
+
+@pytest.mark.parametrize("estimator", ["model", "exact"])
+def test_a_sketch_is_unbiased(estimator):
+    """One input many times over: its sketches differ, their mean is the trace without a sketch."""
+    model = nn.Sequential(nn.Conv2d(2, 6, 3, padding=1), nn.Tanh(), nn.Flatten(2), nn.Linear(16, 12), nn.Tanh())
+    model = nn.Sequential(*model, nn.Flatten(), nn.Linear(72, CLASSES)).double()
+    inputs = torch.randn(1, 2, 4, 4, dtype=torch.float64)
+    exact = layerwise_trace(model, inputs, estimator="exact")
+    sketched = layerwise_trace(model, inputs.expand(4000, -1, -1, -1), estimator=estimator, sketch=2)
+    difference = np.abs(sketched.parameter_mean - exact.parameter_mean)
+    # Six numbers: 4 standard errors are passed by chance once in 2,600 seeds at most; the rest is rounding.
+    assert (difference <= 4 * sketched.parameter_stderr + 1e-12 * exact.parameter_mean).all()
+    noisy = dict(zip(sketched.parameters, sketched.parameter_stderr / sketched.parameter_mean, strict=True))
+    assert noisy["0.weight"] > 1e-3
+    assert noisy["3.weight"] > 1e-3  # they were sketched
+    assert max(noisy.values()) < 0.025  # and a bias of a tenth would be seen
+
+
+def test_a_sketch_does_not_depend_on_the_chunks():
+    model = nn.Sequential(nn.Conv2d(2, 6, 3), nn.Tanh(), nn.Flatten(), nn.Linear(24, CLASSES)).double()
+    inputs = torch.randn(9, 2, 4, 4, dtype=torch.float64)
+    one, several = (layerwise_trace(model, inputs, sketch=2, memory_mb=mb).parameter_mean for mb in (100, 0.005))
+    np.testing.assert_allclose(one, several, rtol=1e-12)  # rounding
+
+
+class Interrupting(nn.Module):
+    """Somebody presses Ctrl-C at the given call."""
+
+    def __init__(self, at):
+        super().__init__()
+        self.linear = nn.Linear(4, CLASSES)
+        self.linear.weight.requires_grad_(False)
+        self.left = at
+
+    def forward(self, x):
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+        return self.linear(x)
+
+
+@pytest.mark.parametrize("at", [1, 2, 4, 5])
+def test_an_interruption_leaves_the_model_as_it_was(at):
+    model = Interrupting(at)
+    with pytest.raises(KeyboardInterrupt):
+        layerwise_trace(model, torch.randn(4, 4), memory_mb=1e-6)
+    assert [parameter.requires_grad for parameter in model.parameters()] == [False, True]
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_no_gradient_of_a_weight_is_ever_computed(monkeypatch):
+    """Every operation of the backward pass is looked at: none has a result as large as the weights."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    sizes = []
+
+    class Recorder(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            result = func(*args, **(kwargs or {}))
+            made = result if isinstance(result, tuple) else (result,)
+            sizes.extend((str(func), tuple(tensor.shape)) for tensor in made if isinstance(tensor, torch.Tensor))
+            return result
+
+    model = nn.Sequential(nn.Linear(50, 61), nn.ReLU(), nn.Linear(61, 47), nn.ReLU(), nn.Linear(47, CLASSES))
+    inputs = torch.randn(7, 50)
+    layerwise_trace(model, inputs)  # the first call looks at two examples in the plain way
+    with Recorder():
+        layerwise_trace(model, inputs)
+    weights = {tuple(p.shape) for p in model.parameters() if p.ndim == 2}
+    weights |= {shape[::-1] for shape in weights}
+    made = {
+        shape for name, shape in sizes if not any(view in name for view in ("detach", "view", "aten.t.", "transpose"))
+    }
+    assert not weights & made
+    assert any(shape == (7, 61) for _, shape in sizes)  # gradients of activations are
+
+
+def test_invariance_and_shares():
+    """Scaling a weight before a normalisation by a divides its trace by a^2 and leaves tr F ||w||^2."""
+    model = nn.Sequential(nn.Linear(5, 6, bias=False), nn.LayerNorm(6), nn.Tanh(), nn.Linear(6, CLASSES)).double()
+    model[1].eps = 0
+    inputs = torch.randn(20, 5, dtype=torch.float64)
+    before = layerwise_trace(model, inputs, estimator="exact")
+    model[0].weight.data *= 3
+    after = layerwise_trace(model, inputs, estimator="exact")
+    np.testing.assert_allclose(after.parameter_mean[0], before.parameter_mean[0] / 9, rtol=1e-10)  # rounding
+    np.testing.assert_allclose(after.scaled, before.scaled, rtol=1e-10)
+    np.testing.assert_allclose(after.scaled_stderr, before.scaled_stderr, rtol=1e-10)
+    norms = [p.detach().square().sum().item() for p in model.parameters()]
+    by_hand = [
+        sum(m * w for m, w in itertools.islice(zip(after.parameter_mean, norms, strict=True), *cut))
+        for cut in ((0, 3), (3, 5))
+    ]
+    np.testing.assert_allclose(after.scaled, by_hand, rtol=1e-12)
+    np.testing.assert_allclose(after.share, after.mean / after.mean.sum(), rtol=1e-12)
+
+
+def test_the_error_of_a_share_is_its_spread_over_probes():
+    """400 probes of 60 inputs each: their shares spread as the standard error of each says, within its own noise."""
+    model = nn.Sequential(nn.Linear(5, 6), nn.Tanh(), nn.Linear(6, CLASSES)).double()
+    inputs = torch.randn(400, 60, 5, dtype=torch.float64)
+    traces = [layerwise_trace(model, some, estimator="exact") for some in inputs]
+    spread = np.std([trace.share for trace in traces], axis=0, ddof=1)
+    claimed = np.sqrt(np.mean([trace.share_stderr**2 for trace in traces], axis=0))
+    # A standard deviation of 400 values is known to 3.5 %; the first order of a ratio of means of 60 to some percent.
+    np.testing.assert_allclose(claimed, spread, rtol=0.15)
