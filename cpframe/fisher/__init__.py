@@ -6,15 +6,18 @@ dict(zip(trace.layers, trace.mean))
 
 from cpframe.fisher.cotangents import Estimator
 from cpframe.fisher.examples import chunks, example_gradients
+from cpframe.fisher.hessian import HessianTrace, hessian_trace
 from cpframe.fisher.layers import default_layers, layers_of
 from cpframe.fisher.trace import FisherTrace, layerwise_trace
 
 __all__ = [
     "Estimator",
     "FisherTrace",
+    "HessianTrace",
     "chunks",
     "default_layers",
     "example_gradients",
+    "hessian_trace",
     "layers_of",
     "layerwise_trace",
 ]
