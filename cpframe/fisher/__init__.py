@@ -9,15 +9,18 @@ from cpframe.fisher.examples import chunks, example_gradients
 from cpframe.fisher.hessian import HessianTrace, hessian_trace
 from cpframe.fisher.layers import default_layers, layers_of
 from cpframe.fisher.trace import FisherTrace, layerwise_trace
+from cpframe.fisher.variational import VariationalTrace, variational_trace
 
 __all__ = [
     "Estimator",
     "FisherTrace",
     "HessianTrace",
+    "VariationalTrace",
     "chunks",
     "default_layers",
     "example_gradients",
     "hessian_trace",
     "layers_of",
     "layerwise_trace",
+    "variational_trace",
 ]
