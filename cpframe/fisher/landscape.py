@@ -83,9 +83,27 @@ class Landscape:
 
 @contextmanager
 def differentiable() -> Iterator[None]:
-    """Record gradients inside, whatever the caller has switched off."""
-    with torch.inference_mode(mode=False), torch.enable_grad():
-        yield
+    """Record gradients inside, in full precision, whatever the caller has switched off or allowed.
+
+    TF32 has 10 bits: small noise on the weights would be rounded away.
+    """
+    before = [(owner, name, getattr(owner, name)) for owner, name, _ in _switches()]
+    try:
+        for owner, name, full in _switches():
+            setattr(owner, name, full)
+        with torch.inference_mode(mode=False), torch.enable_grad():
+            yield
+    finally:
+        for owner, name, value in before:
+            setattr(owner, name, value)
+
+
+def _switches() -> list[tuple[object, str, object]]:
+    """Return where torch keeps whether TF32 is allowed, and what stands for no: it refuses to mix old and new ways."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    if hasattr(cudnn, "conv"):
+        return [(owner, "fp32_precision", "ieee") for owner in (matmul, cudnn.conv, cudnn.rnn)]
+    return [(owner, "allow_tf32", False) for owner in (matmul, cudnn)]
 
 
 def landscape(

@@ -31,7 +31,7 @@ from cpframe.fisher.landscape import Landscape, Loss, differentiable, divergence
 
 __all__ = ["VariationalTrace", "variational_trace"]
 
-_COST = 1e-5  # nats that all the noise adds to the loss, unless beta is given
+_COST = 1e-11  # nats that all the noise adds to the loss, unless beta is given
 _PILOTS = 4  # draws of random signs, for a first guess
 _FLOOR = 1e-6  # of the trace per weight, relative to the network's: bounds the noise where there is no curvature
 _JUMP = 4.0  # the largest change of a trace in one step, up or down
@@ -99,9 +99,10 @@ def variational_trace(
             Fisher information at a minimum, and can be negative elsewhere.
         layers: groups of parameters, each parameter in exactly one; by default those of `layers_of`.
         rng: by default a generator of seed 0; drawn from on the host, so that the device has no say in the draws.
-        beta: above 0. Too small, and the differences drown in rounding; too large, and the loss is no longer that of
-            the network's surroundings. By default 2e-5 / (number of weights): all the noise then costs 1e-5
-            nats, far from both.
+        beta: above 0; the noise costs beta / 2 for each weight, so that a layer that matters little bears much (see
+            `sigma`). The larger, the farther it looks: where ReLUs bend within reach, the trace changes in proportion
+            to sigma. Too small, and differences drown in rounding. By default 2e-11 / (number of weights), at which
+            all the noise costs 1e-11 nats: close to the local trace, and well above the rounding of float32.
         steps: of the search for the variances, at least 1.
         draws: to measure the trace by, at least 2.
         batch: inputs a step or draw, at least 1, taken at random; all of them where there are no more.

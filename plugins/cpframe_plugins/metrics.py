@@ -61,8 +61,8 @@ class VariationalFisher:
     Attributes:
         objective: `divergence` of the predictions under noise from those without (its curvature is the Fisher
             information) or the task's `loss` (the paper's choice; its curvature is close to that at a minimum only).
-        beta: sets how much noise; the smaller, the closer to the weights it looks. By default such that all the noise
-            costs 0.00001 nats.
+        beta: sets how much noise; the larger, the farther from the weights it looks. By default 2e-11 / (number of
+            weights), at which the trace is all but the local one.
         steps: of the search for the noise of every layer.
         draws: of noise, at least 2, to average over once it is found.
         batch: inputs of the probe that one step or draw sees, taken at random.

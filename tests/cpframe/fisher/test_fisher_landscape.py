@@ -36,6 +36,24 @@ def by_divergence(model, inputs, targets, **more):
 EVERY = pytest.mark.parametrize("measure", [hessian, by_labels, by_divergence])
 
 
+def precision():
+    """Whether TF32 is allowed for products and convolutions, in the words of this version of torch."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    if hasattr(cudnn, "conv"):
+        return matmul.fp32_precision, cudnn.conv.fp32_precision
+    return matmul.allow_tf32, cudnn.allow_tf32
+
+
+@pytest.fixture(params=[False, True], ids=["full precision", "TF32"])
+def tf32(request):
+    """Allowed or not, as the engine says it."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    matmul.allow_tf32 = cudnn.allow_tf32 = request.param
+    yield
+    matmul.allow_tf32, cudnn.allow_tf32 = before
+
+
 class Stateful(nn.Module):
     """Counts its calls in a buffer, works in place, and fails when told to."""
 
@@ -47,6 +65,7 @@ class Stateful(nn.Module):
     def forward(self, x):
         self.calls += 1
         self.allowed -= 1
+        self.precision = precision()
         if self.allowed < 0:
             raise RuntimeError("enough")
         return x.mul_(0.5)
@@ -80,12 +99,13 @@ def state(model, inputs):
         inputs.tolist(),
         torch.get_rng_state().tolist(),
         torch.is_grad_enabled(),
+        precision(),
     )
 
 
 @EVERY
 @pytest.mark.parametrize("allowed", [10**9, 0, 5, 8], ids=["success", "first fails", "guess fails", "later fails"])
-def test_the_model_is_left_as_it_was(measure, allowed):
+def test_the_model_is_left_as_it_was(measure, allowed, tf32):
     model, inputs, targets = example()
     model[1].weight.requires_grad_(requires_grad=False)
     model[1].bias.grad = torch.ones_like(model[1].bias)
@@ -99,6 +119,7 @@ def test_the_model_is_left_as_it_was(measure, allowed):
     else:
         measure(model, inputs, targets)
         assert model[0].allowed < allowed  # it was called
+        assert set(model[0].precision) <= {"ieee", False}  # TF32 would round small noise away
     assert state(model, inputs) == before
 
 
