@@ -58,9 +58,9 @@ def metric_names(study: StudyRecord) -> tuple[str, ...]:
 
 
 def is_fisher(study: StudyRecord, metric: str) -> bool:
-    """Whether a metric is Fisher information, by its name or by its estimator's."""
+    """Whether a metric is Fisher information, by the first word of its estimator."""
     histories = (t.history.metrics[metric] for t in study.trajectories if metric in t.history.metrics)
-    return "fisher" in metric.lower() or any(h.estimator.lower().startswith("fisher") for h in histories)
+    return any(history.estimator.lower().startswith("fisher") for history in histories)
 
 
 def metric_curves(study: StudyRecord, metric: str) -> tuple[MetricCurve, ...]:

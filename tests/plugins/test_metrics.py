@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import get_args, get_type_hints
 
 import numpy as np
@@ -12,8 +13,9 @@ from pydantic import TypeAdapter, ValidationError
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from cpframe.analysis.curves import is_fisher
 from cpframe.api import Layer, Probe, Task, classification
-from cpframe.fisher import Estimator, default_layers, layerwise_trace
+from cpframe.fisher import Estimator, default_layers, hessian_trace, layerwise_trace, variational_trace
 from cpframe_plugins import metrics
 
 CLASSES = 3
@@ -57,7 +59,7 @@ def loop(probe, loss):
 
 def test_what_is_offered():
     offered = metrics.cpframe_metrics()
-    assert set(offered) == {"fisher-trace", "weight-norm", "gradient"}
+    assert set(offered) == {"fisher-trace", "fisher-variational", "weight-norm", "gradient", "hessian-trace"}
 
 
 def test_the_module_imports_without_torch():
@@ -69,26 +71,38 @@ def test_estimators_are_those_of_the_engine():
     assert get_type_hints(metrics.Fisher)["estimator"] == Estimator
 
 
-@pytest.mark.parametrize("parameters", [{"estimator": "fisher"}, {"draws": 0}])
-def test_bad_parameters_are_refused(parameters):
+@pytest.mark.parametrize(
+    ("metric", "parameters"),
+    [
+        (metrics.Fisher, {"estimator": "fisher"}),
+        (metrics.Fisher, {"draws": 0}),
+        (metrics.VariationalFisher, {"objective": "labels"}),
+        (metrics.VariationalFisher, {"beta": 0.0}),
+        (metrics.VariationalFisher, {"steps": 0}),
+        (metrics.VariationalFisher, {"draws": 1}),
+        (metrics.VariationalFisher, {"batch": 0}),
+        (metrics.Hessian, {"draws": 1}),
+    ],
+)
+def test_bad_parameters_are_refused(metric, parameters):
     with pytest.raises(ValidationError):
-        TypeAdapter(metrics.Fisher).validate_python(parameters)
+        TypeAdapter(metric).validate_python(parameters)
 
 
 def test_empirical_fisher_is_the_mean_squared_gradient():
-    measured = metrics.Fisher(estimator="empirical")(probe())
+    measured = metrics.Fisher(estimator="empirical")(probe())[""]
     squares = np.stack([(g**2).sum(axis=1) for g in loop(probe(), cross_entropy).values()], axis=1)
     np.testing.assert_allclose(measured.values, squares.mean(axis=0), rtol=1e-10)  # rounding
     np.testing.assert_allclose(measured.stderr, squares.std(axis=0, ddof=1) / 3, rtol=1e-10)  # n = 9
     assert measured.units == "nat^2"
-    assert measured.estimator == "empirical"
+    assert measured.estimator == "Fisher trace (empirical)"
 
 
 @pytest.mark.parametrize("estimator", get_args(Estimator))
 def test_fisher_trace_is_that_of_the_engine(estimator):
     """With the probe's layers and generator, and as many draws as asked for."""
     mine = replace(probe(seed=5), layers=(Layer("all", tuple(name for name, _ in probe().model.named_parameters())),))
-    measured = metrics.Fisher(estimator=estimator, draws=3)(mine)
+    measured = metrics.Fisher(estimator=estimator, draws=3)(mine)[""]
     direct = layerwise_trace(
         mine.model, mine.inputs, mine.targets, estimator=estimator, draws=3, rng=np.random.default_rng(5)
     )
@@ -96,10 +110,78 @@ def test_fisher_trace_is_that_of_the_engine(estimator):
     assert np.shape(measured.stderr) == (1,)
 
 
+def test_companions_of_the_trace():
+    """Scaled and shares, as the engine has them; the estimator tells the report which one is the trace."""
+    mine = probe(seed=5)
+    measured = metrics.Fisher(sketch=2)(mine)
+    direct = layerwise_trace(mine.model, mine.inputs, sketch=2, rng=np.random.default_rng(5))
+    for key, values, stderr in (
+        ("", direct.mean, direct.stderr),
+        ("scaled", direct.scaled, direct.scaled_stderr),
+        ("share", direct.share, direct.share_stderr),
+    ):
+        np.testing.assert_array_equal(measured[key].values, values)
+        np.testing.assert_array_equal(measured[key].stderr, stderr)
+    starts = {key: one.estimator.startswith("Fisher") for key, one in measured.items()}
+    assert starts == {"": True, "scaled": False, "share": False}
+    assert measured[""].estimator == "Fisher trace (model, sketch of 2)"
+
+
 def test_fisher_trace_wants_classification():
     task = Task("regression", 3, lambda outputs, _: outputs.sum(dim=1), lambda outputs, _: outputs[:, 0])
     with pytest.raises(ValueError, match=r"fisher-trace needs a classification task.*'regression'"):
         metrics.Fisher()(replace(probe(), task=task))
+
+
+def regression(probe):
+    return replace(probe, task=Task("regression", CLASSES, squared_error, squared_error))
+
+
+def known_as_fisher(name, measured):
+    """Whether the report takes a metric for Fisher information."""
+    history = SimpleNamespace(metrics={name: measured})
+    return is_fisher(SimpleNamespace(trajectories=[SimpleNamespace(history=history)]), name)
+
+
+def test_variational_fisher_is_that_of_the_engine():
+    """With the probe's layers and generator, and all its parameters."""
+    parameters = {"beta": 1e-4, "steps": 3, "draws": 4, "batch": 5}
+    mine = replace(probe(seed=5), layers=(Layer("all", tuple(name for name, _ in probe().model.named_parameters())),))
+    measured = metrics.VariationalFisher(**parameters)(mine)
+    direct = variational_trace(mine.model, mine.inputs, layers=mine.layers, rng=np.random.default_rng(5), **parameters)
+    np.testing.assert_array_equal(measured.values, direct.mean)
+    np.testing.assert_array_equal(measured.stderr, direct.stderr)
+    assert measured.units == "nat^2"
+    assert known_as_fisher("curvature", measured)
+
+
+@pytest.mark.parametrize(("change", "units"), [(replace, "nat"), (regression, "")])
+def test_variational_fisher_on_the_loss_takes_any_task(change, units):
+    mine = change(probe(seed=5))
+    measured = metrics.VariationalFisher(objective="loss", steps=3, draws=4)(mine)
+    direct = variational_trace(
+        mine.model, mine.inputs, mine.targets, mine.task.loss, rng=np.random.default_rng(5), steps=3, draws=4
+    )
+    np.testing.assert_array_equal(measured.values, direct.mean)
+    assert measured.units == units
+    assert known_as_fisher("curvature", measured)
+
+
+def test_the_divergence_wants_classification():
+    with pytest.raises(ValueError, match=r"fisher-variational needs a classification task.*'regression'"):
+        metrics.VariationalFisher()(regression(probe()))
+
+
+@pytest.mark.parametrize(("change", "units"), [(replace, "nat"), (regression, "")])
+def test_hessian_trace_is_that_of_the_engine(change, units):
+    mine = change(replace(probe(seed=5), layers=tuple(reversed(probe().layers))))
+    measured = metrics.Hessian(draws=4)(mine)
+    direct = hessian_trace(mine.model, mine.inputs, mine.targets, mine.task.loss, rng=np.random.default_rng(5), draws=4)
+    # The probe's layers, in its order; sums over their parameters are those of the default.
+    np.testing.assert_array_equal(measured.values, direct.mean[::-1])
+    np.testing.assert_array_equal(measured.stderr, direct.stderr[::-1])
+    assert measured.units == units
+    assert not known_as_fisher("hessian-trace", measured)
 
 
 def test_weight_norm():
@@ -156,7 +238,7 @@ def test_one_example_has_a_mean_but_no_spread():
     assert np.isnan(measured["std"].values).all()
 
 
-@pytest.mark.parametrize("name", ["fisher-trace", "weight-norm", "gradient"])
+@pytest.mark.parametrize("name", sorted(metrics.cpframe_metrics()))
 def test_the_model_is_left_as_it_was(name):
     mine = probe()
     before = [tensor.clone() for tensor in mine.model.state_dict().values()]
