@@ -109,6 +109,26 @@ def plugins() -> None:
         raise typer.Exit(1)
 
 
+bench = typer.Typer(help="Measure how fast this machine is.", no_args_is_help=True)
+app.add_typer(bench, name="bench")
+
+
+@bench.command("fisher")
+def bench_fisher(
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.", metavar="DEVICE")] = "auto",
+    images: Annotated[int, typer.Option(min=2, metavar="N", help="Images in a measurement.")] = 128,
+    repeats: Annotated[int, typer.Option(min=1, metavar="N", help="Of which the median counts.")] = 3,
+) -> None:
+    """Time the Fisher trace of the paper's networks beside a plain forward and backward pass."""
+    with _told():
+        from rich.console import Console
+
+        from cpframe.benching import bench_fisher as timed
+        from cpframe.plugins import discover
+
+        timed(discover(), device, images, repeats, Console())
+
+
 def main() -> None:
     """Run the command line."""
     app()

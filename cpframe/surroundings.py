@@ -36,7 +36,7 @@ def provenance(spec: Spec, numerics: Numerics, profile: str | None, overrides: S
         "overrides": " ".join(overrides),
         "numerics": f"{numerics.profile} ({numerics.precision})",
         "device": numerics.device,
-        "hardware": _hardware(numerics.device),
+        "hardware": hardware(numerics.device),
         "cpframe": version("cpframe"),
         "torch": version("torch"),
         "versions": ", ".join(
@@ -82,7 +82,8 @@ def _packages(components: Iterable[Component]) -> str:
     return ", ".join(sorted({f"{component.use.partition('/')[0]} {component.version}" for component in components}))
 
 
-def _hardware(device: str) -> str:
+def hardware(device: str) -> str:
+    """The processor or card behind a device, in words."""
     if device.startswith("cuda"):
         import torch
 

@@ -227,3 +227,36 @@ def test_plugins_lists_the_bundled_components(tmp_path: Path) -> None:
     assert {"all-cnn", "depth-cnn", "resnet18", "mlp", "digits", "mnist", "fashion-mnist", "cifar10"} <= names
     assert {"cifar100", "image-folder", "blur", "vertical-flip", "label-permutation", "random-labels"} <= names
     assert {"noise", "idle", "sgd", "adam", "adamw", "fisher-trace", "weight-norm", "gradient"} <= names
+
+
+def test_the_fisher_trace_has_its_companions_in_the_results(study: tuple[Path, object]) -> None:
+    """Share and scaled beside it, layer by layer; the report has one Fisher section, not three."""
+    import h5py
+    import numpy as np
+
+    folder, run = study
+    with h5py.File(folder / "runs" / "tiny" / "results.h5") as file:
+        group = file["trajectories"]["removal-clean-of-3-seed0"]
+        trace, share, scaled = (group[name][...] for name in ("fisher", "fisher-share", "fisher-scaled"))
+        assert group["fisher"].attrs["estimator"] == "Fisher trace (model)"
+        assert {"fisher_stderr", "fisher-share_stderr", "fisher-scaled_stderr"} <= set(group)
+    np.testing.assert_allclose(share, trace / trace.sum(axis=1, keepdims=True), rtol=1e-12)  # rounding
+    assert (scaled > 0).all()
+    assert isinstance(run, subprocess.CompletedProcess)
+    assert run.stdout.count("Fisher information:") == 1
+
+
+def test_bench_times_the_papers_networks(tmp_path: Path) -> None:
+    done = cpframe("bench", "fisher", "--images", "2", "--repeats", "1", "--device", "cpu", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    rows = {line.split()[0]: line.split() for line in done.stdout.splitlines() if line.strip()}
+    for network in ("all-cnn", "resnet18", "mlp"):
+        assert float(rows[network][5]) > 0  # the ratio, after two times with their units
+    assert not any(tmp_path.iterdir())
+
+
+def test_bench_refuses_a_device_that_is_not_here(tmp_path: Path) -> None:
+    done = cpframe("bench", "fisher", "--device", "cuda:7", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("cpframe: --device cuda:7")
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,109 @@
+"""``cpframe bench``: how fast this machine is, as ratios to a plain forward and backward pass in the same run."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from cpframe.fisher import layerwise_trace
+from cpframe.learner import drawing
+from cpframe.numerics import prepare, resolve
+from cpframe.plugins import Catalogue
+from cpframe.surroundings import hardware
+
+_NETWORKS: tuple[tuple[str, dict[str, Any], tuple[int, ...]], ...] = (
+    ("all-cnn", {}, (3, 32, 32)),
+    ("resnet18", {}, (3, 32, 32)),
+    ("mlp", {"sizes": (2500, 2000, 1500, 1000, 500), "batchnorm": True}, (1, 32, 32)),
+)
+"""Those of the paper, in full width, and the images they are made for."""
+_AT_ONCE = {"cpu": 32, "mlp": 256}
+"""Images in one plain pass on the CPU: as many as are quickest there."""
+
+
+def bench_fisher(catalogue: Catalogue, device: str, images: int, repeats: int, console: Console) -> None:
+    """Time the Fisher trace beside plain passes, network by network, and print a table.
+
+    Args:
+        catalogue: with the bundled architectures; one that is missing is left out, with a line.
+        device: ``auto``, or as torch names it.
+        images: in a measurement, of random noise: the time does not depend on what they show.
+        repeats: of each, of which the median counts; plain and Fisher passes take turns.
+        console: to print to.
+
+    Raises:
+        SpecError: where the device is not here.
+    """
+    numerics = resolve(device, "auto")
+    prepare(numerics)
+    where = hardware(numerics.device)
+    console.print(
+        f"{where} · torch {torch.__version__} · {numerics.profile} numerics · {images} images, median of {repeats}"
+    )
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("network")
+    for heading in ("forward + backward", "Fisher trace", "ratio", "first call"):
+        table.add_column(heading, justify="right")
+    for name, parameters, shape in _NETWORKS:
+        try:
+            component = catalogue.find("architecture", name).component
+        except LookupError as error:
+            console.print(f"{name} is left out: {error}")
+            continue
+        with drawing("cpu", 0, "init"):
+            model: nn.Module = component(**parameters)(shape, 10)
+        with console.status(f"timing {name}"):
+            table.add_row(name, *_row(model.eval().to(numerics.device), name, shape, images, repeats))
+    console.print(table)
+    console.print(
+        "ratio: of the medians. first call: it also checks two images against plain differentiation and chooses among"
+        " ways to compute, once for a network.",
+        style="dim",
+    )
+
+
+def _row(model: nn.Module, name: str, shape: tuple[int, ...], images: int, repeats: int) -> list[str]:
+    device = next(model.parameters()).device
+    inputs = torch.randn(images, *shape, generator=torch.Generator().manual_seed(0)).to(device)
+    targets = torch.randint(10, (images,), generator=torch.Generator().manual_seed(0)).to(device)
+    if name != "mlp":
+        model, inputs = model.to(memory_format=torch.channels_last), inputs.to(memory_format=torch.channels_last)
+    length = images if device.type != "cpu" else _AT_ONCE.get(name, _AT_ONCE["cpu"])
+
+    def plain() -> None:
+        model.zero_grad()
+        for part in range(0, images, length):
+            loss = cross_entropy(model(inputs[part : part + length]), targets[part : part + length])
+            loss.backward()  # type: ignore[no-untyped-call]
+
+    def fisher() -> None:
+        layerwise_trace(model, inputs)
+
+    plain()
+    first = _seconds(fisher, inputs)
+    taken = [(_seconds(plain, inputs), _seconds(fisher, inputs)) for _ in range(repeats)]
+    once, traced = (statistics.median(column) for column in zip(*taken, strict=True))
+    return [f"{once:.3f} s", f"{traced:.3f} s", f"{traced / once:.2f}", f"{first:.2f} s"]
+
+
+def _seconds(action: Callable[[], None], on: Tensor) -> float:
+    _wait(on)
+    started = time.perf_counter()
+    action()
+    _wait(on)
+    return time.perf_counter() - started
+
+
+def _wait(on: Tensor) -> None:
+    if on.is_cuda:
+        torch.cuda.synchronize(on.device)
+    elif on.device.type == "mps":
+        torch.mps.synchronize()
