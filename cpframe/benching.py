@@ -14,19 +14,18 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from cpframe.fisher import layerwise_trace
+from cpframe.fisher.convolutions import wait
 from cpframe.learner import drawing
 from cpframe.numerics import prepare, resolve
 from cpframe.plugins import Catalogue
 from cpframe.surroundings import hardware
 
-_NETWORKS: tuple[tuple[str, dict[str, Any], tuple[int, ...]], ...] = (
-    ("all-cnn", {}, (3, 32, 32)),
-    ("resnet18", {}, (3, 32, 32)),
-    ("mlp", {"sizes": (2500, 2000, 1500, 1000, 500), "batchnorm": True}, (1, 32, 32)),
+_NETWORKS: tuple[tuple[str, dict[str, Any], tuple[int, ...], int], ...] = (
+    ("all-cnn", {}, (3, 32, 32), 32),
+    ("resnet18", {}, (3, 32, 32), 32),
+    ("mlp", {"sizes": (2500, 2000, 1500, 1000, 500), "batchnorm": True}, (1, 32, 32), 256),
 )
-"""Those of the paper, in full width, and the images they are made for."""
-_AT_ONCE = {"cpu": 32, "mlp": 256}
-"""Images in one plain pass on the CPU: as many as are quickest there."""
+"""Those of the paper, in full width: parameters, images, and how many of these a plain pass on the CPU takes at once."""
 
 
 def bench_fisher(catalogue: Catalogue, device: str, images: int, repeats: int, console: Console) -> None:
@@ -52,7 +51,7 @@ def bench_fisher(catalogue: Catalogue, device: str, images: int, repeats: int, c
     table.add_column("network")
     for heading in ("forward + backward", "Fisher trace", "ratio", "first call"):
         table.add_column(heading, justify="right")
-    for name, parameters, shape in _NETWORKS:
+    for name, parameters, shape, at_once in _NETWORKS:
         try:
             component = catalogue.find("architecture", name).component
         except LookupError as error:
@@ -61,7 +60,9 @@ def bench_fisher(catalogue: Catalogue, device: str, images: int, repeats: int, c
         with drawing("cpu", 0, "init"):
             model: nn.Module = component(**parameters)(shape, 10)
         with console.status(f"timing {name}"):
-            table.add_row(name, *_row(model.eval().to(numerics.device), name, shape, images, repeats))
+            model = model.eval().to(numerics.device)
+            length = at_once if numerics.device == "cpu" else images
+            table.add_row(name, *_row(model, (images, *shape), length, repeats))
     console.print(table)
     console.print(
         "ratio: of the medians. first call: it also checks two images against plain differentiation and chooses among"
@@ -70,18 +71,16 @@ def bench_fisher(catalogue: Catalogue, device: str, images: int, repeats: int, c
     )
 
 
-def _row(model: nn.Module, name: str, shape: tuple[int, ...], images: int, repeats: int) -> list[str]:
+def _row(model: nn.Module, shape: tuple[int, ...], at_once: int, repeats: int) -> list[str]:
     device = next(model.parameters()).device
-    inputs = torch.randn(images, *shape, generator=torch.Generator().manual_seed(0)).to(device)
-    targets = torch.randint(10, (images,), generator=torch.Generator().manual_seed(0)).to(device)
-    if name != "mlp":
-        model, inputs = model.to(memory_format=torch.channels_last), inputs.to(memory_format=torch.channels_last)
-    length = images if device.type != "cpu" else _AT_ONCE.get(name, _AT_ONCE["cpu"])
+    inputs = torch.randn(*shape, generator=torch.Generator().manual_seed(0)).to(device)
+    targets = torch.randint(10, shape[:1], generator=torch.Generator().manual_seed(0)).to(device)
+    model, inputs = model.to(memory_format=torch.channels_last), inputs.to(memory_format=torch.channels_last)
 
     def plain() -> None:
         model.zero_grad()
-        for part in range(0, images, length):
-            loss = cross_entropy(model(inputs[part : part + length]), targets[part : part + length])
+        for part in range(0, len(inputs), at_once):
+            loss = cross_entropy(model(inputs[part : part + at_once]), targets[part : part + at_once])
             loss.backward()  # type: ignore[no-untyped-call]
 
     def fisher() -> None:
@@ -95,15 +94,8 @@ def _row(model: nn.Module, name: str, shape: tuple[int, ...], images: int, repea
 
 
 def _seconds(action: Callable[[], None], on: Tensor) -> float:
-    _wait(on)
+    wait(on)
     started = time.perf_counter()
     action()
-    _wait(on)
+    wait(on)
     return time.perf_counter() - started
-
-
-def _wait(on: Tensor) -> None:
-    if on.is_cuda:
-        torch.cuda.synchronize(on.device)
-    elif on.device.type == "mps":
-        torch.mps.synchronize()

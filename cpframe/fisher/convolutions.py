@@ -1,12 +1,12 @@
 """Squared norms of the weight gradients of a convolution, example by example.
 
-The gradient of an example is dW[o, c, k] = sum over positions p of g[o, p] x[c, s p + d k]. No patches are copied out
-("im2col"), and there are three ways to its squared norm; which is the quickest depends on the shape:
+The gradient of an example is dW[o, c, k] = sum over positions p of g[o, p] x[c, s p + d k]. Patches are never copied
+out all at once ("im2col"), and there are three ways to its squared norm; which is the quickest depends on the shape:
 
 * ``gram``: sum over pairs of positions p, p' of (g_p . g_p') times the product of their patches, which is the sum over
   kernel offsets k of the entries (s p + d k, s p' + d k) of the Gram matrix X^T X: shifted views of one small matrix.
   A stride s leaves s^d phase images, each with a Gram matrix of its own. Wins where there are few positions.
-* ``each``: the library's own kernel for one example after the other. Wins on large images on the CPU.
+* ``each``: the library's kernel for one example after the other, each squared at once. Wins on large images on the CPU.
 * ``offsets``: one batched product for every kernel offset, of all examples at once. Wins on large images on a GPU.
 """
 
@@ -23,11 +23,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-__all__ = ["Geometry", "gradients", "squared_norms"]
+__all__ = ["Geometry", "gradients", "squared_norms", "squares", "wait"]
 
 
 _EXAMPLES_TIMED = 8
 """On the CPU, where one takes about as long as another."""
+
+
+_CACHED_ENTRIES = 2**18
+"""Of the Gram matrices that are worked on at a time: 1 MB of float32, about the cache of a core."""
 
 
 class Geometry(NamedTuple):
@@ -109,7 +113,7 @@ def gradients(inputs: Tensor, gradient: Tensor, geometry: Geometry) -> Tensor:
 def _each(inputs: Tensor, gradient: Tensor, geometry: Geometry) -> Tensor:
     # Squared one by one: kept until the last, the gradients would no longer be in the cache.
     return torch.cat(
-        [_squares(gradients(x, g, geometry)) for x, g in zip(inputs[:, None], gradient[:, None], strict=True)]
+        [squares(gradients(x, g, geometry)) for x, g in zip(inputs[:, None], gradient[:, None], strict=True)]
     )
 
 
@@ -126,16 +130,27 @@ def _offsets(inputs: Tensor, gradient: Tensor, geometry: Geometry) -> Tensor:
         ):
             view = view[(slice(None),) * dim + (slice(at * gap, at * gap + step * (count - 1) + 1, step),)]
         some = view.reshape(n * groups, inputs.shape[1] // groups, -1)
-        total += _squares(torch.bmm(flat, some.transpose(1, 2)).reshape(n, -1))
+        total += squares(torch.bmm(flat, some.transpose(1, 2)).reshape(n, -1))
     return total
 
 
 def _gram(inputs: Tensor, gradient: Tensor, geometry: Geometry) -> Tensor:
-    n, groups, positions = len(inputs), geometry.groups, tuple(gradient.shape[2:])
     padded = pad(inputs, [amount for pair in reversed(geometry.padding) for amount in pair])
+    if inputs.device.type != "cpu":
+        return _gram_of(padded, gradient, geometry)
+    # A few examples at a time: their matrices are gone over for every kernel offset, and should stay in the cache.
+    sizes = [-(-size // s) for size, s in zip(padded.shape[2:], geometry.stride, strict=True)]
+    few = max(1, _CACHED_ENTRIES // prod(sizes) ** 2)
+    parts = zip(torch.split(padded, few), torch.split(gradient, few), strict=True)
+    return torch.cat([_gram_of(some, g, geometry) for some, g in parts])
+
+
+def _gram_of(padded: Tensor, gradient: Tensor, geometry: Geometry) -> Tensor:
+    n, groups, positions = len(padded), geometry.groups, tuple(gradient.shape[2:])
     patches: Tensor | None = None
     for phase, shifts in _phases(geometry).items():
-        image = padded[(slice(None), slice(None), *(slice(at, None, s) for at, s in zip(phase, geometry.stride)))]  # noqa: B905
+        starts = (slice(at, None, step) for at, step in zip(phase, geometry.stride, strict=True))
+        image = padded[(slice(None), slice(None), *starts)]
         size = image.shape[2:]
         gram = _products(image, groups).view(n * groups, *size, *size)
         for shift in shifts:
@@ -170,10 +185,11 @@ def _symmetric(inputs: Tensor, geometry: Geometry) -> tuple[Tensor, list[int]]:
     return pad(inputs, [amount for pair in reversed(geometry.padding) for amount in pair]), [0] * len(geometry.padding)
 
 
-def _squares(rows: Tensor) -> Tensor:
+def squares(rows: Tensor) -> Tensor:
+    """Return the squared norm of every row: (n, ...) -> (n,)."""
     flat = rows.flatten(1)
-    squares: Tensor = torch.linalg.vecdot(flat, flat)
-    return squares
+    summed: Tensor = torch.linalg.vecdot(flat, flat)
+    return summed
 
 
 _METHODS: Mapping[str, Callable[[Tensor, Tensor, Geometry], Tensor]] = {
@@ -211,10 +227,10 @@ def timed(shape: Shape) -> str:
     for name in ("gram", _direct(shape)):
         taken = []
         for _ in range(3):
-            _wait(inputs)
+            wait(inputs)
             started = time.perf_counter()
             _METHODS[name](inputs, gradient, shape.geometry)
-            _wait(inputs)
+            wait(inputs)
             taken.append(time.perf_counter() - started)
         seconds[name] = min(taken[1:])
     return min(seconds, key=seconds.__getitem__)
@@ -240,6 +256,9 @@ def _gram_entries(shape: Shape) -> int:
     return len(_phases(shape.geometry)) * prod(sizes) ** 2
 
 
-def _wait(on: Tensor) -> None:
+def wait(on: Tensor) -> None:
+    """Wait until the tensor's device has done all that it was asked for."""
     if on.is_cuda:
         torch.cuda.synchronize(on.device)
+    elif on.device.type == "mps":
+        torch.mps.synchronize()

@@ -1,14 +1,15 @@
 """A first look at a model: is what the rules find right, what do they not cover, and how much memory is needed?
 
-Two examples are measured by the rules and by plain automatic differentiation, with parameters near those of the model.
-A parameter for which the two differ (the model may exchange dimensions, or mix the examples of a batch) is left to the
-slower ways, as is one that no rule covers. The answer is kept with the model.
+Two examples, in both orders, are measured by the rules and by plain automatic differentiation, with parameters near
+those of the model. A parameter for which the two differ (the model may exchange dimensions) is left to the slower ways,
+as is one that no rule covers. A model whose output for an example depends on the others of its batch, or on chance, has
+no gradient of an example, and is refused. The answer is kept with the model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
@@ -16,10 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from cpframe.fisher.examples import called, looped_squares, vectorised_squares
-from cpframe.fisher.sketching import Sketch
-from cpframe.fisher.watching import Watch
+from cpframe.fisher.watching import graph, watched
 
-__all__ = ["Plan", "asking_for_gradients", "examined", "watched"]
+__all__ = ["Plan", "examined"]
 
 
 @dataclass(frozen=True)
@@ -27,21 +27,26 @@ class Plan:
     """How the parameters of a model are measured.
 
     Attributes:
+        verified: names of those that rules measure, found right on two examples.
         vectorised: names of those measured by `torch.func.vmap`.
-        looped: names of those measured one example after the other. All others are measured by rules.
-        example_bytes: memory that the rules' pass needs for an example, roughly and rather too much.
+        looped: names of those measured one example after the other. All others had no gradient.
+        example_bytes: memory that a forward pass keeps for an example, and that the rules need.
         outputs: the model's outputs for an example, K.
     """
 
+    verified: frozenset[str]
     vectorised: frozenset[str]
     looped: frozenset[str]
     example_bytes: float
     outputs: int
 
 
-_Key = tuple[object, ...]
-_known: WeakKeyDictionary[nn.Module, dict[_Key, Plan]] = WeakKeyDictionary()
-"""What was found, for as long as the model lives: an examination takes as long as some five examples."""
+_known: WeakKeyDictionary[nn.Module, dict[object, Plan]] = WeakKeyDictionary()
+"""What was found, for as long as the model lives: an examination takes as long as some ten examples."""
+_MOST_KNOWN = 16
+"""Plans kept for one model, of one shape of inputs each, say."""
+_HIDING = "CheckpointFunctionBackward"
+"""The node of a reentrant checkpoint, behind which nothing can be seen."""
 
 
 def examined(model: nn.Module, parameters: Mapping[str, nn.Parameter], inputs: Tensor) -> Plan:
@@ -49,48 +54,117 @@ def examined(model: nn.Module, parameters: Mapping[str, nn.Parameter], inputs: T
 
     Args:
         model: its parameters ask for gradients.
-        parameters: of it, by name.
-        inputs: (N, ...), of which the first two are looked at.
+        parameters: of it, by name, that can have gradients.
+        inputs: (N, ...), of which the first and the last are looked at.
 
     Raises:
-        ValueError: where its outputs for an example are not (1, K), K >= 2.
+        ValueError: where its outputs for an example are not (1, K), K >= 2, or depend on other examples or chance.
     """
-    key = (tuple(inputs.shape[1:]), inputs.dtype, inputs.device, tuple(map(type, model.modules())), tuple(parameters))
+    key = _fingerprint(model, parameters, inputs)
     plans = _known.setdefault(model, {})
     if key not in plans:
-        plans[key] = _examined(model, parameters, inputs[:2])
+        if len(plans) >= _MOST_KNOWN:
+            plans.clear()
+        two = torch.stack([inputs[-1], inputs[0]]) if len(inputs) > 1 else inputs
+        plans[key] = _examined(model, parameters, two)
     return plans[key]
 
 
+def _fingerprint(model: nn.Module, parameters: Mapping[str, nn.Parameter], inputs: Tensor) -> object:
+    """All that is quickly told of what decides which functions the model calls, and how."""
+    device = inputs.device.type
+    plain = (bool, int, float, str, tuple, type(None))
+    modules = tuple(
+        (
+            type(module),
+            tuple((name, repr(value)) for name, value in vars(module).items() if isinstance(value, plain)),
+            tuple(map(id, (*module._forward_pre_hooks.values(), *module._forward_hooks.values()))),
+        )
+        for module in model.modules()
+    )
+    weights = tuple((name, tuple(p.shape), p.dtype) for name, p in parameters.items())
+    autocast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+    # A single example shows nothing of how several lie in a tensor.
+    return tuple(inputs.shape[1:]), len(inputs) > 1, inputs.dtype, inputs.device, autocast, modules, weights
+
+
 def _examined(model: nn.Module, parameters: Mapping[str, nn.Parameter], inputs: Tensor) -> Plan:
-    with torch.no_grad():
-        outputs = called(model, parameters, inputs[:1])
-    if not isinstance(outputs, Tensor) or outputs.ndim != 2 or len(outputs) != 1 or outputs.shape[1] < 2:
-        shape = f" of one input has shape {tuple(outputs.shape)}" if isinstance(outputs, Tensor) else " is no tensor"
-        raise ValueError(f"the model's output{shape}: logits of shape (N, K) are needed, K >= 2 classes")
-    classes = outputs.shape[1]
+    generic = _displaced(parameters)
+    classes, example_bytes = _forward(model, generic, inputs)
     # Any direction will do, but not one that a symmetry of the model could blind.
     cotangents = torch.randn(2, classes, generator=torch.Generator().manual_seed(0))[: len(inputs)]
-    cotangents = (cotangents / classes**0.5).to(device=outputs.device, dtype=outputs.dtype)
-    generic = _displaced(parameters)
+    cotangents = (cotangents / classes**0.5).to(inputs.device)
     truth = looped_squares(model, generic, inputs, cotangents, tuple(generic))
+    scale = max(float(values.max()) for values in truth.values())
 
-    by_rules: Mapping[str, Tensor] = {}
-    example_bytes = 0.0
-    # Should torch refuse something of this model under the watch, then none of it is measured so.
-    with suppress(RuntimeError):
-        watch, found_outputs = watched(model, generic, inputs, frozenset(), None)
-        unwatched = watch.unwatched(found_outputs)
-        squares = watch.squared_norms(found_outputs, cotangents, again=False)
-        by_rules = {name: values for name, values in squares.items() if name not in unwatched | watch.uncovered}
-        example_bytes = watch.bytes / len(inputs)
-    rest = [name for name in parameters if not _same(by_rules.get(name), truth[name], truth)]
+    ruled, needed = _by_rules(model, generic, inputs, cotangents)
+    turned, _ = _by_rules(model, generic, inputs.flip(0), cotangents.flip(0))
+    reached = [name for name, values in truth.items() if values.any()]
+    verified = {
+        name
+        for name in reached
+        if name in ruled and name in turned and _same(ruled[name], truth[name], scale, inputs)
+        if _same(turned[name].flip(0), truth[name], scale, inputs)
+    }
+    rest = [name for name in reached if name not in verified]
     vectorised: Mapping[str, Tensor] = {}
     if rest:
         with suppress(RuntimeError):  # vmap has no rule for some operations
             vectorised = vectorised_squares(model, generic, inputs, cotangents, rest, megabytes=1e3)
-    looped = [name for name in rest if not _same(vectorised.get(name), truth[name], truth)]
-    return Plan(frozenset(rest).difference(looped), frozenset(looped), example_bytes, classes)
+    right = {name for name, values in vectorised.items() if _same(values, truth[name], scale, inputs)}
+    looped = frozenset(rest) - right
+    return Plan(frozenset(verified), frozenset(right), looped, example_bytes + needed, classes)
+
+
+def _forward(model: nn.Module, parameters: Mapping[str, nn.Parameter], inputs: Tensor) -> tuple[int, float]:
+    """Run the model on two examples, together and each alone: the number of its outputs, and bytes for an example.
+
+    Raises:
+        ValueError: where outputs are no logits, or those of one example differ.
+    """
+    kept: dict[int, int] = {}
+
+    def counted(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(counted, lambda tensor: tensor):
+        together = called(model, parameters, inputs)
+    if isinstance(together, Tensor) and any(type(node).__name__ == _HIDING for node in graph(together)):
+        raise ValueError(
+            "the model uses torch.utils.checkpoint with use_reentrant=True, which hides its parameters: pass"
+            " use_reentrant=False"
+        )
+    own = {parameter.untyped_storage().data_ptr() for parameter in parameters.values()}
+    with torch.no_grad():
+        alone = [called(model, parameters, one) for one in inputs[:, None]]
+    for n, outputs in ((len(inputs), together), *((1, one) for one in alone)):
+        if not isinstance(outputs, Tensor) or outputs.ndim != 2 or outputs.shape[1] < 2:
+            shape = (
+                f" for {n} inputs has shape {tuple(outputs.shape)}" if isinstance(outputs, Tensor) else " is no tensor"
+            )
+            raise ValueError(f"the model's output{shape}: logits of shape (N, K) are needed, K >= 2 classes")
+    apart = torch.cat(alone)
+    size = float(torch.nan_to_num(apart.detach().abs()).max())
+    if together.shape != apart.shape or not _same(together.detach(), apart, size, inputs):
+        raise ValueError(
+            "the model's output for an input depends on the other inputs of its batch, or on chance: there is no"
+            " gradient of a single example; is all of it in eval mode?"
+        )
+    return apart.shape[1], sum(size for place, size in kept.items() if place not in own) / len(inputs)
+
+
+def _by_rules(
+    model: nn.Module, parameters: Mapping[str, nn.Parameter], inputs: Tensor, cotangents: Tensor
+) -> tuple[dict[str, Tensor], float]:
+    """Squared norms by name of what rules cover, and bytes for an example; none where torch refuses something."""
+    with suppress(RuntimeError):
+        watch, outputs = watched(model, parameters, inputs, frozenset(), None)
+        unwatched = watch.unwatched(outputs)
+        squares = watch.squared_norms(outputs, cotangents.to(outputs.dtype), again=False)
+        found = {name: values for name, values in squares.items() if name not in unwatched | watch.uncovered}
+        return found, watch.bytes / len(inputs)
+    return {}, 0.0
 
 
 def _displaced(parameters: Mapping[str, nn.Parameter]) -> dict[str, nn.Parameter]:
@@ -98,47 +172,18 @@ def _displaced(parameters: Mapping[str, nn.Parameter]) -> dict[str, nn.Parameter
     generator = torch.Generator().manual_seed(0)
 
     def displaced(parameter: nn.Parameter) -> nn.Parameter:
-        if not parameter.is_floating_point():
-            return parameter
         relative, absolute = (torch.randn(parameter.shape, generator=generator).to(parameter) for _ in range(2))
         return nn.Parameter(parameter.detach() * (1 + 0.1 * relative) + 0.01 * absolute)
 
     return {name: displaced(parameter) for name, parameter in parameters.items()}
 
 
-def _same(found: Tensor | None, truth: Tensor, all_of_it: Mapping[str, Tensor]) -> bool:
-    """Whether squared norms agree as well as their precision allows; None counts as zero."""
-    if found is None:
-        return not truth.any()
-    rounded_products = truth.is_cuda and torch.backends.cuda.matmul.allow_tf32
-    relative = {torch.float64: 1e-8, torch.float32: 2e-2 if rounded_products else 1e-3}.get(truth.dtype, 0.2)
-    scale = max(float(values.max()) for values in all_of_it.values())
-    return bool(((found - truth).abs() <= relative * (truth + 1e-6 * scale)).all())
-
-
-def watched(
-    model: nn.Module,
-    parameters: Mapping[str, nn.Parameter],
-    inputs: Tensor,
-    left_out: frozenset[str],
-    sketch: Sketch | None,
-) -> tuple[Watch, Tensor]:
-    """Run the model forward under watch, but for some parameters; returns its outputs too."""
-    watch = Watch(parameters, len(inputs), left_out, inputs.device, sketch)
-    with torch.enable_grad(), watch:
-        outputs: Tensor = called(model, parameters, inputs)
-    return watch, outputs
-
-
-@contextmanager
-def asking_for_gradients(parameters: Mapping[str, nn.Parameter]) -> Iterator[None]:
-    """Let every parameter ask for a gradient, so that its uses show in the graph; afterwards all is as it was."""
-    before = {name: parameter.requires_grad for name, parameter in parameters.items()}
-    try:
-        for parameter in parameters.values():
-            if parameter.is_floating_point():
-                parameter.requires_grad_(True)
-        yield
-    finally:
-        for name, parameter in parameters.items():
-            parameter.requires_grad_(before[name])
+def _same(found: Tensor, truth: Tensor, scale: float, inputs: Tensor) -> bool:
+    """Whether numbers agree as well as their precision allows; those that are small beside `scale` need not."""
+    coarse = {torch.float64: 1e-8, torch.float32: 1e-3}.get(truth.dtype, 0.1)
+    if inputs.is_cuda and torch.backends.cuda.matmul.allow_tf32:
+        coarse = max(coarse, 2e-2)
+    if torch.is_autocast_enabled(inputs.device.type):
+        coarse = 0.1
+    close = (found - truth).abs() <= coarse * (truth.abs() + 1e-6 * scale)
+    return bool((close | ~(truth.isfinite() | found.isfinite())).all())

@@ -84,10 +84,16 @@ def example_gradients(
 def called(model: nn.Module, parameters: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
     """Return the model's outputs with these parameters.
 
-    It gets copies of its buffers and inputs, so that modules that work in place change neither.
+    It gets copies of its buffers and inputs, so that modules that work in place change neither; and of the rows of
+    embeddings that are brought to a largest norm when they are looked up.
     """
-    buffers = {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
-    return cast("Tensor", functional_call(model, {**parameters, **buffers}, (inputs.clone(),)))
+    copies = {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
+    for path, module in model.named_modules():
+        if getattr(module, "max_norm", None) is not None:
+            name = f"{path}.weight" if path else "weight"
+            if name in parameters:
+                copies[name] = parameters[name].clone()
+    return cast("Tensor", functional_call(model, {**parameters, **copies}, (inputs.clone(),)))
 
 
 def vectorised_squares(
@@ -117,7 +123,7 @@ def vectorised_squares(
         gradients = example_gradients(model, _inner, inputs[part], cotangents[part], parameters, names)
         for name, gradient in gradients.items():
             flat = gradient.reshape(len(gradient), -1)
-            squares[name].append(torch.linalg.vecdot(flat, flat))
+            squares[name].append(torch.linalg.vector_norm(flat, dim=1, dtype=wide(flat.dtype)).square())
     return {name: torch.cat(parts) for name, parts in squares.items()}
 
 
@@ -133,14 +139,19 @@ def looped_squares(
     for one, cotangent in zip(inputs[:, None], cotangents[:, None], strict=True):
         with torch.enable_grad():
             outputs = called(model, parameters, one)
-        row = torch.zeros(len(wanted), dtype=outputs.dtype, device=outputs.device)
+        row = torch.zeros(len(wanted), dtype=wide(outputs.dtype).to_real(), device=outputs.device)
         if outputs.requires_grad:
             found = torch.autograd.grad(outputs, wanted, cotangent.to(outputs.dtype), allow_unused=True)
             for index, gradient in enumerate(found):
                 if gradient is not None:
-                    row[index] = gradient.square().sum()
+                    row[index] = torch.linalg.vector_norm(gradient, dtype=wide(gradient.dtype)).square()
         rows.append(row)
     return dict(zip(names, torch.stack(rows, dim=1), strict=True))
+
+
+def wide(dtype: torch.dtype) -> torch.dtype:
+    """At least 32 bits: squares of half numbers soon overflow or vanish."""
+    return torch.promote_types(dtype, torch.float32)
 
 
 def _inner(outputs: Tensor, cotangents: Tensor) -> Tensor:
@@ -162,5 +173,8 @@ def check_modes(model: nn.Module) -> None:
                     f"{name} keeps no running statistics, so its output always depends on the whole batch: there is"
                     " no gradient of a single example; build it with track_running_stats=True"
                 )
-        elif module.training and isinstance(module, (nn.modules.dropout._DropoutNd, nn.RReLU)):
+        elif module.training and (
+            isinstance(module, (nn.modules.dropout._DropoutNd, nn.RReLU))
+            or (isinstance(module, (nn.MultiheadAttention, nn.RNNBase)) and module.dropout > 0)
+        ):
             raise ValueError(f"{name} is in train mode, where its output depends on chance; call model.eval() first")

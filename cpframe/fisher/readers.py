@@ -103,13 +103,12 @@ def _batch_norm(
 ) -> Reading:
     if training or running_mean is None or running_var is None:
         raise ValueError("the model normalises by statistics of the batch: there is no gradient of a single example")
-    normalised = partial(_standardised, mean=running_mean, variance=running_var, eps=eps)
-    return _reading(input, weight, bias, rules.channels, normalised)
+    how = partial(_centred, mean=running_mean), (running_var + eps).rsqrt()
+    return _reading(input, weight, bias, rules.channels, how)
 
 
-def _standardised(x: Tensor, *, mean: Tensor, variance: Tensor, eps: float) -> Tensor:
-    shape = (1, -1) + (1,) * (x.ndim - 2)
-    return (x - mean.view(shape)) * (variance + eps).rsqrt().view(shape)
+def _centred(x: Tensor, *, mean: Tensor) -> Tensor:
+    return x - mean.view((1, -1) + (1,) * (x.ndim - 2))
 
 
 def _instance_norm(
@@ -123,10 +122,9 @@ def _instance_norm(
     eps: float = 1e-5,
 ) -> Reading:
     if use_input_stats or running_mean is None or running_var is None:
-        normalised = partial(functional.instance_norm, eps=eps)
-    else:
-        normalised = partial(_standardised, mean=running_mean, variance=running_var, eps=eps)
-    return _reading(input, weight, bias, rules.channels, normalised)
+        return _reading(input, weight, bias, rules.channels, (partial(functional.instance_norm, eps=eps), None))
+    how = partial(_centred, mean=running_mean), (running_var + eps).rsqrt()
+    return _reading(input, weight, bias, rules.channels, how)
 
 
 def _group_norm(
@@ -136,7 +134,8 @@ def _group_norm(
     bias: Tensor | None = None,
     eps: float = 1e-5,
 ) -> Reading:
-    return _reading(input, weight, bias, rules.channels, partial(functional.group_norm, num_groups=num_groups, eps=eps))
+    normalised = partial(functional.group_norm, num_groups=num_groups, eps=eps)
+    return _reading(input, weight, bias, rules.channels, (normalised, None))
 
 
 def _layer_norm(
@@ -176,14 +175,14 @@ def _embedding(
     if max_norm is not None or scale_grad_by_freq or input.ndim == 0:
         return None
     silent = padding_idx if padding_idx is None or padding_idx >= 0 else padding_idx + len(weight)
-    return Reading(input, {weight: rules.embedding}, silent)
+    return Reading(input, {weight: rules.embedding}, (len(weight), silent))
 
 
 def _prelu(input: Tensor, weight: Tensor) -> Reading | None:  # noqa: A002
     if input.ndim < 2:
         return None
     rule = rules.scalar if weight.numel() == 1 else rules.channels[0]
-    return Reading(input, {weight: rule}, partial(torch.clamp, max=0))
+    return Reading(input, {weight: rule}, (partial(torch.clamp, max=0), None))
 
 
 def _dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> None:  # noqa: A002, ARG001

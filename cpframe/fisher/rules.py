@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from cpframe.fisher import convolutions
+from cpframe.fisher.convolutions import squares
 
 __all__ = [
     "Rule",
@@ -60,12 +61,6 @@ class Rule:
     squares: Callable[[Sequence[Use], int], Tensor]
 
 
-def _squares(rows: Tensor) -> Tensor:
-    flat = rows.flatten(1)
-    squares: Tensor = torch.linalg.vecdot(flat, flat)
-    return squares
-
-
 def _rows(values: Tensor, n: int, trailing: int = 1) -> Tensor:
     """Fold everything between the examples and the last dimensions together: (n, T, *last)."""
     return values.reshape(n, -1, *values.shape[values.ndim - trailing :])
@@ -77,16 +72,16 @@ def _linear(uses: Sequence[Use], n: int) -> Tensor:
     g = _joined([_rows(use.gradient, n) for use in uses])
     positions = x.shape[1]
     if positions == 1:
-        return _squares(x) * _squares(g)
+        return squares(x) * squares(g)
     if positions * (x.shape[2] + g.shape[2]) < x.shape[2] * g.shape[2]:
         # ||dW||^2 is the sum over pairs of positions of (g_t . g_t') (x_t . x_t').
         return (torch.bmm(x, x.mT) * torch.bmm(g, g.mT)).sum(dim=(1, 2))
-    return _squares(torch.bmm(g.mT, x))
+    return squares(torch.bmm(g.mT, x))
 
 
 def _bias(uses: Sequence[Use], n: int) -> Tensor:
     """Bias along the last dimension: the sum of the gradient."""
-    return _squares(_summed([_rows(use.gradient, n).sum(dim=1) for use in uses]))
+    return squares(_summed([_rows(use.gradient, n).sum(dim=1) for use in uses]))
 
 
 def _by_channel(values: Tensor, n: int) -> Tensor:
@@ -95,18 +90,23 @@ def _by_channel(values: Tensor, n: int) -> Tensor:
 
 
 def _channel_bias(uses: Sequence[Use], n: int) -> Tensor:
-    return _squares(_summed([_by_channel(use.gradient, n) for use in uses]))
+    return squares(_summed([_by_channel(use.gradient, n) for use in uses]))
 
 
 def _channel_weight(uses: Sequence[Use], n: int) -> Tensor:
-    """Weight of a channel: it multiplies what `how` makes of the inputs."""
-    return _squares(_summed([_by_channel(use.how(use.inputs) * use.gradient, n) for use in uses]))
+    """Weight of a channel: it multiplies what `how` makes of the inputs, times a factor of the channel's if any."""
+    sums = []
+    for use in uses:
+        normalised, factor = use.how
+        each = _by_channel(normalised(use.inputs).mul_(use.gradient), n)
+        sums.append(each if factor is None else each * factor)
+    return squares(_summed(sums))
 
 
 def _scalar_weight(uses: Sequence[Use], n: int) -> Tensor:
     """One number that multiplies all that `how` makes of the inputs."""
-    return _squares(
-        _summed([(use.how(use.inputs) * use.gradient).reshape(n, -1).sum(dim=1, keepdim=True) for use in uses])
+    return squares(
+        _summed([(use.how[0](use.inputs) * use.gradient).reshape(n, -1).sum(dim=1, keepdim=True) for use in uses])
     )
 
 
@@ -116,11 +116,11 @@ def _trailing_weight(uses: Sequence[Use], n: int) -> Tensor:
     for use in uses:
         normalised, dimensions = use.how
         sums.append(_rows(normalised(use.inputs) * use.gradient, n, dimensions).sum(dim=1))
-    return _squares(_summed(sums))
+    return squares(_summed(sums))
 
 
 def _trailing_bias(uses: Sequence[Use], n: int) -> Tensor:
-    return _squares(_summed([_rows(use.gradient, n, use.how[1]).sum(dim=1) for use in uses]))
+    return squares(_summed([_rows(use.gradient, n, use.how[1]).sum(dim=1) for use in uses]))
 
 
 def _convolution(uses: Sequence[Use], n: int) -> Tensor:
@@ -128,7 +128,7 @@ def _convolution(uses: Sequence[Use], n: int) -> Tensor:
     each = [(x, g, use.how) for use in uses for x, g in zip(*_turns(use, n), strict=True)]
     if len(each) == 1:
         return convolutions.squared_norms(*each[0])
-    return _squares(_summed([convolutions.gradients(x, g, how) for x, g, how in each]))
+    return squares(_summed([convolutions.gradients(x, g, how) for x, g, how in each]))
 
 
 def _turns(use: Use, n: int) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
@@ -145,14 +145,21 @@ def _transposed(uses: Sequence[Use], n: int) -> Tensor:
 
 
 def _embedding(uses: Sequence[Use], n: int) -> Tensor:
-    """Rows of an embedding: pairs of positions that look up the same row; `how` is a row without gradient, or None."""
-    rows = _joined([use.inputs.reshape(n, -1) for use in uses])
+    """Rows of an embedding; `how` is the number of rows, and which one gets no gradient, or None."""
+    looked_up = _joined([use.inputs.reshape(n, -1) for use in uses])
     g = _joined([_rows(use.gradient, n) for use in uses])
-    silent = uses[0].how
+    count, silent = uses[0].how
     if silent is not None:
-        g = g * (rows != silent)[:, :, None]
-    same = rows[:, :, None] == rows[:, None, :]
-    return (torch.bmm(g, g.mT) * same).sum(dim=(1, 2))
+        g = g * (looked_up != silent)[:, :, None]
+    example = torch.arange(n, device=g.device)[:, None]
+    # Positions in order of example and row: runs of equal ones are summed, without a matrix of all pairs.
+    ordered, order = (looked_up + example * count).flatten().sort()
+    new = torch.ones_like(ordered, dtype=torch.bool)
+    new[1:] = ordered[1:] != ordered[:-1]
+    run = new.cumsum(dim=0) - 1
+    sums = torch.zeros_like(g).flatten(0, 1).index_add_(0, run, g.flatten(0, 1)[order])
+    owners = torch.zeros_like(ordered).index_copy_(0, run, ordered // count)
+    return g.new_zeros(n).index_add_(0, owners, squares(sums))
 
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:

@@ -6,7 +6,7 @@ gives in place of g. Every example has signs of its own, so that the mean over e
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -18,6 +18,10 @@ from cpframe.fisher.rules import Rule, Use
 __all__ = ["Sketch"]
 
 
+_BLOCK = 64
+"""Signs are drawn for so many examples at a time, whatever the runs are."""
+
+
 @dataclass(frozen=True)
 class Sketch:
     """Sketches the gradients of a run of examples.
@@ -25,17 +29,14 @@ class Sketch:
     Attributes:
         size: r, combinations of channels.
         seed: of the signs.
-        total: number of all examples.
         start: of the run.
         stop: of the run, exclusive.
     """
 
     size: int
     seed: int
-    total: int
     start: int = 0
     stop: int = 0
-    _drawn: dict[tuple[str, int], Tensor] = field(default_factory=dict, repr=False)
 
     def of(self, part: slice) -> Sketch:
         """The same for another run."""
@@ -63,9 +64,13 @@ class Sketch:
 
     def _signs(self, name: str, channels: int, like: Tensor) -> Tensor:
         """(n, r, channels) of +1 and -1, over the root of r; the same whenever this parameter asks."""
-        key = (name, channels)
-        if key not in self._drawn:
-            rng = np.random.default_rng([self.seed, *name.encode()])
-            self._drawn[key] = torch.from_numpy(rng.integers(0, 2, (self.total, self.size, channels), dtype=np.int8))
-        signs: Tensor = (self._drawn[key][self.start : self.stop].to(like) * 2 - 1) / self.size**0.5
+        blocks = [
+            np.random.default_rng([self.seed, block, *name.encode()]).integers(
+                0, 2, (_BLOCK, self.size, channels), dtype=np.int8
+            )
+            for block in range(self.start // _BLOCK, -(-self.stop // _BLOCK))
+        ]
+        first = self.start - self.start % _BLOCK
+        drawn = torch.from_numpy(np.concatenate(blocks)[self.start - first : self.stop - first])
+        signs: Tensor = (drawn.to(like) * 2 - 1) / self.size**0.5
         return signs

@@ -16,11 +16,13 @@ from torch import Tensor, nn
 
 from cpframe.api import Layer
 from cpframe.fisher.cotangents import Estimator, cotangents, passes
-from cpframe.fisher.examination import Plan, asking_for_gradients, examined, watched
-from cpframe.fisher.examples import check_modes, looped_squares, vectorised_squares
+from cpframe.fisher.examination import Plan, examined
+from cpframe.fisher.examples import check_modes, looped_squares, vectorised_squares, wide
 from cpframe.fisher.layers import check_layers, layers_of
 from cpframe.fisher.sketching import Sketch
 from cpframe.fisher.summary import FisherTrace, Floats, summarised
+from cpframe.fisher.undisturbed import undisturbed
+from cpframe.fisher.watching import watched
 
 __all__ = ["layerwise_trace"]
 
@@ -52,7 +54,7 @@ def layerwise_trace(
     Only gradients of activations are computed, and from these and the activations the norms; see `FisherTrace.rules`
     for which parameter is measured how. At the first call on a model two examples are checked against plain automatic
     differentiation. The model is left as it was, whatever happens: parameters, buffers, gradients, hooks, training
-    mode, requires_grad, and torch's random state.
+    mode, requires_grad, and torch's random state. Its own hooks run as in any pass.
 
     Args:
         model: a classifier whose outputs are logits (N, K), K >= 2; each example must be treated on its own, so
@@ -75,34 +77,31 @@ def layerwise_trace(
 
     Raises:
         ValueError: where a module is in train mode whose output then depends on the batch or on chance, the model
-            has no parameters, `images` is empty, the outputs are not finite logits (N, K), the estimator is
-            unknown, `draws`, `sketch` or `memory_mb` is too small, `targets` is missing or wrong for ``empirical``, or
-            `layers` does not have every parameter exactly once.
+            has no parameters, `images` is empty, the outputs are not finite logits (N, K), or depend on others,
+            gradients are not finite, the estimator is unknown, `draws`, `sketch` or `memory_mb` is out of range,
+            `targets` is missing or wrong for ``empirical``, `layers` does not have every parameter exactly once, or
+            the model uses reentrant checkpoints.
+        TypeError: where an argument is of another kind.
     """
-    if estimator not in get_args(Estimator):
-        raise ValueError(f"unknown estimator {estimator!r}: there are {', '.join(get_args(Estimator))}")
-    for name, value in (("draws", draws), ("sketch", sketch)):
-        if value is not None and value < 1:
-            raise ValueError(f"{name} is {value}, and must be at least 1")
-    memory = _MEMORY_MB.get(images.device.type, _MEMORY_MB_ELSEWHERE) if memory_mb is None else memory_mb
-    if not memory > 0:
-        raise ValueError(f"memory_mb is {memory_mb}, and must be above 0")
-    if images.ndim == 0 or len(images) == 0:
-        raise ValueError("images is empty: the trace is a mean over at least one input")
-    parameters = dict(model.named_parameters())
-    if not parameters:
-        raise ValueError("the model has no parameters, so it has no Fisher information")
+    _check(model, images, estimator, rng, draws, sketch, memory_mb)
+    names = tuple(name for name, _ in model.named_parameters())
     groups = layers_of(model) if layers is None else tuple(layers)
-    check_layers(groups, parameters, "layers")
+    check_layers(groups, names, "layers")
     check_modes(model)
     labels = _labels(targets, len(images)) if estimator == "empirical" else None
     generator = np.random.default_rng(0) if rng is None else rng
-    signs = None if sketch is None else Sketch(sketch, int(generator.integers(2**63)), len(images))
+    signs = None if sketch is None else Sketch(sketch, int(generator.integers(2**63)))
+    memory = _MEMORY_MB.get(images.device.type, _MEMORY_MB_ELSEWHERE) if memory_mb is None else memory_mb
 
-    with torch.inference_mode(mode=False), asking_for_gradients(parameters):
+    # The others, of whole numbers or none at all, have no gradient.
+    differentiable = ((name, p) for name, p in model.named_parameters() if p.is_floating_point() or p.is_complex())
+    parameters = {name: p for name, p in differentiable if p.numel()}
+    with undisturbed(model, parameters, images):
         plan = examined(model, parameters, images)
-        tally = _Tally(images, tuple(parameters))
-        for part in _chunks(len(images), plan.example_bytes, memory):
+        tally = _Tally(images, names)
+        # Signs and cotangents are float64, and there are some copies of them.
+        example_bytes = plan.example_bytes + 32 * plan.outputs * draws
+        for part in _chunks(len(images), example_bytes, memory):
             one_pass = _OnePass(model, parameters, plan, images[part], signs and signs.of(part), memory)
             logits = tally.checked(one_pass.outputs)
             some = None if labels is None else tally.bounded(labels[part], plan.outputs)
@@ -113,8 +112,8 @@ def layerwise_trace(
                 unit = v / torch.where(lengths > 0, lengths, 1)[:, None]
                 tally.add(part, one_pass.squared_norms(unit, again=number < count), lengths.square())
             tally.rules |= one_pass.rules
-        values, weights = tally.fetched(parameters, labels, plan.outputs)
-    return summarised(values, weights, tuple(parameters), groups, tally.rules, estimator)
+        values, weights = tally.fetched(dict(model.named_parameters()), labels, plan.outputs)
+    return summarised(values, weights, names, groups, tally.rules, estimator)
 
 
 class _OnePass:
@@ -135,7 +134,7 @@ class _OnePass:
         if self.outputs.shape != (len(inputs), plan.outputs):
             raise ValueError(
                 f"the model's outputs for {len(inputs)} inputs have shape {tuple(self.outputs.shape)}, not "
-                f"{(len(inputs), plan.outputs)}: each example must be treated on its own"
+                f"{(len(inputs), plan.outputs)} as for the first ones: each example must be treated on its own"
             )
         # What no rule covers here is mostly known from the examination; a model may do something else on other inputs.
         self._unwatched = self._watch.unwatched(self.outputs)
@@ -144,7 +143,8 @@ class _OnePass:
         """Return (n,) by name, for all parameters that the outputs depend on."""
         cotangents = cotangents.to(self.outputs)
         squares = self._watch.squared_norms(self.outputs, cotangents, again=again)
-        uncovered = self._unwatched | self._watch.uncovered
+        # What was not seen in the examination, since the model does something else on other inputs, is not relied on.
+        uncovered = self._unwatched | self._watch.uncovered | (squares.keys() - self._plan.verified)
         squares = {name: values for name, values in squares.items() if name not in uncovered}
         if self._plan.vectorised:
             squares |= vectorised_squares(
@@ -197,8 +197,9 @@ class _Tally:
         Raises:
             ValueError: where logits were not finite, or labels out of range.
         """
-        flat = [parameter.detach().flatten() for parameter in parameters.values()]
-        weights = torch.stack([torch.linalg.vecdot(w, w).to(self._wide) for w in flat])
+        # Parameters of whole numbers have a norm, too.
+        norms = [torch.linalg.vector_norm(p.detach().to(wide(p.dtype))) for p in parameters.values()]
+        weights = torch.stack([norm.to(self._wide).square() for norm in norms])
         everything = torch.cat([self._unsound, weights, self._squares.flatten()]).cpu().double().numpy()
         if everything[0]:
             raise ValueError("the model's logits are not finite: it has diverged, or its inputs hold nan or inf")
@@ -208,13 +209,52 @@ class _Tally:
                 f"targets has class {worst}, but the model has {classes} outputs: classes 0 to {classes - 1}"
             )
         count = len(weights)
-        return everything[2 + count :].reshape(count, -1).T, everything[2 : 2 + count]
+        squares = everything[2 + count :].reshape(count, -1)
+        wild = [name for name, row in zip(parameters, squares, strict=True) if not np.isfinite(row).all()]
+        if wild:
+            raise ValueError(f"the logits are finite, but their gradients by {', '.join(wild)} are not")
+        return squares.T, everything[2 : 2 + count]
+
+
+def _check(
+    model: object,
+    images: object,
+    estimator: str,
+    rng: object,
+    draws: object,
+    sketch: object,
+    memory_mb: object,
+) -> None:
+    """Raise TypeError or ValueError where an argument cannot be."""
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model is a {type(model).__name__}: a torch.nn.Module is needed")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise TypeError("model is compiled by torch.jit, which hides its operations: give the one it was made of")
+    if not isinstance(images, Tensor):
+        raise TypeError(f"images is a {type(images).__name__}: a torch.Tensor is needed")
+    if rng is not None and not isinstance(rng, Generator):
+        raise TypeError(f"rng is a {type(rng).__name__}: a numpy Generator is needed, np.random.default_rng(0) say")
+    if estimator not in get_args(Estimator):
+        raise ValueError(f"unknown estimator {estimator!r}: there are {', '.join(get_args(Estimator))}")
+    for name, value in (("draws", draws), ("sketch", sketch)):
+        if name == "sketch" and value is None:
+            continue
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name} is {value!r}, and must be a whole number of at least 1")
+    if memory_mb is not None and not (isinstance(memory_mb, (int, float)) and 0 < memory_mb < np.inf):
+        raise ValueError(f"memory_mb is {memory_mb!r}, and must be a finite number above 0")
+    if images.ndim == 0 or len(images) == 0:
+        raise ValueError("images is empty: the trace is a mean over at least one input")
+    if next(model.parameters(), None) is None:
+        raise ValueError("the model has no parameters, so it has no Fisher information")
 
 
 def _labels(targets: Tensor | None, n: int) -> Tensor:
     """Return the true labels (n,), checked but for their bounds."""
     if targets is None:
         raise ValueError("the estimator 'empirical' takes the true labels: give targets")
+    if not isinstance(targets, Tensor):
+        raise TypeError(f"targets is a {type(targets).__name__}: a torch.Tensor is needed")
     if targets.shape != (n,) or targets.is_floating_point() or targets.dtype == torch.bool:
         raise ValueError(
             f"targets has shape {tuple(targets.shape)} and type {targets.dtype}: labels are needed, integers ({n},)"

@@ -11,7 +11,7 @@ unnoticed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,11 +19,12 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from cpframe.fisher.examples import called, wide
 from cpframe.fisher.readers import READERS
 from cpframe.fisher.rules import Rule, Use
 from cpframe.fisher.sketching import Sketch
 
-__all__ = ["Watch"]
+__all__ = ["Watch", "graph", "watched"]
 
 
 class _Rooted(torch.autograd.Function):
@@ -35,8 +36,8 @@ class _Rooted(torch.autograd.Function):
         return outputs.clone()
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, None]:  # noqa: ARG004
-        return None, None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:  # noqa: ARG004
+        return gradients[0], None
 
 
 @dataclass(eq=False)
@@ -71,7 +72,7 @@ class Watch(TorchFunctionMode):
         super().__init__()
         self.anchor = torch.zeros((), device=device, requires_grad=True)
         self.bytes = 0
-        """Inputs and outputs of the functions seen: what the pass holds in memory, or somewhat more."""
+        """What the rules need at a time, beyond what the forward pass keeps; roughly."""
         self._n = n
         self._sketch = sketch
         self._all_names = {id(parameter): name for name, parameter in parameters.items()}
@@ -113,17 +114,9 @@ class Watch(TorchFunctionMode):
 
     def _rooted(self, tensor: Tensor) -> bool:
         """Whether a backward pass to the anchor comes by this tensor; a gradient may be asked for by others too."""
-        seen: set[Any] = set()
-        waiting = [tensor.grad_fn]
-        while waiting:
-            node = waiting.pop()
-            if node in self._roots:
-                # Whatever follows need not look as far back again.
-                self._roots.add(tensor.grad_fn)
-                return True
-            if node is not None and node not in seen:
-                seen.add(node)
-                waiting += [parent for parent, _ in node.next_functions]
+        if any(node in self._roots for node in graph(tensor)):
+            self._roots.add(tensor.grad_fn)  # whatever follows need not look as far back again
+            return True
         return False
 
     def _expect(self, output: Tensor, inputs: Tensor, how: Any, found: Mapping[str, Rule]) -> None:
@@ -131,7 +124,8 @@ class Watch(TorchFunctionMode):
             watched = self._watched.setdefault(name, _Watched())
             watched.rules.add(rule)
             watched.calls += 1
-        self.bytes += sum(tensor.numel() * tensor.element_size() for tensor in (inputs, output))
+        # The gradient that will come back, and a rule's copy of it or of the inputs.
+        self.bytes = max(self.bytes, 2 * sum(tensor.numel() * tensor.element_size() for tensor in (inputs, output)))
         # Detached after the call, whose own normalisations of its inputs are then done.
         kept, version = inputs.detach(), inputs._version
 
@@ -141,7 +135,7 @@ class Watch(TorchFunctionMode):
                 if inputs._version != version:
                     self._spoiled.add(name)
                 watched = self._watched[name]
-                use = Use(kept, gradient.detach(), how)
+                use = Use(_widened(kept), _widened(gradient.detach()), how)
                 watched.uses.append(self._sketch.sketched(name, rule, use) if self._sketch else use)
                 if len(watched.uses) == watched.calls and name not in self._spoiled and len(watched.rules) == 1:
                     self._squares[name] = rule.squares(watched.uses, self._n)
@@ -151,19 +145,8 @@ class Watch(TorchFunctionMode):
 
     def unwatched(self, outputs: Tensor) -> set[str]:
         """Names of the parameters that `outputs` depend on in another way than through what was watched."""
-        seen: set[Any] = set()
-        waiting: list[Any] = [outputs.grad_fn]
-        found: set[str] = set()
-        while waiting:
-            node = waiting.pop()
-            if node is None or node in seen:
-                continue
-            seen.add(node)
-            leaf = self._all_names.get(id(getattr(node, "variable", None)))
-            if leaf is not None:
-                found.add(leaf)
-            waiting += [parent for parent, _ in node.next_functions]
-        return found
+        leaves = (self._all_names.get(id(getattr(node, "variable", None))) for node in graph(outputs))
+        return {name for name in leaves if name is not None}
 
     @property
     def rules(self) -> dict[str, str]:
@@ -180,7 +163,7 @@ class Watch(TorchFunctionMode):
 
         Returns:
             (n,) by name, for every parameter watched that a gradient reached, and whose uses one rule covers. What
-            was spoiled by an in-place change is not among them: see `spoiled`.
+            was spoiled by an in-place change is not among them: see `uncovered`.
         """
         self._squares = {}
         for watched in self._watched.values():
@@ -198,3 +181,34 @@ class Watch(TorchFunctionMode):
     def uncovered(self) -> set[str]:
         """Parameters watched for which the rules do not do: under several at once, or spoiled by in-place changes."""
         return self._spoiled | {name for name, watched in self._watched.items() if len(watched.rules) > 1}
+
+
+def graph(outputs: Tensor) -> Iterator[Any]:
+    """Yield every node of the graph that a tensor was computed by, each once."""
+    seen: set[Any] = set()
+    waiting: list[Any] = [outputs.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            yield node
+            waiting += [parent for parent, _ in node.next_functions]
+
+
+def watched(
+    model: nn.Module,
+    parameters: Mapping[str, nn.Parameter],
+    inputs: Tensor,
+    left_out: frozenset[str],
+    sketch: Sketch | None,
+) -> tuple[Watch, Tensor]:
+    """Run the model forward under watch, but for some parameters; returns its outputs too."""
+    watch = Watch(parameters, len(inputs), left_out, inputs.device, sketch)
+    # Without anything to watch no graph need be kept.
+    with torch.set_grad_enabled(len(left_out) < len(parameters)), watch:
+        outputs = called(model, parameters, inputs)
+    return watch, outputs
+
+
+def _widened(values: Tensor) -> Tensor:
+    return values.to(wide(values.dtype)) if values.is_floating_point() else values

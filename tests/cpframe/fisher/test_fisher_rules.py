@@ -638,3 +638,277 @@ def test_the_error_of_a_share_is_its_spread_over_probes():
     claimed = np.sqrt(np.mean([trace.share_stderr**2 for trace in traces], axis=0))
     # A standard deviation of 400 values is known to 3.5 %; the first order of a ratio of means of 60 to some percent.
     np.testing.assert_allclose(claimed, spread, rtol=0.15)
+
+
+class Positioned(nn.Module):
+    """Learned positions: looked up once for all examples."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(4, 6)
+        self.position = nn.Embedding(8, 6)
+        self.head = nn.Linear(6, CLASSES)
+
+    def forward(self, x):
+        return self.head((self.inner(x) + self.position(torch.arange(8))).tanh().mean(dim=1))
+
+
+def right_now(model, inputs):
+    """The trace of this very model object, which keeps what was found at earlier calls, is that of the loop."""
+    trace = layerwise_trace(model, inputs, estimator="exact")
+    truth = list(looped(model, inputs).values())
+    np.testing.assert_allclose(trace.parameter_mean, truth, rtol=1e-10, atol=1e-12 * max(truth))  # rounding
+    return trace
+
+
+@pytest.mark.parametrize("make", [Positioned, SequenceFirst])
+def test_a_first_call_with_one_example_decides_nothing_for_more(make):
+    model, inputs = make().double(), torch.randn(8, 8, 4, dtype=torch.float64)
+    right_now(model, inputs[:1])
+    right_now(model, inputs)
+
+
+class Switched(nn.Module):
+    """Which dimension comes first is a matter of an attribute."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = True
+        self.inner = nn.Linear(4, 4)
+        self.head = nn.Linear(4, CLASSES)
+
+    def forward(self, x):
+        x = self.inner(x if self.first else x.transpose(0, 1)).tanh()
+        return self.head(x.sum(dim=1 if self.first else 0))
+
+
+def test_a_model_that_is_changed_is_looked_at_anew():
+    model, inputs = Switched().double(), torch.randn(5, 5, 4, dtype=torch.float64)
+    assert right_now(model, inputs).rules["inner.weight"] == "linear"
+    model.first = False
+    assert right_now(model, inputs).rules["inner.weight"] == "vmap"
+    model.first = True
+    model.inner.register_forward_pre_hook(lambda module, args: (args[0].flip(0),))
+    model.inner.register_forward_hook(lambda module, args, output: output.flip(0))
+    assert right_now(model, inputs).rules["inner.weight"] == "vmap"
+    model.head = nn.Linear(4, 5).double()
+    assert layerwise_trace(model, inputs).n == 5
+
+
+class Sorted(nn.Module):
+    """Sorts its batch, and unsorts it: examples are in order for some pairs of them, and not for others."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(4, 4)
+        self.head = nn.Linear(4, CLASSES)
+
+    def forward(self, x):
+        order = x[:, 0].argsort()
+        return self.head(self.inner(x[order]).tanh()[order.argsort()])
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_model_that_sorts_its_batch_is_noticed(turned):
+    inputs = torch.randn(6, 4, dtype=torch.float64)
+    inputs = inputs[inputs[:, 0].argsort(descending=turned)]
+    assert right_now(Sorted().double(), inputs).rules["inner.weight"] != "linear"
+
+
+class Gated(nn.Module):
+    """A branch, with its examples in the second dimension, that the first and the last inputs do not take."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(4, 4)
+        self.branch = nn.Linear(4, 4)
+        self.head = nn.Linear(4, CLASSES)
+
+    def forward(self, x):
+        y = self.inner(x)
+        if x[:, 0, 0].max() > 5:
+            taken = (x[:, 0, 0] > 5).to(x)[:, None, None]
+            y = y + taken * self.branch(x.transpose(0, 1)).transpose(0, 1)
+        return self.head(y.tanh().sum(dim=1))
+
+
+def test_a_branch_that_the_examples_looked_at_do_not_take_is_not_relied_on():
+    inputs = torch.randn(6, 6, 4, dtype=torch.float64)
+    inputs[3, 0, 0] = 6
+    assert right_now(Gated().double(), inputs).rules["branch.weight"] == "loop"
+
+
+class Mixed(nn.Module):
+    """What it does to an example depends on the others, on chance, or on neither."""
+
+    def __init__(self, mix):
+        super().__init__()
+        self.linear = nn.Linear(4, CLASSES)
+        self.mix = mix
+
+    def forward(self, x):
+        return self.mix(self.linear(x))
+
+
+@pytest.mark.parametrize(
+    "mix",
+    [
+        lambda z: z / z.abs().amax(),
+        lambda z: z * z.softmax(dim=0),
+        lambda z: z * torch.bernoulli(torch.full_like(z, 0.5)),
+        lambda z: z + 0.01 * torch.rand_like(z),
+    ],
+    ids=["largest", "softmax", "bernoulli", "noise"],
+)
+def test_outputs_that_depend_on_other_examples_or_on_chance_are_refused(mix):
+    model, before = Mixed(mix), torch.get_rng_state()
+    with pytest.raises(ValueError, match="depends on the other inputs of its batch, or on chance"):
+        layerwise_trace(model, torch.randn(5, 4, generator=torch.Generator().manual_seed(0)))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("module", [nn.MultiheadAttention(4, 2, dropout=0.5), nn.LSTM(4, 4, 2, dropout=0.5)])
+def test_modules_with_dropout_of_their_own_are_refused_in_train_mode(module):
+    model = Mixed(lambda z: z)
+    model.extra = module
+    with pytest.raises(ValueError, match=r"extra .* is in train mode"):
+        layerwise_trace(model, torch.randn(5, 4))
+    assert layerwise_trace(model.eval(), torch.randn(5, 4)).n == 5
+
+
+class Reentrant(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Linear(4, 4)
+        self.body = nn.Linear(4, 4)
+        self.head = nn.Linear(4, CLASSES)
+
+    def forward(self, x):
+        return self.head(checkpoint(self.body, self.stem(x), use_reentrant=True))
+
+
+def test_reentrant_checkpoints_are_refused():
+    with pytest.raises(ValueError, match="pass use_reentrant=False"):
+        layerwise_trace(Reentrant(), torch.randn(5, 4))
+
+
+def test_embeddings_with_a_largest_norm_keep_their_rows():
+    model = nn.Sequential(nn.Embedding(5, 4, max_norm=0.5), nn.Flatten(), nn.Linear(8, CLASSES)).double()
+    before = model[0].weight.detach().clone()
+    inputs = torch.randint(0, 5, (6, 2))
+    trace = layerwise_trace(model, inputs, estimator="exact")
+    assert torch.equal(model[0].weight, before)
+    truth = list(looped(model, inputs).values())  # the loop looks them up for good, in a copy
+    np.testing.assert_allclose(trace.parameter_mean, truth, rtol=1e-10)
+
+
+class Filtered(nn.Module):
+    """A complex weight in the frequency domain."""
+
+    def __init__(self):
+        super().__init__()
+        self.filter = nn.Parameter(torch.randn(5, dtype=torch.complex128))
+        self.count = nn.Parameter(torch.tensor([1, 2]), requires_grad=False)
+        self.empty = nn.Linear(0, 8)
+        self.head = nn.Linear(8, CLASSES)
+
+    def forward(self, x):
+        filtered = torch.fft.irfft(torch.fft.rfft(x) * self.filter, n=8)
+        return self.head(filtered.tanh() + self.empty(x[:, :0]))
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+def test_complex_whole_and_empty_parameters():
+    model, inputs = Filtered(), torch.randn(5, 8, dtype=torch.float64)
+    model.empty.double(), model.head.double()
+    trace = layerwise_trace(model, inputs, estimator="exact")
+    named = {name: p for name, p in model.named_parameters() if p.is_floating_point() or p.is_complex()}
+    total = dict.fromkeys(named, 0.0)
+    for one in inputs:
+        logs = log_softmax(model(one[None])[0], dim=0)
+        for y in range(CLASSES):
+            for name, g in zip(
+                named, torch.autograd.grad(logs[y], list(named.values()), retain_graph=True), strict=True
+            ):
+                total[name] += logs[y].exp().item() * g.abs().square().sum().item() / len(inputs)
+    found = dict(zip(trace.parameters, trace.parameter_mean, strict=True))
+    for name, value in total.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-10, err_msg=name)
+    assert trace.rules["count"] == trace.rules["empty.weight"] == "not reached"
+
+
+class Energy(nn.Module):
+    """Its outputs are a gradient, taken inside the forward pass."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(4, 6)
+        self.outer = nn.Linear(6, 1)
+        self.head = nn.Linear(4, CLASSES)
+
+    def forward(self, x):
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            (force,) = torch.autograd.grad(self.outer(self.inner(x).tanh()).sum(), x, create_graph=True)
+        return self.head(force)
+
+
+def test_models_that_differentiate_inside():
+    right_now(Energy().double(), torch.randn(5, 4, dtype=torch.float64))
+
+
+def test_gradients_that_are_not_finite_are_refused():
+    model = nn.Sequential(nn.Linear(4, 3, bias=False))
+    model.register_forward_hook(lambda module, args, output: output.square().sum(dim=1, keepdim=True).sqrt() * output)
+    inputs = torch.randn(3, 4)
+    inputs[1] = 0
+    with pytest.raises(ValueError, match=r"logits are finite, but their gradients by 0\.weight are not"):
+        layerwise_trace(model, inputs)
+
+
+@pytest.mark.parametrize("scale", [3e-4, 300.0])
+def test_squares_of_half_numbers_neither_vanish_nor_overflow(scale):
+    model = nn.Linear(64, CLASSES).half()
+    nn.init.zeros_(model.weight)
+    inputs = (torch.randn(9, 64) * scale).half()
+    trace = layerwise_trace(model, inputs, estimator="exact")
+    expected = (1 - 1 / CLASSES) * inputs.double().square().sum(dim=1).mean().item()
+    np.testing.assert_allclose(trace.parameter_mean[0], expected, rtol=5e-3)  # a half number has 11 bits
+
+
+def test_pruned_models_can_be_copied_afterwards():
+    from torch.nn.utils import prune
+
+    model, inputs = (
+        nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, CLASSES)).double(),
+        torch.randn(5, 4).double(),
+    )
+    prune.l1_unstructured(model[0], "weight", 0.5)
+    with torch.no_grad():
+        model(inputs)
+    before = model[0].weight
+    right_now(model, inputs)
+    assert model[0].weight is before
+    copy.deepcopy(model)
+
+
+def test_memory_is_counted_where_no_rule_sees_it():
+    """Activations of raw parameters, and of what is computed between rules, are most of what some models keep."""
+    from cpframe.fisher.examination import examined
+
+    class Chain(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.wide = nn.Parameter(torch.randn(4, 1000))
+            self.head = nn.Linear(1000, CLASSES)
+
+        def forward(self, x):
+            x = x @ self.wide
+            for _ in range(10):
+                x = x.sigmoid().tanh()
+            return self.head(x)
+
+    model = Chain()
+    plan = examined(model, dict(model.named_parameters()), torch.randn(4, 4))
+    kept = 20 * 1000 * 4  # 20 results of 1,000 float32 each
+    assert kept <= plan.example_bytes <= 1.5 * kept

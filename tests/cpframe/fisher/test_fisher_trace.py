@@ -476,9 +476,9 @@ class Pair(nn.Module):
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (nn.Sequential(nn.Linear(6, 1), nn.Flatten(0)), r"output of one input has shape \(1,\): .*\(N, K\)"),
-        (nn.Linear(6, 1), r"output of one input has shape \(1, 1\): .*K >= 2"),
-        (nn.Sequential(nn.Linear(6, 4), nn.Unflatten(1, (2, 2))), r"output of one input has shape \(1, 2, 2\)"),
+        (nn.Sequential(nn.Linear(6, 1), nn.Flatten(0)), r"output for 2 inputs has shape \(2,\): .*\(N, K\)"),
+        (nn.Linear(6, 1), r"output for 2 inputs has shape \(2, 1\): .*K >= 2"),
+        (nn.Sequential(nn.Linear(6, 4), nn.Unflatten(1, (2, 2))), r"output for 2 inputs has shape \(2, 2, 2\)"),
         (Pair(), "output is no tensor"),
         (nn.Flatten(), "no parameters"),
     ],
@@ -499,13 +499,32 @@ def test_logits_that_are_not_finite_are_refused(bad):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"model": None}, "model is a NoneType: a torch.nn.Module is needed"),
+        ({"images": np.zeros((7, 6))}, "images is a ndarray: a torch.Tensor is needed"),
+        ({"rng": 0}, "rng is a int: a numpy Generator is needed"),
+        ({"estimator": "empirical", "targets": [0] * 7}, "targets is a list: a torch.Tensor is needed"),
+    ],
+)
+def test_arguments_of_another_kind_are_refused(change, message):
+    model, inputs, _ = build("mlp")
+    with pytest.raises(TypeError, match=message):
+        layerwise_trace(**{"model": model, "images": inputs} | change)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"draws": 1.5}, r"draws is 1\.5, and must be a whole number"),
+        ({"sketch": 2.5}, r"sketch is 2\.5, and must be a whole number"),
+        ({"memory_mb": "1"}, "memory_mb is '1', and must be a finite number"),
+        ({"memory_mb": math.inf}, "memory_mb is inf, and must be a finite number"),
         ({"estimator": "fisher"}, "unknown estimator 'fisher': there are model, exact, sampled, empirical"),
         ({"images": torch.zeros(0, 6, dtype=torch.float64)}, "images is empty"),
         ({"images": torch.zeros((), dtype=torch.float64)}, "images is empty"),
-        ({"draws": 0}, "draws is 0, and must be at least 1"),
-        ({"sketch": 0}, "sketch is 0, and must be at least 1"),
-        ({"memory_mb": 0}, "memory_mb is 0, and must be above 0"),
-        ({"memory_mb": math.nan}, "memory_mb is nan, and must be above 0"),
+        ({"draws": 0}, "draws is 0, and must be a whole number of at least 1"),
+        ({"sketch": 0}, "sketch is 0, and must be a whole number of at least 1"),
+        ({"memory_mb": 0}, "memory_mb is 0, and must be a finite number above 0"),
+        ({"memory_mb": math.nan}, "memory_mb is nan, and must be a finite number above 0"),
         ({"estimator": "empirical"}, "'empirical' takes the true labels: give targets"),
         ({"estimator": "empirical", "targets": torch.zeros(6, dtype=torch.int64)}, r"shape \(6,\).*integers \(7,\)"),
         ({"estimator": "empirical", "targets": torch.zeros(7)}, r"type torch\.float32: labels are needed"),
