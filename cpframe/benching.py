@@ -25,7 +25,7 @@ _NETWORKS: tuple[tuple[str, dict[str, Any], tuple[int, ...], int], ...] = (
     ("resnet18", {}, (3, 32, 32), 32),
     ("mlp", {"sizes": (2500, 2000, 1500, 1000, 500), "batchnorm": True}, (1, 32, 32), 256),
 )
-"""Those of the paper, in full width: parameters, images, and how many of these a plain pass on the CPU takes at once."""
+"""Those of the paper in full width: parameters, images, and how many of these a plain pass on the CPU takes at once."""
 
 
 def bench_fisher(catalogue: Catalogue, device: str, images: int, repeats: int, console: Console) -> None:

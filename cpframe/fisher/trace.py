@@ -164,7 +164,6 @@ class _Tally:
     """Squared norms by parameter and example, and whether all is well, on the device until all is done."""
 
     def __init__(self, images: Tensor, names: tuple[str, ...]) -> None:
-        # MPS has no float64.
         self._wide = torch.float32 if images.device.type == "mps" else torch.float64
         self._squares = torch.zeros(len(names), len(images), dtype=self._wide, device=images.device)
         self._row = {name: row for row, name in enumerate(names)}
@@ -173,21 +172,22 @@ class _Tally:
 
     def checked(self, outputs: Tensor) -> Tensor:
         """The outputs in float64, without what is not finite, which is noted."""
-        logits = outputs.detach().to(self._wide)
+        # MPS has no float64, nor eigenvectors.
+        logits = outputs.detach().cpu().double() if outputs.device.type == "mps" else outputs.detach().double()
         finite = logits.isfinite()
-        self._unsound[0] += (~finite).sum()
+        self._unsound[0] += (~finite).sum().to(self._unsound)
         return torch.where(finite, logits, 0)
 
     def bounded(self, labels: Tensor, classes: int) -> Tensor:
         """The labels as they can be, with the others noted."""
         within = labels.clamp(0, classes - 1)
-        self._unsound[1] += (within != labels).sum()
-        return within
+        self._unsound[1] += (within != labels).sum().to(self._unsound)
+        return within.cpu() if within.device.type == "mps" else within
 
     def add(self, part: slice, squares: Mapping[str, Tensor], scale: Tensor) -> None:
         """Add the squared norms (n,) by name of a run of examples, each scaled."""
         for name, values in squares.items():
-            self._squares[self._row[name], part] += values.to(self._wide) * scale.to(self._wide)
+            self._squares[self._row[name], part] += values.to(self._wide) * scale.to(self._squares)
 
     def fetched(
         self, parameters: Mapping[str, nn.Parameter], labels: Tensor | None, classes: int
