@@ -54,5 +54,6 @@ def stoppable() -> Iterator[None]:
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        if first is None:  # else this process is about to end, and another signal is still to end it at once
+            for number, handler in before.items():
+                signal.signal(number, handler)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import subprocess
+import sys
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -111,6 +115,70 @@ def test_closing_ends_processes_at_once(workers: Pool, variant: Variant, tmp_pat
     workers.close()
     assert not any(process.is_alive() for process in running)
     assert workers.slots == 0
+
+
+SLEEPER = """
+import time
+from dataclasses import dataclass
+
+@dataclass(frozen=True)
+class Sleeper:
+    def __call__(self, batch, rng):
+        time.sleep(600)
+"""
+
+# A driver whose two workers are in the middle of an epoch that would last for many minutes.
+DRIVER = """
+import sys, time
+from dataclasses import replace
+from pathlib import Path
+from cpframe.executors.processes import processes
+from cpframe.numerics import Numerics
+from cpframe.plan import Stage
+from cpframe.plugins import discover
+from cpframe.reading import read_spec
+from cpframe.spec import Component
+from cpframe.training import Job
+from sleeper import Sleeper
+
+if __name__ == "__main__":
+    exact, folder = Numerics("cpu", "exact", "float32"), Path(sys.argv[1])
+    (variant,) = read_spec(folder / "small.toml", discover()).variants
+    variant = replace(variant, deficits={"noise": Component("sleeper/sleeper", "0", Sleeper())})
+    pool = processes([exact, exact])
+    for name in "ab":
+        stage = Stage(name, None, 0, 0, "noise", 0, 2, (0.01, 0.01), restart_state=False)
+        pool.submit(Job(stage, variant, (), exact, folder, folder / name, None, keep_state=False))
+    print(*(worker.process.pid for worker in pool._workers.values()), flush=True)
+    pool.wait()
+"""
+
+
+def test_workers_die_with_their_driver_in_the_middle_of_an_epoch(tmp_path: Path) -> None:
+    (tmp_path / "small.toml").write_text(SPEC)
+    (tmp_path / "sleeper.py").write_text(SLEEPER)
+    (tmp_path / "driver.py").write_text(DRIVER)
+    with subprocess.Popen(
+        [sys.executable, "driver.py", str(tmp_path)], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+    ) as driver:
+        assert driver.stdout is not None
+        workers = [int(pid) for pid in driver.stdout.readline().split()]
+        time.sleep(1)
+        assert all(_alive(pid) for pid in workers)
+        driver.kill()
+    assert len(workers) == 2
+    give_up = time.monotonic() + 20
+    while any(_alive(pid) for pid in workers) and time.monotonic() < give_up:
+        time.sleep(0.05)
+    assert not any(_alive(pid) for pid in workers)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 # --- the pool: its rule for the dead, on workers that only play their part ------------------------------------------
