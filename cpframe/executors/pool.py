@@ -114,7 +114,7 @@ class Pool:
         for event in news:
             if isinstance(event, EpochDone):
                 trial.reached, trial.deaths = event.epoch, 0
-            else:
+            elif isinstance(event, StageDone):
                 del self._trials[slot]
         return news
 
