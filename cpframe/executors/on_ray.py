@@ -8,6 +8,7 @@ import secrets
 import signal
 import socket
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
@@ -80,13 +81,10 @@ def _joined(address: str) -> Callable[[], None]:
     if ray.is_initialized():
         return lambda: None
     handler = signal.getsignal(signal.SIGTERM)
+    local = {"include_dashboard": False} if address == "ray" else {"address": address}
     try:
-        ray.init(
-            address=None if address == "ray" else address,
-            include_dashboard=None if address != "ray" else False,
-            log_to_driver=False,
-            logging_level=logging.CRITICAL,
-        )
+        with warnings.catch_warnings(action="ignore"):
+            ray.init(log_to_driver=False, logging_level=logging.CRITICAL, **local)
     except (RayError, ConnectionError, OSError, RuntimeError, ValueError, ImportError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ExecutorError(f"--executor {address}: Ray cannot be reached: {reason}") from None
