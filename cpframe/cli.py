@@ -27,18 +27,22 @@ Overrides = Annotated[
 @contextmanager
 def _told() -> Iterator[None]:
     """Tell errors in one clear line and end with the right exit code, instead of a traceback."""
-    from cpframe.api import DataError
-    from cpframe.problems import SpecError
-    from cpframe.store import StoreError
+    from cpframe.stopping import Stopped, stoppable
 
-    try:
-        yield
-    except SpecError as error:
-        _fail(str(error), 2)
-    except (DataError, StoreError) as error:
-        _fail(str(error), 1)
-    except KeyboardInterrupt:
-        _fail("stopped; run the same command again to go on from here", 130)
+    with stoppable():
+        try:
+            from cpframe.api import DataError
+            from cpframe.problems import ExecutorError, SpecError
+            from cpframe.store import StoreError
+
+            try:
+                yield
+            except SpecError as error:
+                _fail(str(error), 2)
+            except (DataError, StoreError, ExecutorError) as error:
+                _fail(str(error), 1)
+        except Stopped as stop:
+            _fail("stopped; run the same command again to go on from here", stop.exit_code)
 
 
 def _fail(message: str, code: int) -> None:
@@ -62,8 +66,11 @@ def run(
     ] = None,
     workers: Annotated[
         Optional[int],  # noqa: UP045
-        typer.Option(min=1, metavar="N", help="Processes that train.  [default: one a core on the CPU, else one]"),
+        typer.Option(min=1, metavar="N", help="Workers that train.  [default: one a core on the CPU, one a GPU]"),
     ] = None,
+    executor: Annotated[
+        str, typer.Option(help="auto, inline, processes, ray, ray://HOST:PORT.", metavar="WHERE")
+    ] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.", metavar="DEVICE")] = "auto",
 ) -> None:
     """Train everything a spec asks for, then report; what is done already is not trained again."""
@@ -75,7 +82,7 @@ def run(
         from cpframe.running import run_spec  # imports torch: only once the spec is sound
 
         folder = out or Path("runs") / (spec.stem if profile is None else f"{spec.stem}-{profile}")
-        if not run_spec(checked, folder, data, workers, device, profile, overrides or ()):
+        if not run_spec(checked, folder, data, workers, device, profile, overrides or (), executor):
             raise typer.Exit(1)
 
 

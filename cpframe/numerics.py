@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from cpframe.problems import Problem, SpecError
@@ -59,6 +60,20 @@ def resolve(device: str, profile: Literal["auto", "exact", "fast"]) -> Numerics:
     return Numerics(device, "exact", "float32")
 
 
+def devices(numerics: Numerics) -> tuple[str, ...]:
+    """The devices of this machine that workers can be given: for plain ``cuda`` every GPU, else the one it names."""
+    if numerics.device != "cuda":
+        return (numerics.device,)
+    import torch
+
+    return tuple(f"cuda:{number}" for number in range(torch.cuda.device_count()))
+
+
+def shared_out(numerics: Numerics, devices: Sequence[str], workers: int) -> tuple[Numerics, ...]:
+    """The numerics of each worker: one device each, and again from the first when there are more workers."""
+    return tuple(replace(numerics, device=devices[slot % len(devices)]) for slot in range(workers))
+
+
 def prepare(numerics: Numerics) -> None:
     """Set this process up for a profile, before its first computation."""
     # cuBLAS is deterministic only with a workspace of fixed size, which it reads from the environment.
@@ -66,6 +81,8 @@ def prepare(numerics: Numerics) -> None:
     import torch
 
     exact = numerics.profile == "exact"
+    if numerics.device.startswith("cuda:"):
+        torch.cuda.set_device(numerics.device)  # for plugins that say just "cuda"
     torch.set_num_threads(1)
     # Not use_deterministic_algorithms, which does the same but first imports the compiler, in seconds.
     torch.set_deterministic_debug_mode("error" if exact else "default")

@@ -1,4 +1,4 @@
-"""Problems of a spec, for people: where, which key, why, and what would be right."""
+"""Problems of a spec or of its run, for people: where, which key, why, and what would be right."""
 
 from __future__ import annotations
 
@@ -33,6 +33,10 @@ class SpecError(Exception):
         """Keep each problem once, in the order found."""
         self.problems: Sequence[Problem] = tuple(dict.fromkeys(problems))
         super().__init__("\n".join(map(str, self.problems)))
+
+
+class ExecutorError(Exception):
+    """Workers that cannot be had; its message is shown to the user as it stands."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -10,9 +10,7 @@ from rich.console import Console
 
 from cpframe.display import duration, shown
 from cpframe.engine import Place, Progress, run_study, survey
-from cpframe.executors import Executor
-from cpframe.executors.inline import Inline
-from cpframe.executors.processes import Processes
+from cpframe.executors.choosing import check, start
 from cpframe.numerics import prepare, resolve
 from cpframe.plan import plan
 from cpframe.problems import Problem, SpecError
@@ -21,7 +19,7 @@ from cpframe.rehearsal import estimated_seconds, rehearse
 from cpframe.report.terminal import render
 from cpframe.spec import Spec
 from cpframe.store import locked
-from cpframe.surroundings import cores, data_folder, determinants, provenance
+from cpframe.surroundings import data_folder, determinants, provenance
 
 _WORTH_A_WORKER = 5.0
 """Seconds of training below which another process, which has to start, saves nothing."""
@@ -35,6 +33,7 @@ def run_spec(
     device: str,
     profile: str | None,
     overrides: Sequence[str],
+    executor: str = "auto",
 ) -> bool:
     """Train all that is left of a study into `folder`, show progress, and print the report.
 
@@ -42,10 +41,11 @@ def run_spec(
         spec: checked.
         folder: of the study.
         data: folder of the data sets; None leaves the choice to the environment.
-        workers: processes; None leaves the choice to us.
+        workers: how many; None leaves the choice to us.
         device: ``auto``, or as torch names it.
         profile: that was laid over the spec, for the record.
         overrides: likewise.
+        executor: ``auto``, ``inline``, ``processes``, ``ray`` or ``ray://HOST:PORT``.
 
     Returns:
         Whether every trajectory is complete.
@@ -54,12 +54,14 @@ def run_spec(
         SpecError: when the parts of the study do not fit one another, or the device is not there.
         DataError: when a data set cannot be had.
         StoreError: when the folder is in use, damaged, or cannot be written.
+        ExecutorError: when workers cannot be had.
     """
     console = Console()
     told = Console(stderr=True, markup=False, emoji=False, highlight=False)
     profiles = {variant.training.numerics for variant in spec.variants}
     if len(profiles) > 1:
         raise SpecError([Problem("", "training.numerics", "cannot vary within a study")])
+    check(executor, workers)
     numerics = resolve(device, profiles.pop())
     prepare(numerics)
     facts = provenance(spec, numerics, profile, overrides)
@@ -69,23 +71,23 @@ def run_spec(
         progress = survey(study, place)
         costs = rehearse(spec, numerics, place.data_folder) if progress.todo else {}
         seconds = estimated_seconds(progress.todo.values(), spec.metrics, costs)
-        count = min(workers or _workers(progress, seconds, numerics.device), len(progress.todo) or 1)
-        told.print(_announcement(progress, seconds, count))
-        executor: Executor = Inline(numerics) if count == 1 else Processes(count, numerics)
+        useful = _useful(progress, seconds)
+        crew = start(executor, workers and min(workers, len(progress.todo) or 1), useful, numerics, folder)
+        told.print(_announcement(progress, seconds, crew.slots))
         with shown(progress, told) as observe:
-            record = run_study(progress, place, executor, observe)
+            record = run_study(progress, place, crew, observe)
     render(record, console)
     told.print(f"results: {place.results}", soft_wrap=True)
     return _told_failures(record, told)
 
 
-def _workers(progress: Progress, seconds: float, device: str) -> int:
-    """One a core on the CPU, one on any other device, and none that would have too little to do."""
-    if not device.startswith("cpu"):
-        return 1
+def _useful(progress: Progress, seconds: float) -> int:
+    """How many workers would have enough to do; 0 when nothing is left to be done."""
+    if not progress.todo:
+        return 0
     chains = sum(stage.parent not in progress.todo for stage in progress.todo.values())
     widest = max(chains, len(progress.study.spec.seeds))
-    return max(1, min(cores(), widest, math.floor(seconds / _WORTH_A_WORKER)))
+    return max(1, min(len(progress.todo), widest, math.floor(seconds / _WORTH_A_WORKER)))
 
 
 def _announcement(progress: Progress, seconds: float, workers: int) -> str:

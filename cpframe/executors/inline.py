@@ -16,16 +16,22 @@ class Inline:
     def __init__(self, numerics: Numerics) -> None:
         """Set this process up for the numerics profile."""
         prepare(numerics)
+        self._stage = ""
         self._events: Iterator[Event] = iter(())
 
     def submit(self, job: Job) -> None:
         """Take a stage; `wait` trains it."""
-        self._events = run_stage(job)
+        self._stage, self._events = job.stage.id, run_stage(job)
 
     def wait(self) -> list[Event]:
         """Train up to the next event."""
         return [event for event in [next(self._events, None)] if event is not None]
 
+    def cancel(self, stage: str) -> None:
+        """Drop a stage if it is the one under way."""
+        if stage == self._stage:
+            self.close()
+
     def close(self) -> None:
         """Drop the stage under way."""
-        self._events = iter(())
+        self._stage, self._events = "", iter(())

@@ -1,103 +1,110 @@
-"""Local processes: one worker a slot, spawned, each with one CPU thread."""
+"""Local processes: one worker a slot, each with one CPU thread."""
 
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
-from contextlib import suppress
-from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from multiprocessing import connection
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 
+from cpframe.executors.pool import LostError, Pool
+from cpframe.executors.serving import Told, served
 from cpframe.numerics import Numerics, prepare
-from cpframe.store import StoreError
-from cpframe.training import Event, Job, StageDone, run_stage
+from cpframe.training import Job
 
 _CLOSING_SECONDS = 5.0
+_CONTEXT = (
+    multiprocessing.get_context("forkserver") if sys.platform == "linux" else multiprocessing.get_context("spawn")
+)
+"""Linux forks workers from a process that did nothing but the imports, which take a second or two; elsewhere the
+libraries below torch do not survive a fork."""
+
+
+def processes(numerics: Sequence[Numerics]) -> Pool:
+    """Start one process for each of `numerics`, set up for it; slots may have devices of their own."""
+    return Pool([_Process(one) for one in numerics], lambda slot: _Process(numerics[slot]), _telling)
+
+
+class _Process:
+    """A worker that is a process of this machine."""
+
+    def __init__(self, numerics: Numerics) -> None:
+        self.pipe, there = _CONTEXT.Pipe()
+        # A daemon: ended with this process, should nobody close the pool.
+        self.process: BaseProcess = _CONTEXT.Process(target=_serve, args=(there, numerics), daemon=True)
+        if sys.platform == "linux":
+            _CONTEXT.set_forkserver_preload(["cpframe.executors.warm"])
+        with _deaf_children():
+            self.process.start()
+        there.close()
+
+    @property
+    def alive(self) -> bool:
+        return self.process.is_alive()
+
+    def start(self, job: Job) -> None:
+        with suppress(OSError):  # it has died just now: `answer` finds out
+            self.pipe.send(job)
+
+    def answer(self) -> Told:
+        try:
+            told: Told = self.pipe.recv()
+        except (EOFError, OSError):
+            self.process.join()
+            code = self.process.exitcode or 0
+            how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+            raise LostError(how) from None
+        return told
+
+    def stop(self) -> None:
+        self.pipe.close()
+        self.process.terminate()
+        self.process.join(_CLOSING_SECONDS)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+
+
+def _telling(workers: Sequence[_Process]) -> _Process:
+    by_pipe = {id(worker.pipe): worker for worker in workers}
+    return by_pipe[id(connection.wait([worker.pipe for worker in workers])[0])]
+
+
+@contextmanager
+def _deaf_children() -> Iterator[None]:
+    """Let processes started inside not hear Ctrl-C, which reaches the whole group: what it means the driver decides."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _serve(pipe: Connection, numerics: Numerics) -> None:
     """Be a worker: train each job that comes through the pipe, and send back what happens."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the driver decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_die_with_driver, daemon=True).start()
     prepare(numerics)
     try:
         while True:
-            job = pipe.recv()
-            try:
-                for event in run_stage(job):
-                    pipe.send(event)
-            except StoreError as error:
-                pipe.send(error)
+            for told in served(pipe.recv(), numerics):
+                pipe.send(told)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return  # the driver is gone
 
 
-@dataclass
-class _Worker:
-    process: SpawnProcess
-    pipe: Connection
-    job: Job | None = None
-
-
-class Processes:
-    """Trains in several processes of this machine."""
-
-    def __init__(self, workers: int, numerics: Numerics) -> None:
-        """Start `workers` processes, each set up for the numerics profile."""
-        self.slots = workers
-        self._numerics = numerics
-        self._workers = [self._spawn() for _ in range(workers)]
-
-    def _spawn(self) -> _Worker:
-        context = multiprocessing.get_context("spawn")
-        here, there = context.Pipe()
-        process = context.Process(target=_serve, args=(there, self._numerics), daemon=True)
-        process.start()
-        there.close()
-        return _Worker(process, here)
-
-    def submit(self, job: Job) -> None:
-        """Hand a stage to an idle worker, or to another in its place if it has died."""
-        place = next(place for place, worker in enumerate(self._workers) if worker.job is None)
-        if not self._workers[place].process.is_alive():
-            self._workers[place] = self._spawn()
-        self._workers[place].job = job
-        with suppress(OSError):  # if it has died just now, `wait` finds out
-            self._workers[place].pipe.send(job)
-
-    def wait(self) -> list[Event]:
-        """Wait for the workers; the stage of one that died is failed, and another worker takes its place."""
-        busy = {worker.pipe: worker for worker in self._workers if worker.job is not None}
-        events: list[Event] = []
-        for pipe in wait(list(busy)):
-            worker = busy[pipe]  # type: ignore[index]
-            try:
-                message = worker.pipe.recv()
-            except (EOFError, OSError):
-                events.append(self._buried(worker))
-                continue
-            if isinstance(message, StageDone | StoreError):
-                worker.job = None
-            if isinstance(message, StoreError):
-                raise message
-            events.append(message)
-        return events
-
-    def _buried(self, worker: _Worker) -> StageDone:
-        worker.process.join()
-        assert worker.job is not None  # noqa: S101 - only busy workers are waited for
-        code = worker.process.exitcode
-        how = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with exit code {code}"
-        self._workers[self._workers.index(worker)] = self._spawn()
-        return StageDone(worker.job.stage.id, f"its worker process {how}")
-
-    def close(self) -> None:
-        """End the workers."""
-        for worker in self._workers:
-            worker.pipe.close()
-            worker.process.terminate()
-        for worker in self._workers:
-            worker.process.join(_CLOSING_SECONDS)
-            if worker.process.is_alive():
-                worker.process.kill()
-                worker.process.join()
+def _die_with_driver() -> None:
+    """End this process as soon as the driver has ended in whatever way: what is committed is safe at any instant."""
+    driver = multiprocessing.parent_process()
+    assert driver is not None  # noqa: S101 - this is a worker
+    driver.join()
+    os._exit(1)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cpframe.engine import Place, run_study, survey
-from cpframe.executors.processes import Processes
+from cpframe.executors.processes import processes
 from cpframe.numerics import resolve
 from cpframe.plan import plan
 from cpframe.plugins import discover
@@ -29,7 +29,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> StudyRecord:
     numerics = resolve("cpu", "exact")
     folder = tmp_path_factory.mktemp("digits")
     place = Place(folder, folder, numerics, {})
-    return run_study(survey(plan(spec, {}), place), place, Processes(2, numerics), lambda event: None)
+    return run_study(survey(plan(spec, {}), place), place, processes([numerics] * 2), lambda event: None)
 
 
 def drops(study: StudyRecord, deficit: str, onset: int) -> np.ndarray:

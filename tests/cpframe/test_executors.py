@@ -1,159 +1,70 @@
-"""Executors: in this process and in several, the same bits; and what happens when workers die."""
+"""Each executor by itself: which worker gets what, when workers are replaced, what is refused."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import fields, replace
+import importlib.util
+import os
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 
-from cpframe.engine import Place, run_study, survey
+from cpframe.executors import Executor, choosing
+from cpframe.executors.choosing import check, start
 from cpframe.executors.inline import Inline
-from cpframe.executors.processes import Processes
-from cpframe.numerics import Numerics
-from cpframe.plan import Stage, plan
+from cpframe.executors.pool import LostError, Pool
+from cpframe.executors.processes import processes
+from cpframe.executors.serving import Told
+from cpframe.numerics import Numerics, devices, shared_out
+from cpframe.plan import Stage
 from cpframe.plugins import discover
+from cpframe.problems import ExecutorError, SpecError
 from cpframe.reading import read_spec
-from cpframe.spec import Component, Spec, Variant
-from cpframe.store import StoreError, read_results, read_stage
+from cpframe.spec import Variant
+from cpframe.store import StoreError, read_stage
 from cpframe.training import EpochDone, Event, Job, StageDone
 
 EXACT = Numerics("cpu", "exact", "float32")
-CATALOGUE = discover()
 SPEC = """
 title = "Small"
-seeds = [0, 1]
-score_epochs = 2
-
+seeds = [0]
 [dataset]
 use = "digits"
 train = 60
-
 [architecture]
 use = "mlp"
 sizes = [16]
-batchnorm = true
-
 [optimizer]
-use = "adam"
-
+use = "sgd"
 [training]
 batch_size = 20
-augment = { shift = 1 }
-
 [deficits.noise]
 use = "noise"
-
 [[protocols]]
 use = "removal"
 until = [0, 2]
-recovery = 2
-
-[metrics.fisher]
-use = "fisher-trace"
-every = 2
-inputs = 16
-"""
-
-# A plugin that workers can import: while its file is there, it kills its process in the second epoch of a stage.
-DEADLY = """
-import os, signal
-from dataclasses import dataclass
-from pathlib import Path
-
-calls = 0
-
-@dataclass(frozen=True)
-class Deadly:
-    file: Path
-
-    def __call__(self, batch, rng):
-        global calls
-        calls += 1
-        if calls > 3 and self.file.exists():
-            os.kill(os.getpid(), signal.SIGKILL)
-        return batch._replace(inputs=1 - batch.inputs)
+recovery = 5
 """
 
 
 @pytest.fixture(scope="module")
-def spec(tmp_path_factory: pytest.TempPathFactory) -> Spec:
+def variant(tmp_path_factory: pytest.TempPathFactory) -> Variant:
     path = tmp_path_factory.mktemp("spec") / "small.toml"
     path.write_text(SPEC)
-    return read_spec(path, CATALOGUE)
+    return read_spec(path, discover()).variants[0]
 
 
-@pytest.fixture(scope="module")
-def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
-    """Two worker processes, which start but once; they find the module `deadly` as they find any plugin."""
-    folder = tmp_path_factory.mktemp("plugins")
-    (folder / "deadly.py").write_text(DEADLY)
-    with pytest.MonkeyPatch.context() as patches:
-        patches.syspath_prepend(folder)
-        executor = Processes(2, EXACT)
-        yield executor
-        executor.close()
-
-
-class Lent:
-    """An executor that stays open when a study is done with it."""
-
-    def __init__(self, executor: Processes) -> None:
-        self.executor, self.slots = executor, executor.slots
-
-    def submit(self, job: Job) -> None:
-        self.executor.submit(job)
-
-    def wait(self) -> list[Event]:
-        return self.executor.wait()
-
-    def close(self) -> None:
-        pass
-
-
-def place_of(folder: Path) -> Place:
-    return Place(folder, folder, EXACT, {})
-
-
-def ignore(event: Event) -> None:
-    pass
-
-
-def assert_same(one: object, other: object) -> None:
-    """The same records, bit for bit; nan is equal to nan, and the time of writing does not count."""
-    if isinstance(one, tuple):
-        assert isinstance(other, tuple)
-        for mine, its in zip(one, other, strict=True):
-            assert_same(mine, its)
-    elif hasattr(one, "__dataclass_fields__"):
-        assert type(one) is type(other)
-        for part in fields(one):  # type: ignore[arg-type]
-            if part.name != "created":
-                assert_same(getattr(one, part.name), getattr(other, part.name))
-    elif isinstance(one, dict):
-        assert isinstance(other, dict)
-        assert one.keys() == other.keys()
-        assert_same(tuple(one.values()), tuple(other.values()))
-    else:
-        np.testing.assert_equal(one, other)
-
-
-def with_deficit(spec: Spec, call: Any) -> Spec:
-    """The spec with another deficit in the place of the noise."""
-    (variant,) = spec.variants
-    deficits = {"noise": Component("deadly/deadly", "0", call)}
-    return replace(spec, variants=(replace(variant, deficits=deficits),))
-
-
-def job_of(variant: Variant, folder: Path, name: str, condition: str = "clean", seed: int = 0) -> Job:
-    stage = Stage(name, None, seed, 0, condition, 0, 2, (0.01, 0.01), restart_state=False)
+def job_of(variant: Variant, folder: Path, name: str, epochs: int = 2) -> Job:
+    stage = Stage(name, None, 0, 0, "clean", 0, epochs, (0.01,) * epochs, restart_state=False)
     return Job(stage, variant, (), EXACT, folder, folder / name, None, keep_state=False)
 
 
-def ends(executor: Processes, count: int) -> dict[str, str]:
+def ends(executor: Executor, count: int) -> dict[str, str]:
     """Wait until so many stages are done; why each failed."""
     done: dict[str, str] = {}
     while len(done) < count:
@@ -161,83 +72,10 @@ def ends(executor: Processes, count: int) -> dict[str, str]:
     return done
 
 
-def test_two_workers_come_to_the_bits_of_one(spec: Spec, workers: Processes, tmp_path: Path) -> None:
-    study = plan(spec, {})
-    folders = tmp_path / "one", tmp_path / "two"
-    for folder in folders:
-        folder.mkdir()
-    told: list[Event] = []
-    inline = run_study(survey(study, place_of(folders[0])), place_of(folders[0]), Inline(EXACT), ignore)
-    lent = Lent(workers)
-    parallel = run_study(survey(study, place_of(folders[1])), place_of(folders[1]), lent, told.append)
-    assert {one.status for one in inline.trajectories} == {"complete"}
-    assert_same(parallel, inline)
-    assert_same(read_results(folders[1] / "results.h5"), inline)
-    assert sum(isinstance(event, EpochDone) for event in told) == study.epochs_to_train
-    assert sum(isinstance(event, StageDone) for event in told) == len(study.stages)
-    for stage in study.stages:
-        one, two = (read_stage(place_of(folder).of(stage)) for folder in folders)
-        assert_same(one, two)
+# --- in this process ------------------------------------------------------------------------------------------------
 
 
-def test_a_worker_that_is_killed_fails_its_stage_and_the_rest_goes_on(
-    spec: Spec, workers: Processes, tmp_path: Path
-) -> None:
-    from deadly import Deadly  # type: ignore[import-not-found]  # made by the fixture
-
-    flag = tmp_path / "deadly"
-    flag.touch()
-    study = plan(replace(with_deficit(spec, Deadly(flag)), seeds=(0,)), {})
-    place = place_of(tmp_path)
-    record = run_study(survey(study, place), place, Lent(workers), ignore)
-    failed = [one for one in record.trajectories if one.deficit == "noise"]
-    assert [one.status for one in failed] == ["failed"]
-    assert [one.reason for one in failed] == ["its worker process was killed by signal 9"]
-    assert {one.status for one in record.trajectories if one.deficit == "clean"} == {"complete"}
-    flag.unlink()
-    again = run_study(survey(study, place), place, Lent(workers), ignore)
-    assert {one.status for one in again.trajectories} == {"complete"}
-    fresh = tmp_path / "fresh"
-    fresh.mkdir()
-    assert_same(again, run_study(survey(study, place_of(fresh)), place_of(fresh), Inline(EXACT), ignore))
-
-
-def test_an_idle_worker_that_died_is_replaced_before_it_gets_a_stage(
-    spec: Spec, workers: Processes, tmp_path: Path
-) -> None:
-    (variant,) = spec.variants
-    for worker in workers._workers:
-        worker.process.kill()
-        worker.process.join()
-    workers.submit(job_of(variant, tmp_path, "stage"))
-    assert ends(workers, 1) == {"stage": ""}
-
-
-def test_a_disk_that_refuses_ends_the_study_wherever_its_workers_are(
-    spec: Spec, workers: Processes, tmp_path: Path
-) -> None:
-    (variant,) = spec.variants
-    (tmp_path / "file").write_text("in the way")
-    workers.submit(job_of(variant, tmp_path / "file", "stage"))
-    with pytest.raises(StoreError, match=r"file/stage/history\.h5: cannot be read: Not a directory"):
-        ends(workers, 1)
-    workers.submit(job_of(variant, tmp_path, "stage"))
-    assert ends(workers, 1) == {"stage": ""}
-
-
-def test_closing_ends_the_workers_at_once(spec: Spec, workers: Processes, tmp_path: Path) -> None:
-    (variant,) = spec.variants
-    long = job_of(variant, tmp_path, "long")
-    long = replace(long, stage=replace(long.stage, stop=100_000, rates=(0.01,) * 100_000))
-    workers.submit(long)
-    workers.wait()
-    processes = [worker.process for worker in workers._workers]
-    workers.close()
-    assert not any(process.is_alive() for process in processes)
-
-
-def test_inline_trains_an_epoch_for_every_wait(spec: Spec, tmp_path: Path) -> None:
-    (variant,) = spec.variants
+def test_inline_trains_an_epoch_for_every_wait(variant: Variant, tmp_path: Path) -> None:
     executor = Inline(EXACT)
     executor.submit(job_of(variant, tmp_path, "stage"))
     events = [executor.wait() for _ in range(4)]
@@ -247,3 +85,337 @@ def test_inline_trains_an_epoch_for_every_wait(spec: Spec, tmp_path: Path) -> No
     executor.close()
     assert executor.wait() == []
     assert read_stage(tmp_path / "other") is None
+
+
+# --- processes ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def workers() -> Iterator[Pool]:
+    executor = processes([EXACT, EXACT])
+    yield executor
+    executor.close()
+
+
+def test_an_idle_process_that_died_is_replaced_before_it_gets_a_stage(
+    workers: Pool, variant: Variant, tmp_path: Path
+) -> None:
+    dead = list(workers._workers.values())
+    for worker in dead:
+        worker.process.kill()  # type: ignore[attr-defined]
+        worker.process.join()  # type: ignore[attr-defined]
+    workers.submit(job_of(variant, tmp_path, "stage"))
+    assert ends(workers, 1) == {"stage": ""}
+
+
+def test_closing_ends_processes_at_once(workers: Pool, variant: Variant, tmp_path: Path) -> None:
+    workers.submit(job_of(variant, tmp_path, "long", 100_000))
+    workers.wait()
+    running = [worker.process for worker in workers._workers.values()]  # type: ignore[attr-defined]
+    workers.close()
+    assert not any(process.is_alive() for process in running)
+    assert workers.slots == 0
+
+
+SLEEPER = """
+import time
+from dataclasses import dataclass
+
+@dataclass(frozen=True)
+class Sleeper:
+    def __call__(self, batch, rng):
+        time.sleep(600)
+"""
+
+# A driver whose two workers are in the middle of an epoch that would last for many minutes.
+DRIVER = """
+import sys, time
+from dataclasses import replace
+from pathlib import Path
+from cpframe.executors.processes import processes
+from cpframe.numerics import Numerics
+from cpframe.plan import Stage
+from cpframe.plugins import discover
+from cpframe.reading import read_spec
+from cpframe.spec import Component
+from cpframe.training import Job
+from sleeper import Sleeper
+
+if __name__ == "__main__":
+    exact, folder = Numerics("cpu", "exact", "float32"), Path(sys.argv[1])
+    (variant,) = read_spec(folder / "small.toml", discover()).variants
+    variant = replace(variant, deficits={"noise": Component("sleeper/sleeper", "0", Sleeper())})
+    pool = processes([exact, exact])
+    for name in "ab":
+        stage = Stage(name, None, 0, 0, "noise", 0, 2, (0.01, 0.01), restart_state=False)
+        pool.submit(Job(stage, variant, (), exact, folder, folder / name, None, keep_state=False))
+    print(*(worker.process.pid for worker in pool._workers.values()), flush=True)
+    pool.wait()
+"""
+
+
+def test_workers_die_with_their_driver_in_the_middle_of_an_epoch(tmp_path: Path) -> None:
+    (tmp_path / "small.toml").write_text(SPEC)
+    (tmp_path / "sleeper.py").write_text(SLEEPER)
+    (tmp_path / "driver.py").write_text(DRIVER)
+    with subprocess.Popen(
+        [sys.executable, "driver.py", str(tmp_path)], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+    ) as driver:
+        assert driver.stdout is not None
+        workers = [int(pid) for pid in driver.stdout.readline().split()]
+        time.sleep(1)
+        assert all(_alive(pid) for pid in workers)
+        driver.kill()
+    assert len(workers) == 2
+    give_up = time.monotonic() + 20
+    while any(_alive(pid) for pid in workers) and time.monotonic() < give_up:
+        time.sleep(0.05)
+    assert not any(_alive(pid) for pid in workers)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+# --- the pool: its rule for the dead, on workers that only play their part ------------------------------------------
+
+
+class Actor:
+    """Tells what its script says for each stage that it gets: events, or an error, in turn."""
+
+    def __init__(self, script: dict[str, deque[list[Told | LostError]]]) -> None:
+        self.script, self.alive, self.stopped = script, True, False
+        self.lines: deque[Told | LostError] = deque()
+
+    def start(self, job: Job) -> None:
+        self.lines = deque(self.script[job.stage.id].popleft())
+
+    def answer(self) -> Told:
+        line = self.lines.popleft()
+        if isinstance(line, LostError):
+            self.alive = False
+            raise line
+        return line
+
+    def stop(self) -> None:
+        self.stopped = True
+
+
+def told(*epochs: int, stage: str = "a", done: bool = False) -> list[Event]:
+    events: list[Event] = [EpochDone(stage, epoch, 0.5) for epoch in epochs]
+    return [*events, StageDone(stage, "")] if done else events
+
+
+DEAD = LostError("fell over")
+
+
+class Cast:
+    """A pool of actors, with a limit to how many can be hired."""
+
+    def __init__(self, slots: int, hires: int, **script: list[list[Told | LostError]]) -> None:
+        self.script = {stage: deque(lives) for stage, lives in script.items()}
+        self.everybody: list[Actor] = []
+        self.hires = slots + hires
+        self.left = False
+        first = [self.hire(slot) for slot in range(slots)]
+        self.pool = Pool(first, self.hire, self.telling, self.leave)
+
+    def hire(self, slot: int) -> Actor:
+        if len(self.everybody) == self.hires:
+            raise ExecutorError("nobody is left")
+        self.everybody.append(Actor(self.script))
+        return self.everybody[-1]
+
+    def telling(self, workers: Sequence[Actor]) -> Actor:
+        return next(worker for worker in workers if worker.lines)
+
+    def leave(self) -> None:
+        self.left = True
+
+
+def test_three_deaths_at_the_same_epoch_fail_a_stage(variant: Variant, tmp_path: Path) -> None:
+    lives: list[list[Told | LostError]] = [[told(1, 2), DEAD], [told(1), DEAD], [told(1, 2), DEAD]]
+    cast = Cast(1, 9, a=lives, b=[[told(1, stage="b", done=True)]])
+    cast.pool.submit(job_of(variant, tmp_path, "a"))
+    events: list[Event] = []
+    while not any(isinstance(event, StageDone) for event in events):
+        events += cast.pool.wait()
+    assert events == [*told(1, 2), StageDone("a", "its worker fell over, 3 times at the same epoch")]
+    assert [actor.stopped for actor in cast.everybody] == [True, True, True, False]
+    cast.pool.submit(job_of(variant, tmp_path, "b"))
+    assert cast.pool.wait() == told(1, stage="b", done=True)
+
+
+def test_a_stage_that_gets_further_each_time_is_tried_again_and_tells_each_epoch_once(
+    variant: Variant, tmp_path: Path
+) -> None:
+    lives: list[list[Told | LostError]] = [
+        *([told(*range(1, last + 1)), DEAD] for last in (1, 1, 2, 3, 3, 4)),
+        [told(3, 4), told(5, done=True)],
+    ]
+    cast = Cast(1, 9, a=lives)
+    cast.pool.submit(job_of(variant, tmp_path, "a"))
+    events: list[Event] = []
+    while not any(isinstance(event, StageDone) for event in events):
+        events += cast.pool.wait()
+    assert events == told(1, 2, 3, 4, 5, done=True)
+
+
+def test_when_no_other_worker_can_be_had_those_left_do_the_work(variant: Variant, tmp_path: Path) -> None:
+    script: dict[str, list[list[Told | LostError]]] = {
+        "a": [[told(1), DEAD], [told(2, done=True)]],
+        "b": [[told(1, stage="b", done=True)]],
+    }
+    cast = Cast(2, 0, **script)
+    for name in "ab":
+        cast.pool.submit(job_of(variant, tmp_path, name))
+    events = [event for _ in range(4) for event in cast.pool.wait()]
+    assert events == [*told(1), *told(1, stage="b", done=True), *told(2, done=True)]
+    assert cast.pool.slots == 1
+
+
+def test_when_the_last_worker_is_lost_the_pool_says_so(variant: Variant, tmp_path: Path) -> None:
+    cast = Cast(1, 0, a=[[DEAD]])
+    cast.pool.submit(job_of(variant, tmp_path, "a"))
+    with pytest.raises(ExecutorError, match="nobody is left"):
+        cast.pool.wait()
+    cast.pool.close()
+    assert cast.left
+
+
+def test_a_refused_commit_ends_its_stage_only(variant: Variant, tmp_path: Path) -> None:
+    cast = Cast(2, 0, a=[[StoreError("full")]], b=[[told(1, stage="b", done=True)]])
+    for name in "ab":
+        cast.pool.submit(job_of(variant, tmp_path, name))
+    with pytest.raises(StoreError, match="full"):
+        cast.pool.wait()
+    assert cast.pool.wait() == told(1, stage="b", done=True)
+
+
+# --- which executor, how many workers, on which device --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("there", "workers", "expected"),
+    [
+        (["cpu"], 3, ["cpu", "cpu", "cpu"]),
+        (["cuda:0", "cuda:1"], 2, ["cuda:0", "cuda:1"]),
+        (["cuda:0", "cuda:1"], 1, ["cuda:0"]),
+        (["cuda:0", "cuda:1"], 5, ["cuda:0", "cuda:1", "cuda:0", "cuda:1", "cuda:0"]),
+        (["cuda:1"], 2, ["cuda:1", "cuda:1"]),
+    ],
+)
+def test_workers_share_the_devices_out_and_results_keep_their_identity(
+    there: list[str], workers: int, expected: list[str]
+) -> None:
+    whole = Numerics(there[0].partition(":")[0], "fast", "bfloat16")
+    each = shared_out(whole, there, workers)
+    assert [one.device for one in each] == expected
+    assert {one.identity for one in each} == {whole.identity}
+
+
+@pytest.mark.parametrize(
+    ("device", "gpus", "expected"),
+    [("cpu", 4, ["cpu"]), ("mps", 0, ["mps"]), ("cuda", 3, ["cuda:0", "cuda:1", "cuda:2"]), ("cuda:1", 3, ["cuda:1"])],
+)
+def test_plain_cuda_is_every_gpu(device: str, gpus: int, expected: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
+    assert list(devices(Numerics(device, "fast", "bfloat16"))) == expected
+
+
+@pytest.mark.parametrize(
+    ("executor", "workers", "useful", "device", "expected"),
+    [
+        ("auto", None, 9, "cpu", 4),
+        ("auto", None, 3, "cpu", 3),
+        ("auto", 6, 9, "cpu", 6),
+        ("auto", None, 1, "cpu", "inline"),
+        ("auto", 1, 9, "cpu", "inline"),
+        ("auto", 2, 0, "cpu", "inline"),
+        ("inline", None, 9, "cpu", "inline"),
+        ("processes", 1, 9, "cpu", 1),
+        ("processes", None, 9, "cuda", 2),
+        ("auto", None, 9, "cuda", 2),
+        ("auto", None, 9, "cuda:1", "inline"),
+        ("ray", 2, 0, "cpu", "inline"),
+    ],
+)
+def test_one_worker_a_core_or_a_gpu_unless_told_otherwise(
+    executor: str,
+    workers: int | None,
+    useful: int,
+    device: str,
+    expected: int | str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr(choosing, "cores", lambda: 4)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr(choosing, "processes", len)
+    monkeypatch.setattr(choosing, "Inline", lambda numerics: "inline")
+    assert start(executor, workers, useful, Numerics(device, "exact", "float32"), tmp_path) == expected
+
+
+def test_what_no_machine_can_do_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SpecError, match="--executor proceses: is not an executor; did you mean 'processes'"):
+        check("proceses", None)
+    with pytest.raises(SpecError, match="--executor inline: trains one stage at a time; for 2 workers use processes"):
+        check("inline", 2)
+    for known in ("auto", "inline", "processes"):
+        check(known, 1)
+    monkeypatch.setattr(choosing, "find_spec", lambda name: None)
+    for address in ("ray", "ray://somewhere:10001"):
+        with pytest.raises(ExecutorError, match=r"Ray is not installed: pip install 'cpframe\[ray\]'"):
+            check(address, 2)
+
+
+# --- Ray: what is refused -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def ray_running() -> Iterator[None]:
+    """A real Ray on this machine, with one core."""
+    if importlib.util.find_spec("ray") is None:
+        pytest.skip("Ray is not installed: pip install 'cpframe[ray]'")
+    import ray
+
+    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="CRITICAL")
+    yield
+    ray.shutdown()
+
+
+@pytest.mark.usefixtures("ray_running")
+def test_ray_is_not_asked_for_what_it_has_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    from cpframe.executors import on_ray
+
+    (tmp_path / "file").touch()
+    gpu, second = replace(EXACT, device="cuda"), replace(EXACT, device="cuda:1")
+    with pytest.raises(ExecutorError, match="--workers 2: there is room for 1 on Ray, which has 1 CPUs"):
+        on_ray.ray_actors("ray", 2, 9, EXACT, tmp_path)
+    with pytest.raises(ExecutorError, match="--workers 1: there is room for 0 on Ray, which has 1 CPUs and 0 GPUs"):
+        on_ray.ray_actors("ray", None, 9, gpu, tmp_path)
+    with pytest.raises(ExecutorError, match="--device cuda:1: Ray chooses among the GPUs: use --device cuda"):
+        on_ray.ray_actors("ray", 1, 9, second, tmp_path)
+    with pytest.raises(ExecutorError, match=r"not shared with the Ray worker on .*: it cannot write there: Not a dir"):
+        on_ray.ray_actors("ray", 1, 9, EXACT, tmp_path / "file")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    # Somebody else holds the only core.
+    other = ray.remote(num_cpus=1)(Actor).remote({})
+    ray.get(other.stop.remote())
+    monkeypatch.setattr(on_ray, "_STARTING_SECONDS", 1.0)
+    with pytest.raises(ExecutorError, match="others use what is there"):
+        on_ray.ray_actors("ray", 1, 9, EXACT, tmp_path)
+    ray.kill(other)
+
+
+def test_an_address_at_which_nothing_answers_is_told(tmp_path: Path) -> None:
+    on_ray = pytest.importorskip("cpframe.executors.on_ray", reason="Ray is not installed", exc_type=ImportError)
+    for address in ("ray://127.0.0.1:1", "ray://nowhere.invalid:10001", "ray://127.0.0.1:port"):
+        with pytest.raises(ExecutorError, match=f"--executor {address}: nothing answers there: "):
+            on_ray.ray_actors(address, 1, 1, EXACT, tmp_path)

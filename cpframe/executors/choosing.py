@@ -1,0 +1,57 @@
+"""From what the user asked for to an executor with its workers."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from cpframe.executors import Executor
+from cpframe.executors.inline import Inline
+from cpframe.executors.processes import processes
+from cpframe.numerics import Numerics, devices, shared_out
+from cpframe.problems import ExecutorError, Problem, SpecError, nearest
+from cpframe.surroundings import cores
+
+_NAMES = ("auto", "inline", "processes", "ray", "ray://HOST:PORT")
+
+
+def check(executor: str, workers: int | None) -> None:
+    """Refuse at once what no machine could do.
+
+    Raises:
+        SpecError: when there is no such executor, or it does not take so many workers.
+        ExecutorError: when it is not installed.
+    """
+    if executor not in _NAMES[:4] and not executor.startswith("ray://"):
+        raise SpecError([Problem(f"--executor {executor}", "", f"is not an executor; {nearest(executor, _NAMES)}")])
+    if executor == "inline" and workers not in (None, 1):
+        why = f"trains one stage at a time; for {workers} workers use processes, or leave --executor out"
+        raise SpecError([Problem("--executor inline", "", why)])
+    if executor.startswith("ray") and find_spec("ray") is None:
+        raise ExecutorError(f"--executor {executor}: Ray is not installed: pip install 'cpframe[ray]'")
+
+
+def start(executor: str, workers: int | None, useful: int, numerics: Numerics, folder: Path) -> Executor:
+    """Start the workers.
+
+    Args:
+        executor: ``auto``, ``inline``, ``processes``, ``ray`` or ``ray://HOST:PORT``; checked.
+        workers: how many are asked for; None for as many as are useful and the machines have cores or GPUs.
+        useful: how many would have enough to do; 0 when there is nothing to be done.
+        numerics: profile and device.
+        folder: in which workers write.
+
+    Raises:
+        ExecutorError: when they cannot be had.
+    """
+    if not useful or executor == "inline":
+        return Inline(numerics)
+    if executor.startswith("ray"):
+        from cpframe.executors.on_ray import ray_actors
+
+        return ray_actors(executor, workers, useful, numerics, folder)
+    there = devices(numerics)
+    count = workers or min(useful, cores() if numerics.device == "cpu" else len(there))
+    if executor == "auto" and count == 1:
+        return Inline(numerics)
+    return processes(shared_out(numerics, there, count))
