@@ -126,7 +126,7 @@ def _forward(model: nn.Module, parameters: Mapping[str, nn.Parameter], inputs: T
 
     def counted(tensor: Tensor) -> Tensor:
         kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        return tensor
+        return tensor.detach()  # itself, it would be held by its own graph, for ever
 
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(counted, lambda tensor: tensor):
         together = called(model, parameters, inputs)

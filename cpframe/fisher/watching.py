@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import ref
 
 import torch
 from torch import Tensor, nn
@@ -128,8 +129,13 @@ class Watch(TorchFunctionMode):
         self.bytes = max(self.bytes, 2 * sum(tensor.numel() * tensor.element_size() for tensor in (inputs, output)))
         # Detached after the call, whose own normalisations of its inputs are then done.
         kept, version = inputs.detach(), inputs._version
+        # The graph holds its hooks: were these to hold the watch, which holds the graph, nothing would ever be freed.
+        watch = ref(self)
 
         def arrived(gradient: Tensor) -> None:
+            self = watch()
+            if self is None:
+                return
             for name, rule in found.items():
                 # A convolution's inputs that were changed in place later on are no longer those it was given.
                 if inputs._version != version:

@@ -1,7 +1,9 @@
 """Every rule, and what happens where there is none, against a loop over single examples in float64."""
 
 import copy
+import gc
 import itertools
+import weakref
 
 import numpy as np
 import pytest
@@ -912,3 +914,19 @@ def test_memory_is_counted_where_no_rule_sees_it():
     plan = examined(model, dict(model.named_parameters()), torch.randn(4, 4))
     kept = 20 * 1000 * 4  # 20 results of 1,000 float32 each
     assert kept <= plan.example_bytes <= 1.5 * kept
+
+
+@pytest.mark.parametrize("estimator", ["model", "exact"])
+def test_nothing_is_kept_of_a_pass(estimator):
+    """No activation outlives a measurement, nor one that fails: nobody but the pass may hold its graph."""
+    alive = []
+    model = nn.Sequential(nn.Conv2d(2, 3, 3), nn.Sigmoid(), nn.Flatten(), nn.Linear(48, CLASSES))
+    for module in model:
+        module.register_forward_hook(lambda module, args, output: alive.append(weakref.ref(output)))
+    layerwise_trace(model, torch.randn(4, 2, 6, 6), estimator=estimator, memory_mb=0.01)
+    model[3].bias.data[0] = torch.nan
+    with pytest.raises(ValueError, match="not finite"):
+        layerwise_trace(model, torch.randn(4, 2, 6, 6), estimator=estimator)
+    gc.collect()
+    assert len(alive) > 8
+    assert not any(reference() is not None for reference in alive)
