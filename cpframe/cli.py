@@ -22,6 +22,10 @@ Overrides = Annotated[
     Optional[list[str]],  # noqa: UP045 - typer reads it at run time
     typer.Option("--set", metavar="KEY=VALUE", help="Lay a value over the spec: --set optimizer.lr=0.1. Repeatable."),
 ]
+Store = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(metavar="DIR", help="Folder of the stages, which studies share.  [default: .stages beside --out's]"),
+]
 
 
 @contextmanager
@@ -54,8 +58,12 @@ def run(
     overrides: Overrides = None,
     out: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(metavar="DIR", help="Folder for results.h5 and the stages.  [default: runs/SPEC[-PROFILE]]"),
+        typer.Option(metavar="DIR", help="Folder for results.h5.  [default: runs/SPEC[-PROFILE]]"),
     ] = None,
+    store: Store = None,
+    keep_states: Annotated[
+        bool, typer.Option("--keep-states", help="Keep the weights at the end of every stage in the store.")
+    ] = False,
     data: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(metavar="DIR", help="Folder of the data sets.  [default: $CPFRAME_DATA, or the cache folder]"),
@@ -75,7 +83,7 @@ def run(
         from cpframe.running import run_spec  # imports torch: only once the spec is sound
 
         folder = out or Path("runs") / (spec.stem if profile is None else f"{spec.stem}-{profile}")
-        if not run_spec(checked, folder, data, workers, device, profile, overrides or ()):
+        if not run_spec(checked, folder, data, workers, device, profile, overrides or (), store, keep_states):
             raise typer.Exit(1)
 
 

@@ -35,6 +35,8 @@ def run_spec(
     device: str,
     profile: str | None,
     overrides: Sequence[str],
+    store: Path | None = None,
+    keep_states: bool = False,
 ) -> bool:
     """Train all that is left of a study into `folder`, show progress, and print the report.
 
@@ -46,6 +48,8 @@ def run_spec(
         device: ``auto``, or as torch names it.
         profile: that was laid over the spec, for the record.
         overrides: likewise.
+        store: folder of the stages; None for ``.stages`` beside the study's folder.
+        keep_states: whether the state at the end of every stage stays in the store.
 
     Returns:
         Whether every trajectory is complete.
@@ -63,7 +67,7 @@ def run_spec(
     numerics = resolve(device, profiles.pop())
     prepare(numerics)
     facts = provenance(spec, numerics, profile, overrides)
-    place = Place(folder, data_folder(data), numerics, facts)
+    place = Place(folder, store or folder.parent / ".stages", data_folder(data), numerics, facts, keep_states)
     study = plan(spec, determinants(spec, numerics))
     with locked(folder):
         progress = survey(study, place)

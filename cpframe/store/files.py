@@ -26,6 +26,10 @@ class NotThereError(StoreError):
     """There is no such file."""
 
 
+class DamagedError(StoreError):
+    """What is there is not what was written: damaged, of another format version, or no file of ours at all."""
+
+
 class InUseError(StoreError):
     """The folder is in use by another run."""
 
@@ -53,14 +57,12 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        unused = made and not any(entry != path for entry in folder.iterdir())
-        if unused:
-            path.unlink(missing_ok=True)
-        lock.release()
-        if unused:
-            with suppress(OSError):  # somebody else may have come
+        with suppress(OSError):  # somebody else may have come, or have taken it all away
+            if made and all(entry == path for entry in folder.iterdir()):
+                path.unlink()
                 for parent in made:
                     parent.rmdir()
+        lock.release()
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -130,7 +132,7 @@ def opened(path: Path, what: str) -> Iterator[h5py.File]:
         raise
     except Exception as error:  # noqa: BLE001 - sealed by somebody who is not us: h5py may raise anything on it
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise StoreError(f"{path}: is not {what} ({reason})") from None
+        raise DamagedError(f"{path}: is not {what} ({reason})") from None
 
 
 def _unsealed(path: Path, what: str) -> bytes:
@@ -139,14 +141,14 @@ def _unsealed(path: Path, what: str) -> bytes:
     except FileNotFoundError:
         raise NotThereError(f"{path}: there is no such file") from None
     except IsADirectoryError:
-        raise StoreError(f"{path}: is a folder, not {what}") from None
+        raise DamagedError(f"{path}: is a folder, not {what}") from None
     except OSError as error:
         raise StoreError(f"{path}: cannot be read: {error.strerror or error}") from None
     body, seal = content[: -len(_SEAL) - _DIGEST_BYTES], content[-len(_SEAL) - _DIGEST_BYTES :]
     if not seal.startswith(_SEAL):
-        raise StoreError(f"{path}: is not {what}, or was cut short or changed by another program")
+        raise DamagedError(f"{path}: is not {what}, or was cut short or changed by another program")
     if seal != _SEAL + digest(body):
-        raise StoreError(f"{path}: is damaged: its bytes are not those that were written")
+        raise DamagedError(f"{path}: is damaged: its bytes are not those that were written")
     return body
 
 
@@ -155,15 +157,15 @@ def _refuse_strange(group: h5py.Group, path: Path, met: set[int]) -> None:
     for name in group:
         where = f"{path}: {group.name.rstrip('/')}/{name}"
         if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-            raise StoreError(f"{where} is a link to somewhere else: refused")
+            raise DamagedError(f"{where} is a link to somewhere else: refused")
         member = group[name]
         address = h5py.h5o.get_info(member.id).addr
         if address in met:
-            raise StoreError(f"{where} is linked twice: refused")
+            raise DamagedError(f"{where} is linked twice: refused")
         met.add(address)
         if isinstance(member, h5py.Group):
             _refuse_strange(member, path, met)
         elif not isinstance(member, h5py.Dataset) or member.external or member.is_virtual or member.shape is None:
-            raise StoreError(f"{where} is stored elsewhere, or holds no data: refused")
+            raise DamagedError(f"{where} is stored elsewhere, or holds no data: refused")
         elif member.nbytes > _LARGEST:
-            raise StoreError(f"{where} is absurdly large, {member.nbytes} bytes: refused")
+            raise DamagedError(f"{where} is absurdly large, {member.nbytes} bytes: refused")

@@ -115,7 +115,7 @@ class Lent:
 
 
 def place_of(folder: Path) -> Place:
-    return Place(folder, folder, EXACT, {})
+    return Place(folder, folder / "stages", folder, EXACT, {})
 
 
 def ignore(event: Event) -> None:
@@ -219,7 +219,7 @@ def test_a_disk_that_refuses_ends_the_study_wherever_its_workers_are(
     (variant,) = spec.variants
     (tmp_path / "file").write_text("in the way")
     workers.submit(job_of(variant, tmp_path / "file", "stage"))
-    with pytest.raises(StoreError, match=r"file/stage/history\.h5: cannot be read: Not a directory"):
+    with pytest.raises(StoreError, match=r"file/stage: cannot be written: Not a directory"):
         ends(workers, 1)
     workers.submit(job_of(variant, tmp_path, "stage"))
     assert ends(workers, 1) == {"stage": ""}
