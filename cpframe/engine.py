@@ -102,6 +102,16 @@ class Progress:
         record = self.records[stage]
         return record is not None and record.status == "complete" and bool(record.state)
 
+    def condition_of(self, stage: Stage) -> str:
+        """How far a stage is, in a word: ``complete``, ``begun``, ``failed``, ``damaged`` or ``to train``."""
+        if stage.id in self.failures:
+            return "failed"
+        if stage.id not in self.todo:
+            return "complete"
+        if stage.id in self.damage:
+            return "damaged"
+        return "begun" if self.done(stage) > stage.start else "to train"
+
 
 def survey(study: Study, place: Place) -> Progress:
     """Read what is committed and find what is to be trained.

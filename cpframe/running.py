@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -13,14 +13,14 @@ from cpframe.engine import Place, Progress, run_study, survey
 from cpframe.executors import Executor
 from cpframe.executors.inline import Inline
 from cpframe.executors.processes import Processes
-from cpframe.numerics import prepare, resolve
-from cpframe.plan import plan
+from cpframe.numerics import Numerics, prepare, resolve
+from cpframe.plan import Study, plan
 from cpframe.problems import Problem, SpecError
 from cpframe.records import StudyRecord
 from cpframe.rehearsal import estimated_seconds, rehearse
 from cpframe.report.terminal import render
 from cpframe.spec import Spec
-from cpframe.store import locked
+from cpframe.store import locked, other_formats, write_atomically
 from cpframe.surroundings import cores, data_folder, determinants, provenance
 
 _WORTH_A_WORKER = 5.0
@@ -61,20 +61,21 @@ def run_spec(
     """
     console = Console()
     told = Console(stderr=True, markup=False, emoji=False, highlight=False)
-    profiles = {variant.training.numerics for variant in spec.variants}
-    if len(profiles) > 1:
-        raise SpecError([Problem("", "training.numerics", "cannot vary within a study")])
-    numerics = resolve(device, profiles.pop())
+    numerics = numerics_of(spec, device)
     prepare(numerics)
     facts = provenance(spec, numerics, profile, overrides)
-    place = Place(folder, store or folder.parent / ".stages", data_folder(data), numerics, facts, keep_states)
+    place = place_of(folder, store, data, numerics, facts, keep_states=keep_states)
     study = plan(spec, determinants(spec, numerics))
     with locked(folder):
         progress = survey(study, place)
         costs = rehearse(spec, numerics, place.data_folder) if progress.todo else {}
         seconds = estimated_seconds(progress.todo.values(), spec.metrics, costs)
-        count = min(workers or _workers(progress, seconds, numerics.device), len(progress.todo) or 1)
+        count = min(workers or chosen_workers(progress, seconds, numerics), len(progress.todo) or 1)
         told.print(_announcement(progress, seconds, count))
+        if others := other_formats(place.store):
+            told.print(f"{place.store}: also has stages of another version of cpframe ({', '.join(others)}); not used")
+        if change := changed_since(folder, study):
+            told.print(change, soft_wrap=True)
         executor: Executor = Inline(numerics) if count == 1 else Processes(count, numerics)
         with shown(progress, told) as observe:
             record = run_study(progress, place, executor, observe)
@@ -83,9 +84,51 @@ def run_spec(
     return _told_failures(record, told)
 
 
-def _workers(progress: Progress, seconds: float, device: str) -> int:
+def changed_since(folder: Path, study: Study) -> str:
+    """Note the stages of a study in its folder; returns what has become of those noted there before, or nothing."""
+    path = folder / "stages.txt"
+    try:
+        before = set(path.read_text().split())
+    except (OSError, UnicodeDecodeError):
+        before = set()
+    now = study.stages.keys()
+    write_atomically(path, "".join(f"{stage}\n" for stage in now).encode())
+    if not before or before == now:
+        return ""
+    return (
+        f"the study here was another before: {len(before & now)} of its {len(before)} stages are used again, "
+        f"{len(before - now)} are not (they stay in the store); {len(now - before)} are new"
+    )
+
+
+def numerics_of(spec: Spec, device: str) -> Numerics:
+    """The device and numerics profile of a study.
+
+    Raises:
+        SpecError: when the device is not there, or not able to do what the spec asks for.
+    """
+    profiles = {variant.training.numerics for variant in spec.variants}
+    if len(profiles) > 1:
+        raise SpecError([Problem("", "training.numerics", "cannot vary within a study")])
+    return resolve(device, profiles.pop())
+
+
+def place_of(
+    folder: Path,
+    store: Path | None,
+    data: Path | None,
+    numerics: Numerics,
+    facts: Mapping[str, str],
+    *,
+    keep_states: bool,
+) -> Place:
+    """Where a study is kept: its stages in ``.stages`` beside its folder unless another store is named."""
+    return Place(folder, store or folder.parent / ".stages", data_folder(data), numerics, facts, keep_states)
+
+
+def chosen_workers(progress: Progress, seconds: float, numerics: Numerics) -> int:
     """One a core on the CPU, one on any other device, and none that would have too little to do."""
-    if not device.startswith("cpu"):
+    if not numerics.device.startswith("cpu"):
         return 1
     chains = sum(stage.parent not in progress.todo for stage in progress.todo.values())
     widest = max(chains, len(progress.study.spec.seeds))

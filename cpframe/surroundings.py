@@ -36,7 +36,7 @@ def provenance(spec: Spec, numerics: Numerics, profile: str | None, overrides: S
         "overrides": " ".join(overrides),
         "numerics": f"{numerics.profile} ({numerics.precision})",
         "device": numerics.device,
-        "hardware": _hardware(numerics.device),
+        "hardware": hardware(numerics.device),
         "cpframe": version("cpframe"),
         "torch": version("torch"),
         "versions": ", ".join(
@@ -54,6 +54,11 @@ def data_folder(chosen: Path | None) -> Path:
         return chosen
     if from_environment := os.environ.get("CPFRAME_DATA"):
         return Path(from_environment)
+    return cache_folder()
+
+
+def cache_folder() -> Path:
+    """The platform's folder for what can be had again."""
     if sys.platform == "win32":
         return Path(os.environ.get("LOCALAPPDATA", Path.home())) / "cpframe" / "Cache"
     if sys.platform == "darwin":
@@ -82,7 +87,8 @@ def _packages(components: Iterable[Component]) -> str:
     return ", ".join(sorted({f"{component.use.partition('/')[0]} {component.version}" for component in components}))
 
 
-def _hardware(device: str) -> str:
+def hardware(device: str) -> str:
+    """What computes, for people."""
     if device.startswith("cuda"):
         import torch
 

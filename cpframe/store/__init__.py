@@ -4,7 +4,7 @@ kill -9 at any instant, or a full disk, loses nothing that was committed: a file
 under another name, and renamed into place.
 """
 
-from cpframe.store.files import DamagedError, InUseError, StoreError, locked
+from cpframe.store.files import DamagedError, InUseError, StoreError, locked, write_atomically
 from cpframe.store.histories import joined
 from cpframe.store.results import read_results, write_results
 from cpframe.store.stages import (
@@ -33,5 +33,6 @@ __all__ = [
     "read_state",
     "recover",
     "stage_folder",
+    "write_atomically",
     "write_results",
 ]
