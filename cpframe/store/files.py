@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -92,7 +93,7 @@ def write_atomically(path: Path, content: bytes) -> None:
             os.close(folder)
 
 
-def digest(content: bytes) -> bytes:
+def digest(content: bytes | memoryview) -> bytes:
     """Tell bytes from any others: BLAKE2b of 128 bits."""
     return blake2b(content, digest_size=_DIGEST_BYTES).digest()
 
@@ -123,7 +124,7 @@ def opened(path: Path, what: str) -> Iterator[h5py.File]:
     Raises:
         StoreError: when it is not there, is no such file, is damaged, or holds what a stranger should not send.
     """
-    content = _unsealed(path, what)
+    content = unsealed(path, what)
     try:
         with h5py.File.in_memory(content) as file:
             _refuse_strange(file, path, set())
@@ -135,7 +136,36 @@ def opened(path: Path, what: str) -> Iterator[h5py.File]:
         raise DamagedError(f"{path}: is not {what} ({reason})") from None
 
 
-def _unsealed(path: Path, what: str) -> bytes:
+@contextmanager
+def opened_lazily(path: Path, what: str) -> Iterator[tuple[h5py.File, bytes]]:
+    """Open an HDF5 file of which little is read through HDF5, and give its bytes: `opened` without a copy of them.
+
+    Only what lies at the top of it is checked for what a stranger should not send: read nothing below.
+
+    Raises:
+        StoreError: as `opened`.
+    """
+    content = unsealed(path, what)
+    try:
+        with h5py.File(io.BytesIO(content), "r") as file:
+            for name in file:
+                _refuse_link(file, name, f"{path}: /{name}")
+                if not isinstance(file[name], h5py.Group):
+                    _refuse_data(file[name], f"{path}: /{name}")
+            yield file, content
+    except StoreError:
+        raise
+    except Exception as error:  # noqa: BLE001 - sealed by somebody who is not us: h5py may raise anything on it
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DamagedError(f"{path}: is not {what} ({reason})") from None
+
+
+def unsealed(path: Path, what: str) -> bytes:
+    """Read a file and check its seal; the seal stays at the end of what is returned, as HDF5 does not mind it.
+
+    Raises:
+        StoreError: when it is not there, cannot be read, or is not what was written.
+    """
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -144,20 +174,19 @@ def _unsealed(path: Path, what: str) -> bytes:
         raise DamagedError(f"{path}: is a folder, not {what}") from None
     except OSError as error:
         raise StoreError(f"{path}: cannot be read: {error.strerror or error}") from None
-    body, seal = content[: -len(_SEAL) - _DIGEST_BYTES], content[-len(_SEAL) - _DIGEST_BYTES :]
+    body, seal = memoryview(content)[: -len(_SEAL) - _DIGEST_BYTES], content[-len(_SEAL) - _DIGEST_BYTES :]
     if not seal.startswith(_SEAL):
         raise DamagedError(f"{path}: is not {what}, or was cut short or changed by another program")
     if seal != _SEAL + digest(body):
         raise DamagedError(f"{path}: is damaged: its bytes are not those that were written")
-    return body
+    return content
 
 
 def _refuse_strange(group: h5py.Group, path: Path, met: set[int]) -> None:
     """Refuse links out of the file, links in circles, data stored elsewhere, and what would exhaust the memory."""
     for name in group:
         where = f"{path}: {group.name.rstrip('/')}/{name}"
-        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-            raise DamagedError(f"{where} is a link to somewhere else: refused")
+        _refuse_link(group, name, where)
         member = group[name]
         address = h5py.h5o.get_info(member.id).addr
         if address in met:
@@ -165,7 +194,17 @@ def _refuse_strange(group: h5py.Group, path: Path, met: set[int]) -> None:
         met.add(address)
         if isinstance(member, h5py.Group):
             _refuse_strange(member, path, met)
-        elif not isinstance(member, h5py.Dataset) or member.external or member.is_virtual or member.shape is None:
-            raise DamagedError(f"{where} is stored elsewhere, or holds no data: refused")
-        elif member.nbytes > _LARGEST:
-            raise DamagedError(f"{where} is absurdly large, {member.nbytes} bytes: refused")
+        else:
+            _refuse_data(member, where)
+
+
+def _refuse_link(group: h5py.Group, name: str, where: str) -> None:
+    if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+        raise DamagedError(f"{where} is a link to somewhere else: refused")
+
+
+def _refuse_data(member: h5py.Dataset | h5py.Datatype, where: str) -> None:
+    if not isinstance(member, h5py.Dataset) or member.external or member.is_virtual or member.shape is None:
+        raise DamagedError(f"{where} is stored elsewhere, or holds no data: refused")
+    if member.nbytes > _LARGEST:
+        raise DamagedError(f"{where} is absurdly large, {member.nbytes} bytes: refused")

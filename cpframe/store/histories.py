@@ -10,7 +10,7 @@ import numpy as np
 
 from cpframe.records import Floats, History, MetricHistory
 
-_CURVES = {
+CURVES = {
     "learning_rate": "learning rate of the epoch",
     "train_loss": "mean loss over the epoch's examples as the learner saw them; nan where it was idle",
     "train_accuracy": "mean accuracy over the epoch's examples as the learner saw them; nan where it was idle",
@@ -24,7 +24,7 @@ def write_history(group: h5py.Group, history: History) -> None:
     epoch = _scale(group, "epoch", history.epoch, "epochs completed")
     condition = group.create_dataset("condition", data=list(history.condition), dtype=h5py.string_dtype())
     condition.dims[0].attach_scale(epoch)
-    for name, meaning in _CURVES.items():
+    for name, meaning in CURVES.items():
         curve = group.create_dataset(name, data=getattr(history, name))
         curve.attrs["long_name"] = meaning
         curve.attrs["units"] = "nat" if name.endswith("loss") else "1"
@@ -62,10 +62,9 @@ def read_history(group: h5py.Group) -> History:
         measured_epoch=group["measured_epoch"][...],
         layers=tuple(group["layer"].asstr()[...].tolist()),
         metrics=metrics,
-        **{name: group[name][...] for name in _CURVES},
+        **{name: group[name][...] for name in CURVES},
     )
-    _check(history)
-    return history
+    return checked(history)
 
 
 def joined(parts: Sequence[History]) -> History:
@@ -77,7 +76,7 @@ def joined(parts: Sequence[History]) -> History:
         measured_epoch=np.concatenate([part.measured_epoch for part in parts]),
         layers=parts[0].layers,
         metrics={name: _joined_metric(name, parts) for name in names},
-        **{name: np.concatenate([getattr(part, name) for part in parts]) for name in _CURVES},
+        **{name: np.concatenate([getattr(part, name) for part in parts]) for name in CURVES},
     )
 
 
@@ -109,10 +108,10 @@ def _quantity(group: h5py.Group, name: str, data: Floats, measured: h5py.Dataset
     return dataset
 
 
-def _check(history: History) -> None:
-    """Raise ValueError unless all parts of the history are of one length."""
+def checked(history: History) -> History:
+    """The history; raises ValueError unless all its parts are of one length."""
     epochs, measured = history.epoch.shape, history.measured_epoch.shape
-    curves = [getattr(history, name).shape for name in _CURVES]
+    curves = [getattr(history, name).shape for name in CURVES]
     if len(epochs) != 1 or any(shape != epochs for shape in [*curves, (len(history.condition),)]):
         raise ValueError("its curves are not of one length")
     for name, metric in history.metrics.items():
@@ -121,3 +120,4 @@ def _check(history: History) -> None:
             metric.stderr is not None and metric.stderr.shape != metric.values.shape
         ):
             raise ValueError(f"the metric {name} has the wrong shape")
+    return history
