@@ -19,6 +19,7 @@ import numpy as np
 from cpframe.records import Floats, History, MetricHistory, StudyRecord, TrajectoryRecord
 from cpframe.store.files import DamagedError, StoreError, built_in_memory, opened_lazily, write_atomically
 from cpframe.store.histories import CURVES, checked, write_history
+from cpframe.store.quickly import note
 
 FORMAT = 2
 _WHAT = "a results file of cpframe"
@@ -46,9 +47,8 @@ def write_results(path: Path, study: StudyRecord) -> None:
         rows = []
         for trajectory in study.trajectories:
             group = trajectories.create_group(trajectory.name)
-            for name in _FACTS:
-                group.attrs[name] = getattr(trajectory, name)
-            group.attrs["variant"] = json.dumps(dict(trajectory.variant))
+            note(group.id, **{name: getattr(trajectory, name) for name in _FACTS})
+            note(group.id, variant=json.dumps(dict(trajectory.variant)))
             write_history(group, trajectory.history)
             rows.append(_row(group, trajectory))
         text = json.dumps({"byteorder": sys.byteorder, "trajectories": rows}, separators=(",", ":"))

@@ -23,6 +23,7 @@ from cpframe.store.files import (
     write_atomically,
 )
 from cpframe.store.histories import read_history, write_history
+from cpframe.store.quickly import note
 
 FORMAT = 2
 _HISTORY = "history.h5"
@@ -179,11 +180,9 @@ def _move_aside(path: Path) -> None:
 
 def _write(folder: Path, record: StageRecord) -> None:
     def fill(file: h5py.File) -> None:
-        file.attrs["format"] = FORMAT
-        file.attrs["stage"] = folder.name
-        file.attrs["kept"] = record.kept
-        for name in _TEXTS:
-            file.attrs[name] = getattr(record, name)
+        root = file["/"].id
+        note(root, format=FORMAT, stage=folder.name, kept=int(record.kept))
+        note(root, **{name: getattr(record, name) for name in _TEXTS})
         write_history(file.create_group("history"), record.history)
 
     write_atomically(folder / _HISTORY, built_in_memory(fill))
