@@ -199,7 +199,7 @@ def _refuse_strange(group: h5py.Group, path: Path, met: set[int]) -> None:
 
 
 def _refuse_link(group: h5py.Group, name: str, where: str) -> None:
-    if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+    if group.id.links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
         raise DamagedError(f"{where} is a link to somewhere else: refused")
 
 

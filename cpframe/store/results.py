@@ -7,6 +7,7 @@ Beside the groups of the trajectories it has an ``index``: where in the file the
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from itertools import chain, groupby, repeat
@@ -115,11 +116,12 @@ def _row(group: h5py.Group, trajectory: TrajectoryRecord) -> dict[str, Any]:
 def _trajectory(row: Mapping[str, Any], content: bytes, order: str) -> TrajectoryRecord:
     def array(place: Sequence[Any], kind: str) -> np.ndarray:
         offset, shape = place
-        count = int(np.prod(shape, dtype=np.int64))
+        count = math.prod(shape)
         dtype = np.dtype(order + kind)
         if not count:
             return np.zeros(shape, dtype)
-        return np.frombuffer(content, dtype, count, offset).reshape(shape)
+        flat = np.frombuffer(content, dtype, count, offset)
+        return flat if len(shape) == 1 else flat.reshape(shape)
 
     def floats(place: Sequence[Any]) -> Floats:
         return array(place, "f8")
