@@ -296,6 +296,6 @@ def _release(progress: Progress, place: Place, stage: str) -> None:
         after = progress.records[child.id]
         if child.id in progress.todo or after is None or after.status == "unfinished":
             return
-    with suppress(InUseError, DamagedError), locked(place.of(stage)):  # in use: another run makes it for itself
+    with suppress(InUseError), locked(place.of(stage)):  # in use: another run makes it for itself
         drop_state(place.of(stage))
         progress.records[stage] = replace(record, state="", digest="")

@@ -86,10 +86,10 @@ def commit(
 
 
 def drop_state(folder: Path) -> None:
-    """Forget the state of a stage from which nothing more will go on."""
-    record = read_stage(folder)
-    if record is not None and record.state:
-        _write(folder, replace(record, state="", digest=""))
+    """Delete the state of a complete stage from which nothing more will go on; the history may go on naming it."""
+    for state in folder.glob("state-*.pt"):
+        with suppress(OSError):
+            state.unlink()
 
 
 def read_stage(folder: Path) -> StageRecord | None:
@@ -142,6 +142,8 @@ def recover(folder: Path) -> tuple[StageRecord | None, bytes | None, list[str]]:
         return None, None, [f"{error}; moved aside, its epochs are trained again"]
     if record is None or not record.state:
         return record, None, []
+    if record.status == "complete" and not record.kept and not (folder / record.state).exists():
+        return replace(record, state="", digest=""), None, []  # it was dropped
     try:
         return record, read_state(folder, record), []
     except DamagedError as error:
