@@ -483,6 +483,45 @@ def test_kept_states_outlive_a_run_that_keeps_none(tmp_path: Path) -> None:
     assert len(states(tmp_path)) == len(study.stages)
 
 
+def test_a_clock_that_jumps_changes_nothing(
+    tmp_path: Path, whole: StudyRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hours = iter(range(10**9, 0, -3600))
+    monkeypatch.setattr(time, "time", lambda: float(next(hours)))
+    record, events = watched(planned(tmp_path, "seeds=[0]"), place_of(tmp_path))
+    assert_same(record, whole)
+    assert not any(isinstance(event, Noticed) for event in events)
+
+
+LEARNERS = {
+    "momentum": ("optimizer.momentum=0.9",),
+    "adam": ("optimizer={use='adam', lr=0.01}",),
+    "batchnorm": ("architecture.batchnorm=true",),
+    "noise": ("deficits.blur={use='noise'}",),
+    "restart": ("training.restart_at_removal='rate-and-state'", "optimizer.momentum=0.9"),
+}
+
+
+@pytest.mark.parametrize("learner", LEARNERS)
+def test_every_trajectory_alone_comes_to_the_bits_of_the_whole_study(tmp_path: Path, learner: str) -> None:
+    """Each trajectory by a spec of its own, in a store of its own: nothing is shared."""
+    changes = ("seeds=[0]", *LEARNERS[learner])
+    shared = {one.name: one for one in run(planned(tmp_path, *changes), place_of(tmp_path)).trajectories}
+    alone = {
+        "removal": "[{use='removal', deficits=['blur'], until=[2], recovery=3}]",
+        "sliding": "[{use='sliding', deficits=['blur'], onsets=[1], length=2, epochs=4}]",
+    }
+    compared = set()
+    for name, protocols in alone.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        for one in run(planned(folder, *changes, f"protocols={protocols}"), place_of(folder)).trajectories:
+            if one.deficit == "blur":
+                assert_same(one, shared[one.name])
+                compared.add(one.name)
+    assert len(compared) == 2
+
+
 # --- disks ----------------------------------------------------------------------------------------------------------
 
 
