@@ -22,6 +22,19 @@ Overrides = Annotated[
     Optional[list[str]],  # noqa: UP045 - typer reads it at run time
     typer.Option("--set", metavar="KEY=VALUE", help="Lay a value over the spec: --set optimizer.lr=0.1. Repeatable."),
 ]
+Profile = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(help="Lay [profiles.NAME] over the spec.", metavar="NAME"),
+]
+DataFolder = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(metavar="DIR", help="Folder of the data sets.  [default: $CPFRAME_DATA, or the cache folder]"),
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.", metavar="DEVICE")]
+Store = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(metavar="DIR", help="Folder of the stages, which studies share.  [default: .stages beside --out's]"),
+]
 
 
 @contextmanager
@@ -54,16 +67,17 @@ def _fail(message: str, code: int) -> None:
 @app.command()
 def run(
     spec: SpecFile,
-    profile: Annotated[Optional[str], typer.Option(help="Lay [profiles.NAME] over the spec.", metavar="NAME")] = None,  # noqa: UP045
+    profile: Profile = None,
     overrides: Overrides = None,
     out: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(metavar="DIR", help="Folder for results.h5 and the stages.  [default: runs/SPEC[-PROFILE]]"),
+        typer.Option(metavar="DIR", help="Folder for results.h5.  [default: runs/SPEC[-PROFILE]]"),
     ] = None,
-    data: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(metavar="DIR", help="Folder of the data sets.  [default: $CPFRAME_DATA, or the cache folder]"),
-    ] = None,
+    store: Store = None,
+    keep_states: Annotated[
+        bool, typer.Option("--keep-states", help="Keep the weights at the end of every stage in the store.")
+    ] = False,
+    data: DataFolder = None,
     workers: Annotated[
         Optional[int],  # noqa: UP045
         typer.Option(min=1, metavar="N", help="Workers that train.  [default: one a core on the CPU, one a GPU]"),
@@ -71,7 +85,7 @@ def run(
     executor: Annotated[
         str, typer.Option(help="auto, inline, processes, ray, ray://HOST:PORT.", metavar="WHERE")
     ] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.", metavar="DEVICE")] = "auto",
+    device: Device = "auto",
 ) -> None:
     """Train everything a spec asks for, then report; what is done already is not trained again."""
     with _told():
@@ -81,9 +95,44 @@ def run(
         checked = read_spec(spec, discover(), profile, overrides or ())
         from cpframe.running import run_spec  # imports torch: only once the spec is sound
 
-        folder = out or Path("runs") / (spec.stem if profile is None else f"{spec.stem}-{profile}")
-        if not run_spec(checked, folder, data, workers, device, profile, overrides or (), executor):
+        folder = out or _folder(spec, profile)
+        if not run_spec(
+            checked, folder, data, workers, device, profile, overrides or (), executor, store, keep_states=keep_states
+        ):
             raise typer.Exit(1)
+
+
+@app.command()
+def plan(
+    spec: SpecFile,
+    profile: Profile = None,
+    overrides: Overrides = None,
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(metavar="DIR", help="Folder of the study.  [default: runs/SPEC[-PROFILE]]"),
+    ] = None,
+    store: Store = None,
+    data: DataFolder = None,
+    workers: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(min=1, metavar="N", help="Processes to reckon with.  [default: as many as run would take]"),
+    ] = None,
+    device: Device = "auto",
+) -> None:
+    """Show what a run would train, what is done already, and the time and disk it takes; trains nothing."""
+    with _told():
+        from cpframe.plugins import discover
+        from cpframe.reading import read_spec
+
+        checked = read_spec(spec, discover(), profile, overrides or ())
+        from cpframe.planning import plan_spec  # imports torch: only once the spec is sound
+
+        plan_spec(checked, out or _folder(spec, profile), store, data, workers, device)
+
+
+def _folder(spec: Path, profile: str | None) -> Path:
+    """Of a study, unless another is named."""
+    return Path("runs") / (spec.stem if profile is None else f"{spec.stem}-{profile}")
 
 
 @app.command()

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 
 from cpframe.engine import Progress
-from cpframe.training import EpochDone, Event
+from cpframe.training import EpochDone, Event, Noticed
 
 
 @contextmanager
@@ -41,20 +41,24 @@ def _bar(progress: Progress, console: Console) -> Iterator[Callable[[Event], Non
         def observe(event: Event) -> None:
             if isinstance(event, EpochDone):
                 bar.advance(task)
+            elif isinstance(event, Noticed):
+                console.print(event.message, style="yellow", soft_wrap=True)
 
         yield observe
 
 
 def _lines(progress: Progress, console: Console) -> Callable[[Event], None]:
     total, started, done = progress.epochs, time.monotonic(), 0
-    stages = dict(progress.todo)
+    stages = progress.study.stages
 
     def observe(event: Event) -> None:
         nonlocal done
+        if isinstance(event, Noticed):
+            console.file.write(f"{event.message}\n")
         if not isinstance(event, EpochDone):
             return
         done += 1
-        left = (time.monotonic() - started) / done * (total - done)
+        left = (time.monotonic() - started) / done * max(0, total - done)
         stage = stages[event.stage]
         # Not console.print, which would cost more than a small network's epoch.
         console.file.write(

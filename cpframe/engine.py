@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,11 +13,23 @@ from cpframe.gathering import gathered
 from cpframe.numerics import Numerics
 from cpframe.plan import Stage, Study
 from cpframe.records import StudyRecord
-from cpframe.store import StageRecord, drop_state, read_stage, write_results
-from cpframe.training import Event, Job, StageDone
+from cpframe.store import (
+    DamagedError,
+    InUseError,
+    StageRecord,
+    drop_state,
+    locked,
+    read_stage,
+    recover,
+    stage_folder,
+    write_results,
+)
+from cpframe.training import Event, Job, Noticed, StageDone
 
 _RESULTS_SHARE = 0.02
 """The share of the time that may go into rebuilding results.h5 while trajectories complete."""
+_AGAIN_SECONDS = 0.5
+"""After so long it is tried again to begin a stage that another run had in hand."""
 
 
 @dataclass(frozen=True)
@@ -24,16 +37,20 @@ class Place:
     """Where a study is kept and what it runs on.
 
     Attributes:
-        folder: of the study: ``results.h5`` and ``stages``.
+        folder: of the study, for ``results.h5``.
+        store: folder of the stages, which other studies may share.
         data_folder: of the data sets.
         numerics: profile and device.
         provenance: facts for the head of results.h5.
+        keep_states: whether the state at the end of every stage stays for good.
     """
 
     folder: Path
+    store: Path
     data_folder: Path
     numerics: Numerics
     provenance: Mapping[str, str]
+    keep_states: bool = False
 
     @property
     def results(self) -> Path:
@@ -42,7 +59,7 @@ class Place:
 
     def of(self, stage: str) -> Path:
         """The folder of a stage."""
-        return self.folder / "stages" / stage
+        return stage_folder(self.store, stage)
 
 
 @dataclass(frozen=True)
@@ -52,13 +69,15 @@ class Progress:
     Attributes:
         study: planned.
         records: what is committed of each stage, by its id; None for nothing.
+        damage: what is wrong with the files of stages, by their ids; such a stage counts as not there.
         failures: why stages failed, by their ids; those that follow a failed one fail with it.
-        todo: stages still to be trained, by their ids, parents first.
+        todo: stages still to be trained, by their ids.
         children: the stages that go on from each stage, by its id; under None those that start afresh.
     """
 
     study: Study
     records: dict[str, StageRecord | None]
+    damage: Mapping[str, str]
     failures: dict[str, str]
     todo: dict[str, Stage]
     children: Mapping[str | None, Sequence[Stage]]
@@ -78,14 +97,36 @@ class Progress:
         resumes = record is not None and record.state
         return int(record.history.epoch[-1]) if record is not None and resumes else stage.start
 
+    def ends_with_state(self, stage: str) -> bool:
+        """Whether a stage, by its id, is complete and others can go on from it."""
+        record = self.records[stage]
+        return record is not None and record.status == "complete" and bool(record.state)
+
+    def condition_of(self, stage: Stage) -> str:
+        """How far a stage is, in a word: ``complete``, ``begun``, ``failed``, ``damaged`` or ``to train``."""
+        if stage.id in self.failures:
+            return "failed"
+        if stage.id not in self.todo:
+            return "complete"
+        if stage.id in self.damage:
+            return "damaged"
+        return "begun" if self.done(stage) > stage.start else "to train"
+
 
 def survey(study: Study, place: Place) -> Progress:
     """Read what is committed and find what is to be trained.
 
     Raises:
-        StoreError: when what is committed of a stage is damaged.
+        StoreError: when what is committed cannot be read.
     """
-    records = {stage: read_stage(place.of(stage)) for stage in study.stages}
+    records: dict[str, StageRecord | None] = {}
+    damage: dict[str, str] = {}
+    for id_ in study.stages:
+        records[id_] = None
+        try:
+            records[id_] = read_stage(place.of(id_))
+        except DamagedError as error:
+            damage[id_] = str(error)
     failures: dict[str, str] = {}
     for stage in study.stages.values():
         record = records[stage.id]
@@ -108,7 +149,7 @@ def survey(study: Study, place: Place) -> Progress:
     children: dict[str | None, list[Stage]] = {}
     for stage in study.stages.values():
         children.setdefault(stage.parent, []).append(stage)
-    return Progress(study, records, failures, todo, children)
+    return Progress(study, records, damage, failures, todo, children)
 
 
 def run_study(progress: Progress, place: Place, executor: Executor, observe: Callable[[Event], None]) -> StudyRecord:
@@ -118,7 +159,7 @@ def run_study(progress: Progress, place: Place, executor: Executor, observe: Cal
 
     Args:
         progress: as surveyed; brought up to date on the way.
-        place: its folder must be locked by the caller.
+        place: its folder must be locked by the caller; the store need not be.
         executor: closed at the end.
         observe: told every event.
 
@@ -126,7 +167,7 @@ def run_study(progress: Progress, place: Place, executor: Executor, observe: Cal
         The study as it is in results.h5.
 
     Raises:
-        StoreError: when the disk refuses, or what is committed is damaged.
+        StoreError: when the disk refuses.
     """
     study = progress.study
     next_rebuild = time.monotonic()
@@ -134,13 +175,13 @@ def run_study(progress: Progress, place: Place, executor: Executor, observe: Cal
         for event in _events(progress, place, executor):
             observe(event)
             now = time.monotonic()
-            if isinstance(event, StageDone) and now >= next_rebuild:
+            if isinstance(event, StageDone) and not event.back and now >= next_rebuild:
                 write_results(place.results, gathered(study, progress.records, progress.failures, place.provenance))
                 next_rebuild = time.monotonic() + (time.monotonic() - now) / _RESULTS_SHARE
     finally:
         executor.close()
         for stage in progress.todo:
-            progress.records[stage] = read_stage(place.of(stage))
+            progress.records[stage] = _record(place.of(stage))
         for stage in study.stages:
             _release(progress, place, stage)
         record = gathered(study, progress.records, progress.failures, place.provenance)
@@ -148,24 +189,40 @@ def run_study(progress: Progress, place: Place, executor: Executor, observe: Cal
     return record
 
 
+def remaining(progress: Progress) -> dict[str, int]:
+    """Epochs from the start of each stage, by its id, to the end of the longest training still to go through it."""
+    ahead: dict[str, int] = {}
+    for stage in reversed(list(progress.study.stages.values())):
+        after = (ahead[child.id] for child in progress.following(stage.id))
+        ahead[stage.id] = stage.epochs + max(after, default=0)
+    return ahead
+
+
 def _events(progress: Progress, place: Place, executor: Executor) -> Iterator[Event]:
     """Train every stage of the to-do list as soon as its parent is done, those with the longest way to go first."""
-    todo = progress.todo
-    ahead: dict[str, int] = {}
-    for stage in reversed(list(todo.values())):
-        ahead[stage.id] = stage.epochs + max((ahead[child.id] for child in progress.following(stage.id)), default=0)
-    ready = [stage for stage in todo.values() if stage.parent not in todo]
-    under_way = 0
+    ahead = remaining(progress)
+    ready = {id_: 0.0 for id_, stage in progress.todo.items() if stage.parent not in progress.todo}  # and not before
+    under_way: set[str] = set()
     while ready or under_way:
-        ready.sort(key=lambda stage: -ahead[stage.id])
-        while ready and under_way < executor.slots:
-            stage = ready.pop(0)
-            executor.submit(_job(progress, place, stage))
-            under_way += 1
+        now = time.monotonic()
+        for id_ in sorted((id_ for id_, when in ready.items() if when <= now), key=lambda id_: -ahead[id_]):
+            if len(under_way) == executor.slots:
+                break
+            del ready[id_]
+            under_way.add(id_)
+            executor.submit(_job(progress, place, progress.study.stages[id_]))
+        if not under_way:
+            time.sleep(max(0.0, min(ready.values()) - now))
+            continue
         for event in executor.wait():
             if isinstance(event, StageDone):
-                under_way -= 1
-                ready += _ended(progress, place, event)
+                under_way.remove(event.stage)
+                if event.back == "in use":
+                    ready[event.stage] = time.monotonic() + _AGAIN_SECONDS
+                elif event.back == "gone":
+                    yield from _found_again(progress, place, event.stage, ready, under_way)
+                else:
+                    ready |= {child.id: 0.0 for child in _ended(progress, place, event) if child.id not in under_way}
             yield event
 
 
@@ -180,15 +237,36 @@ def _job(progress: Progress, place: Place, stage: Stage) -> Job:
         data_folder=place.data_folder,
         folder=place.of(stage.id),
         parent_folder=parent_folder,
-        keep_state=bool(progress.following(stage.id)),
+        keep_state=place.keep_states or bool(progress.following(stage.id)),
+        for_good=place.keep_states,
     )
+
+
+def _found_again(
+    progress: Progress, place: Place, stage: str, ready: dict[str, float], under_way: set[str]
+) -> Iterator[Noticed]:
+    """Let a stage begin whose parent's state was dropped by another run, or is damaged: train what makes it again."""
+    one = progress.study.stages[stage]
+    while one.parent is not None and one.parent not in progress.todo:
+        with suppress(InUseError), locked(place.of(one.parent)):  # in use: it is being made again
+            for message in recover(place.of(one.parent))[2]:
+                yield Noticed(one.parent, message)
+        progress.records[one.parent] = record = _record(place.of(one.parent))
+        if progress.ends_with_state(one.parent):
+            break
+        one = progress.study.stages[one.parent]
+        progress.todo[one.id] = one
+        if record is not None and record.state:
+            break
+    if one.parent not in progress.todo and one.id not in under_way:
+        ready[one.id] = time.monotonic() + (_AGAIN_SECONDS if one.id == stage else 0.0)
 
 
 def _ended(progress: Progress, place: Place, event: StageDone) -> list[Stage]:
     """Note the end of a stage; returns the stages that can start now."""
     todo = progress.todo
     stage = todo.pop(event.stage)
-    progress.records[stage.id] = read_stage(place.of(stage.id))
+    progress.records[stage.id] = _record(place.of(stage.id))
     if event.failure:
         lost = [stage]
         while lost:
@@ -201,14 +279,23 @@ def _ended(progress: Progress, place: Place, event: StageDone) -> list[Stage]:
     return progress.following(stage.id)
 
 
+def _record(folder: Path) -> StageRecord | None:
+    """What is committed of a stage; nothing when that is damaged, which the next run mends."""
+    try:
+        return read_stage(folder)
+    except DamagedError:
+        return None
+
+
 def _release(progress: Progress, place: Place, stage: str) -> None:
     """Drop the state of a stage from which nothing is to go on any more, not even to try again what has failed."""
     record = progress.records[stage]
-    if record is None or record.status != "complete" or not record.state or stage in progress.todo:
+    if record is None or record.kept or not progress.ends_with_state(stage) or stage in progress.todo:
         return
     for child in progress.children.get(stage, ()):
         after = progress.records[child.id]
         if child.id in progress.todo or after is None or after.status == "unfinished":
             return
-    drop_state(place.of(stage))
-    progress.records[stage] = replace(record, state="", digest="")
+    with suppress(InUseError), locked(place.of(stage)):  # in use: another run makes it for itself
+        drop_state(place.of(stage))
+        progress.records[stage] = replace(record, state="", digest="")

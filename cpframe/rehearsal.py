@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import torch
 
 from cpframe.api import DataError
 from cpframe.data import DeviceData, batches, degraded, load
-from cpframe.learner import TEST_BATCH, Learner, new_learner, new_model, new_tally, test, train_step
+from cpframe.learner import TEST_BATCH, Learner, new_learner, new_model, new_tally, saved, test, train_step
 from cpframe.numerics import Numerics
 from cpframe.plan import Stage
 from cpframe.problems import Problem, SpecError
@@ -36,12 +36,16 @@ class Costs:
         test: a test of the whole test set.
         metrics: a measurement, by the metric's name.
         idle: names of the conditions in which there is no training.
+        state_bytes: of a saved state.
+        numbers: how many a measurement leaves in the history, by the metric's name.
     """
 
     train: float
     test: float
     metrics: Mapping[str, float]
     idle: frozenset[str]
+    state_bytes: int = 0
+    numbers: Mapping[str, int] = field(default_factory=dict)
 
 
 def estimated_seconds(stages: Iterable[Stage], metrics: Iterable[Metric], costs: Mapping[int, Costs]) -> float:
@@ -95,16 +99,19 @@ def _costs(spec: Spec, variant: Variant, numerics: Numerics, data_folder: Path) 
     idle = frozenset(name for name in variant.deficits if not _seen(spec, variant, name, data, seed))
     clean = condition_of(variant, CLEAN)
     metrics = {}
+    numbers = {}
     for metric in spec.metrics:
         inputs = min(metric.measuring.inputs, data.size)
         small = replace(metric, measuring=replace(metric.measuring, inputs=min(inputs, _EXAMPLES)))
         with _part(spec, f"metrics.{metric.name}"):
             seconds = _seconds(partial(measure, [small], learner, data, clean, seed, 0))
+            found = measure([small], learner, data, clean, seed, 0).values()
+        numbers[metric.name] = sum(one.values.size + (0 if one.stderr is None else one.stderr.size) for one in found)
         metrics[metric.name] = seconds * inputs / small.measuring.inputs
     # Last, since it changes the weights.
     with _part(spec, "training"):
         train = _training_seconds(learner, data, variant, seed)
-    return Costs(train, tested, metrics, idle)
+    return Costs(train, tested, metrics, idle, len(saved(learner)), numbers)
 
 
 def _seen(spec: Spec, variant: Variant, name: str, data: DeviceData, seed: int) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -11,15 +11,15 @@ from rich.console import Console
 from cpframe.display import duration, shown
 from cpframe.engine import Place, Progress, run_study, survey
 from cpframe.executors.choosing import check, start
-from cpframe.numerics import prepare, resolve
-from cpframe.plan import plan
+from cpframe.numerics import Numerics, devices, prepare, resolve
+from cpframe.plan import Study, plan
 from cpframe.problems import Problem, SpecError
 from cpframe.records import StudyRecord
 from cpframe.rehearsal import estimated_seconds, rehearse
 from cpframe.report.terminal import render
 from cpframe.spec import Spec
-from cpframe.store import locked
-from cpframe.surroundings import data_folder, determinants, provenance
+from cpframe.store import locked, other_formats, write_atomically
+from cpframe.surroundings import cores, data_folder, determinants, provenance
 
 _WORTH_A_WORKER = 5.0
 """Seconds of training below which another process, which has to start, saves nothing."""
@@ -34,6 +34,9 @@ def run_spec(
     profile: str | None,
     overrides: Sequence[str],
     executor: str = "auto",
+    store: Path | None = None,
+    *,
+    keep_states: bool = False,
 ) -> bool:
     """Train all that is left of a study into `folder`, show progress, and print the report.
 
@@ -46,6 +49,8 @@ def run_spec(
         profile: that was laid over the spec, for the record.
         overrides: likewise.
         executor: ``auto``, ``inline``, ``processes``, ``ray`` or ``ray://HOST:PORT``.
+        store: folder of the stages; None for ``.stages`` beside the study's folder.
+        keep_states: whether the state at the end of every stage stays in the store.
 
     Returns:
         Whether every trajectory is complete.
@@ -58,21 +63,22 @@ def run_spec(
     """
     console = Console()
     told = Console(stderr=True, markup=False, emoji=False, highlight=False)
-    profiles = {variant.training.numerics for variant in spec.variants}
-    if len(profiles) > 1:
-        raise SpecError([Problem("", "training.numerics", "cannot vary within a study")])
     check(executor, workers)
-    numerics = resolve(device, profiles.pop())
+    numerics = numerics_of(spec, device)
     prepare(numerics)
     facts = provenance(spec, numerics, profile, overrides)
-    place = Place(folder, data_folder(data), numerics, facts)
+    place = place_of(folder, store, data, numerics, facts, keep_states=keep_states)
     study = plan(spec, determinants(spec, numerics))
     with locked(folder):
         progress = survey(study, place)
         costs = rehearse(spec, numerics, place.data_folder) if progress.todo else {}
         seconds = estimated_seconds(progress.todo.values(), spec.metrics, costs)
-        useful = _useful(progress, seconds)
-        crew = start(executor, workers and min(workers, len(progress.todo) or 1), useful, numerics, folder)
+        if others := other_formats(place.store):
+            told.print(f"{place.store}: also has stages of another version of cpframe ({', '.join(others)}); not used")
+        if change := changed_since(folder, study):
+            told.print(change, soft_wrap=True)
+        asked = workers and min(workers, len(progress.todo) or 1)
+        crew = start(executor, asked, useful_workers(progress, seconds), numerics, place.store)
         told.print(_announcement(progress, seconds, crew.slots))
         with shown(progress, told) as observe:
             record = run_study(progress, place, crew, observe)
@@ -81,7 +87,55 @@ def run_spec(
     return _told_failures(record, told)
 
 
-def _useful(progress: Progress, seconds: float) -> int:
+def changed_since(folder: Path, study: Study) -> str:
+    """Note the stages of a study in its folder; returns what has become of those noted there before, or nothing."""
+    path = folder / "stages.txt"
+    try:
+        before = set(path.read_text().split())
+    except (OSError, UnicodeDecodeError):
+        before = set()
+    now = study.stages.keys()
+    write_atomically(path, "".join(f"{stage}\n" for stage in now).encode())
+    if not before or before == now:
+        return ""
+    return (
+        f"the study here was another before: {len(before & now)} of its {len(before)} stages are used again, "
+        f"{len(before - now)} are not (they stay in the store); {len(now - before)} are new"
+    )
+
+
+def numerics_of(spec: Spec, device: str) -> Numerics:
+    """The device and numerics profile of a study.
+
+    Raises:
+        SpecError: when the device is not there, or not able to do what the spec asks for.
+    """
+    profiles = {variant.training.numerics for variant in spec.variants}
+    if len(profiles) > 1:
+        raise SpecError([Problem("", "training.numerics", "cannot vary within a study")])
+    return resolve(device, profiles.pop())
+
+
+def place_of(
+    folder: Path,
+    store: Path | None,
+    data: Path | None,
+    numerics: Numerics,
+    facts: Mapping[str, str],
+    *,
+    keep_states: bool,
+) -> Place:
+    """Where a study is kept: its stages in ``.stages`` beside its folder unless another store is named."""
+    return Place(folder, store or folder.parent / ".stages", data_folder(data), numerics, facts, keep_states)
+
+
+def chosen_workers(progress: Progress, seconds: float, numerics: Numerics) -> int:
+    """How many workers a run starts by itself: one a core on the CPU, one a GPU, if they have enough to do."""
+    here = cores() if numerics.device == "cpu" else len(devices(numerics))
+    return max(1, min(here, useful_workers(progress, seconds)))
+
+
+def useful_workers(progress: Progress, seconds: float) -> int:
     """How many workers would have enough to do; 0 when nothing is left to be done."""
     if not progress.todo:
         return 0

@@ -54,6 +54,11 @@ def data_folder(chosen: Path | None) -> Path:
         return chosen
     if from_environment := os.environ.get("CPFRAME_DATA"):
         return Path(from_environment)
+    return cache_folder()
+
+
+def cache_folder() -> Path:
+    """The platform's folder for what can be had again."""
     if sys.platform == "win32":
         return Path(os.environ.get("LOCALAPPDATA", Path.home())) / "cpframe" / "Cache"
     if sys.platform == "darwin":

@@ -9,6 +9,7 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -32,7 +33,17 @@ from cpframe.plan import Stage
 from cpframe.randomness import stream
 from cpframe.records import CLEAN, History, MetricHistory
 from cpframe.spec import Metric, Variant
-from cpframe.store import StageRecord, StoreError, commit, joined, read_stage, read_state
+from cpframe.store import (
+    DamagedError,
+    InUseError,
+    StoreError,
+    commit,
+    joined,
+    locked,
+    read_stage,
+    read_state,
+    recover,
+)
 
 COMMIT_SECONDS = 1.0
 """Epochs quicker than this are committed together: writing to disk would cost more than training them again."""
@@ -51,6 +62,7 @@ class Job:
         folder: of the stage.
         parent_folder: of the stage it goes on from, or None.
         keep_state: whether other stages will go on from its end.
+        for_good: whether its state is to stay there even after that.
     """
 
     stage: Stage
@@ -61,6 +73,7 @@ class Job:
     folder: Path
     parent_folder: Path | None
     keep_state: bool
+    for_good: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,37 +93,64 @@ class EpochDone:
 
 @dataclass(frozen=True)
 class StageDone:
-    """A stage came to its end.
+    """A stage came to its end, or could not be begun.
 
     Attributes:
         stage: its id.
         failure: why it failed, or empty.
+        back: empty; or why it was given back as it was: its folder is ``in use`` by another run, or the state that
+            it goes on from is ``gone`` or damaged.
     """
 
     stage: str
     failure: str
+    back: Literal["", "in use", "gone"] = ""
 
 
-Event = EpochDone | StageDone
+@dataclass(frozen=True)
+class Noticed:
+    """Something about a stage that the user should know.
+
+    Attributes:
+        stage: its id.
+        message: one line.
+    """
+
+    stage: str
+    message: str
+
+
+Event = EpochDone | StageDone | Noticed
+
+
+class _GoneError(Exception):
+    """The state that a stage goes on from is not there."""
 
 
 def run_stage(job: Job) -> Iterator[Event]:
     """Train what is left of a stage, from its own last commit or its parent's end.
 
     Yields:
-        An `EpochDone` for every epoch, then a `StageDone`. A training whose loss is no longer finite, or in which a
-        plugin raises, ends as failed.
+        A `Noticed` for what is damaged in its folder, an `EpochDone` for every epoch, then a `StageDone`. A training
+        whose loss is no longer finite, or in which a plugin raises, ends as failed.
 
     Raises:
         StoreError: when a commit cannot be written, or what was committed cannot be read.
     """
+    failure = ""
+    back: Literal["", "in use", "gone"] = ""
     try:
-        failure = yield from _epochs(job)
+        with locked(job.folder):
+            failure = yield from _epochs(job)
+    except InUseError:
+        back = "in use"
+    except _GoneError:
+        back = "gone"
     except StoreError:
         raise
     except Exception as error:  # noqa: BLE001 - plugins and devices are strangers: what they raise fails this stage alone
         failure = described(error)
-    yield StageDone(job.stage.id, failure)
+    yield StageDone(job.stage.id, failure, back)
 
 
 def described(error: Exception) -> str:
@@ -125,12 +165,22 @@ def described(error: Exception) -> str:
 def _epochs(job: Job) -> Generator[Event, None, str]:
     """Train and commit the epochs of a stage that are left; returns why the training failed, or an empty text."""
     stage = job.stage
-    data = load(job.variant.dataset.call, job.data_folder, job.numerics.device)
-    learner = new_learner(job.variant, new_model(job.variant, data, stage.seed, job.numerics), job.numerics)
-    committed = read_stage(job.folder)
+    committed, state, damage = recover(job.folder)
+    for message in damage:
+        yield Noticed(stage.id, message)
     if committed is not None and committed.status == "failed":
         return committed.reason
-    history = _resumed(job, learner, committed)
+    if committed is not None and committed.status == "complete" and (state is not None or not job.keep_state):
+        return ""
+    parent_state = None if state is not None else _parent_state(job)
+    data = load(job.variant.dataset.call, job.data_folder, job.numerics.device)
+    learner = new_learner(job.variant, new_model(job.variant, data, stage.seed, job.numerics), job.numerics)
+    history = None
+    if committed is not None and state is not None:
+        restore(learner, state, optimizer=True)
+        history = committed.history
+    elif parent_state is not None:
+        restore(learner, parent_state, optimizer=not stage.restart_state)
     rows = [] if history is None else [history]
     done = stage.start if history is None else int(history.epoch[-1])
     last_commit = time.monotonic()
@@ -143,7 +193,8 @@ def _epochs(job: Job) -> Generator[Event, None, str]:
             commit(job.folder, "failed", failure, joined(rows), None)
             return failure
         if epoch + 1 == stage.stop:
-            commit(job.folder, "complete", "", joined(rows), saved(learner) if job.keep_state else None)
+            last = saved(learner) if job.keep_state else None
+            commit(job.folder, "complete", "", joined(rows), last, kept=job.for_good)
         # What was complete already is not replaced by less: only its state is made again.
         elif time.monotonic() - last_commit >= COMMIT_SECONDS and (committed is None or committed.status != "complete"):
             rows = [joined(rows)]
@@ -152,17 +203,17 @@ def _epochs(job: Job) -> Generator[Event, None, str]:
     return ""
 
 
-def _resumed(job: Job, learner: Learner, committed: StageRecord | None) -> History | None:
-    """Put the learner where the stage is to go on, and return the history up to there (None at its start)."""
-    if committed is not None and committed.state:
-        restore(learner, read_state(job.folder, committed), optimizer=True)
-        return committed.history
-    if job.parent_folder is not None:
+def _parent_state(job: Job) -> bytes | None:
+    """The state at the end of the stage that this one goes on from; None where it starts afresh."""
+    if job.parent_folder is None:
+        return None
+    try:
         parent = read_stage(job.parent_folder)
-        if parent is None or not parent.state:
-            raise StoreError(f"{job.parent_folder}: the state that this stage goes on from is not there")
-        restore(learner, read_state(job.parent_folder, parent), optimizer=not job.stage.restart_state)
-    return None
+        if parent is None or parent.status != "complete" or not parent.state:
+            raise _GoneError
+        return read_state(job.parent_folder, parent)
+    except DamagedError:
+        raise _GoneError from None
 
 
 def _epoch(job: Job, learner: Learner, data: DeviceData, epoch: int) -> tuple[History, str]:

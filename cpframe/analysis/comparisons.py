@@ -209,8 +209,9 @@ def _rate_matched(trajectory: TrajectoryRecord, reference: TrajectoryRecord) -> 
     after = trajectory.history.learning_rate[trajectory.history.epoch > trajectory.offset]
     first = reference.history.learning_rate
     rows = min(after.size, first.size)
+    after, first = after[:rows], first[:rows]
     # Schedules are recomputed, not copied: equal up to rounding. No schedule of use changes by 1e-6 in an epoch.
-    return bool(np.allclose(after[:rows], first[:rows], rtol=1e-6, atol=0.0))
+    return after.tobytes() == first.tobytes() or bool(np.allclose(after, first, rtol=1e-6, atol=0.0))
 
 
 def largest_drops(groups: Iterable[Removal | Sliding]) -> dict[str, tuple[int, int]]:

@@ -108,6 +108,8 @@ def _hired(count: int, numerics: Numerics, needs: Mapping[str, float], folder: P
     """Start actors and make sure that they can do their work."""
     kind = ray.remote(num_cpus=needs["CPU"], num_gpus=needs.get("GPU", 0), max_restarts=0)(_Trainer)
     handles = [kind.remote(numerics, str(Path.cwd())) for _ in range(count)]
+    with suppress(OSError):  # the workers say what is wrong with it
+        folder.mkdir(parents=True, exist_ok=True)
     signs = [folder / f".ray-{secrets.token_hex(8)}" for _ in handles]
     try:
         greetings = [handle.greet.remote(sign) for handle, sign in zip(handles, signs, strict=True)]
@@ -118,7 +120,7 @@ def _hired(count: int, numerics: Numerics, needs: Mapping[str, float], folder: P
                     raise ExecutorError(f"Ray: {why}")
             if problem or not _seen(sign):
                 why = problem or "this process does not see what is written there"
-                raise ExecutorError(f"{folder}: is not shared with the Ray worker on {node}: {why}; see --out")
+                raise ExecutorError(f"{folder}: is not shared with the Ray worker on {node}: {why}; see --store")
     except BaseException as error:
         for handle in handles:
             ray.kill(handle)

@@ -4,12 +4,22 @@ kill -9 at any instant, or a full disk, loses nothing that was committed: a file
 under another name, and renamed into place.
 """
 
-from cpframe.store.files import InUseError, StoreError, locked
+from cpframe.store.files import DamagedError, InUseError, StoreError, locked, write_atomically
 from cpframe.store.histories import joined
 from cpframe.store.results import read_results, write_results
-from cpframe.store.stages import StageRecord, commit, drop_state, read_stage, read_state
+from cpframe.store.stages import (
+    StageRecord,
+    commit,
+    drop_state,
+    other_formats,
+    read_stage,
+    read_state,
+    recover,
+    stage_folder,
+)
 
 __all__ = [
+    "DamagedError",
     "InUseError",
     "StageRecord",
     "StoreError",
@@ -17,8 +27,12 @@ __all__ = [
     "drop_state",
     "joined",
     "locked",
+    "other_formats",
     "read_results",
     "read_stage",
     "read_state",
+    "recover",
+    "stage_folder",
+    "write_atomically",
     "write_results",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -24,6 +25,10 @@ class StoreError(Exception):
 
 class NotThereError(StoreError):
     """There is no such file."""
+
+
+class DamagedError(StoreError):
+    """What is there is not what was written: damaged, of another format version, or no file of ours at all."""
 
 
 class InUseError(StoreError):
@@ -53,14 +58,12 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        unused = made and not any(entry != path for entry in folder.iterdir())
-        if unused:
-            path.unlink(missing_ok=True)
-        lock.release()
-        if unused:
-            with suppress(OSError):  # somebody else may have come
+        with suppress(OSError):  # somebody else may have come, or have taken it all away
+            if made and all(entry == path for entry in folder.iterdir()):
+                path.unlink()
                 for parent in made:
                     parent.rmdir()
+        lock.release()
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -90,7 +93,7 @@ def write_atomically(path: Path, content: bytes) -> None:
             os.close(folder)
 
 
-def digest(content: bytes) -> bytes:
+def digest(content: bytes | memoryview) -> bytes:
     """Tell bytes from any others: BLAKE2b of 128 bits."""
     return blake2b(content, digest_size=_DIGEST_BYTES).digest()
 
@@ -121,7 +124,7 @@ def opened(path: Path, what: str) -> Iterator[h5py.File]:
     Raises:
         StoreError: when it is not there, is no such file, is damaged, or holds what a stranger should not send.
     """
-    content = _unsealed(path, what)
+    content = unsealed(path, what)
     try:
         with h5py.File.in_memory(content) as file:
             _refuse_strange(file, path, set())
@@ -130,40 +133,78 @@ def opened(path: Path, what: str) -> Iterator[h5py.File]:
         raise
     except Exception as error:  # noqa: BLE001 - sealed by somebody who is not us: h5py may raise anything on it
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise StoreError(f"{path}: is not {what} ({reason})") from None
+        raise DamagedError(f"{path}: is not {what} ({reason})") from None
 
 
-def _unsealed(path: Path, what: str) -> bytes:
+@contextmanager
+def opened_lazily(path: Path, what: str) -> Iterator[tuple[h5py.File, bytes]]:
+    """Open an HDF5 file of which little is read through HDF5, and give its bytes: `opened` without a copy of them.
+
+    Only what lies at the top of it is checked for what a stranger should not send: read nothing below.
+
+    Raises:
+        StoreError: as `opened`.
+    """
+    content = unsealed(path, what)
+    try:
+        with h5py.File(io.BytesIO(content), "r") as file:
+            for name in file:
+                _refuse_link(file, name, f"{path}: /{name}")
+                if not isinstance(file[name], h5py.Group):
+                    _refuse_data(file[name], f"{path}: /{name}")
+            yield file, content
+    except StoreError:
+        raise
+    except Exception as error:  # noqa: BLE001 - sealed by somebody who is not us: h5py may raise anything on it
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DamagedError(f"{path}: is not {what} ({reason})") from None
+
+
+def unsealed(path: Path, what: str) -> bytes:
+    """Read a file and check its seal; the seal stays at the end of what is returned, as HDF5 does not mind it.
+
+    Raises:
+        StoreError: when it is not there, cannot be read, or is not what was written.
+    """
     try:
         content = path.read_bytes()
     except FileNotFoundError:
         raise NotThereError(f"{path}: there is no such file") from None
     except IsADirectoryError:
-        raise StoreError(f"{path}: is a folder, not {what}") from None
+        raise DamagedError(f"{path}: is a folder, not {what}") from None
     except OSError as error:
         raise StoreError(f"{path}: cannot be read: {error.strerror or error}") from None
-    body, seal = content[: -len(_SEAL) - _DIGEST_BYTES], content[-len(_SEAL) - _DIGEST_BYTES :]
+    body, seal = memoryview(content)[: -len(_SEAL) - _DIGEST_BYTES], content[-len(_SEAL) - _DIGEST_BYTES :]
     if not seal.startswith(_SEAL):
-        raise StoreError(f"{path}: is not {what}, or was cut short or changed by another program")
+        raise DamagedError(f"{path}: is not {what}, or was cut short or changed by another program")
     if seal != _SEAL + digest(body):
-        raise StoreError(f"{path}: is damaged: its bytes are not those that were written")
-    return body
+        raise DamagedError(f"{path}: is damaged: its bytes are not those that were written")
+    return content
 
 
 def _refuse_strange(group: h5py.Group, path: Path, met: set[int]) -> None:
     """Refuse links out of the file, links in circles, data stored elsewhere, and what would exhaust the memory."""
     for name in group:
         where = f"{path}: {group.name.rstrip('/')}/{name}"
-        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-            raise StoreError(f"{where} is a link to somewhere else: refused")
+        _refuse_link(group, name, where)
         member = group[name]
         address = h5py.h5o.get_info(member.id).addr
         if address in met:
-            raise StoreError(f"{where} is linked twice: refused")
+            raise DamagedError(f"{where} is linked twice: refused")
         met.add(address)
         if isinstance(member, h5py.Group):
             _refuse_strange(member, path, met)
-        elif not isinstance(member, h5py.Dataset) or member.external or member.is_virtual or member.shape is None:
-            raise StoreError(f"{where} is stored elsewhere, or holds no data: refused")
-        elif member.nbytes > _LARGEST:
-            raise StoreError(f"{where} is absurdly large, {member.nbytes} bytes: refused")
+        else:
+            _refuse_data(member, where)
+
+
+def _refuse_link(group: h5py.Group, name: str, where: str) -> None:
+    if group.id.links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
+        raise DamagedError(f"{where} is a link to somewhere else: refused")
+
+
+def _refuse_data(member: h5py.Dataset | h5py.Datatype, where: str) -> None:
+    if not isinstance(member, h5py.Dataset) or member.external or member.is_virtual or member.shape is None:
+        raise DamagedError(f"{where} is stored elsewhere, or holds no data: refused")
+    if member.nbytes > _LARGEST:
+        raise DamagedError(f"{where} is absurdly large, {member.nbytes} bytes: refused")

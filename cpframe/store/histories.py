@@ -7,10 +7,12 @@ from dataclasses import replace
 
 import h5py
 import numpy as np
+from h5py import h5d, h5ds
 
 from cpframe.records import Floats, History, MetricHistory
+from cpframe.store.quickly import note, put, put_texts
 
-_CURVES = {
+CURVES = {
     "learning_rate": "learning rate of the epoch",
     "train_loss": "mean loss over the epoch's examples as the learner saw them; nan where it was idle",
     "train_accuracy": "mean accuracy over the epoch's examples as the learner saw them; nan where it was idle",
@@ -21,26 +23,22 @@ _CURVES = {
 
 def write_history(group: h5py.Group, history: History) -> None:
     """Write a history into an empty group."""
-    epoch = _scale(group, "epoch", history.epoch, "epochs completed")
-    condition = group.create_dataset("condition", data=list(history.condition), dtype=h5py.string_dtype())
-    condition.dims[0].attach_scale(epoch)
-    for name, meaning in _CURVES.items():
-        curve = group.create_dataset(name, data=getattr(history, name))
-        curve.attrs["long_name"] = meaning
-        curve.attrs["units"] = "nat" if name.endswith("loss") else "1"
-        curve.dims[0].attach_scale(epoch)
-    measured = _scale(group, "measured_epoch", history.measured_epoch, "epochs completed when metrics were measured")
-    layer = group.create_dataset(
-        "layer", data=list(history.layers), shape=(len(history.layers),), dtype=h5py.string_dtype()
-    )
-    layer.make_scale("layer")
+    epoch = _scale(put(group, "epoch", history.epoch), "epoch", "epochs completed")
+    h5ds.attach_scale(put_texts(group, "condition", history.condition), epoch, 0)
+    for name, meaning in CURVES.items():
+        curve = put(group, name, getattr(history, name))
+        note(curve, long_name=meaning, units="nat" if name.endswith("loss") else "1")
+        h5ds.attach_scale(curve, epoch, 0)
+    measured = put(group, "measured_epoch", history.measured_epoch)
+    _scale(measured, "measured_epoch", "epochs completed when metrics were measured")
+    layer = _scale(put_texts(group, "layer", history.layers), "layer", "layers of the network")
     for name, metric in history.metrics.items():
         values = _quantity(group, name, metric.values, measured, layer)
-        values.attrs.update(units=metric.units or "1", estimator=metric.estimator, source=metric.source)
+        note(values, units=metric.units or "1", estimator=metric.estimator, source=metric.source)
         if metric.stderr is not None:
             stderr = _quantity(group, f"{name}_stderr", metric.stderr, measured, layer)
-            stderr.attrs.update(units=metric.units or "1", long_name=f"standard error of {name}")
-            values.attrs["ancillary_variables"] = f"{name}_stderr"
+            note(stderr, units=metric.units or "1", long_name=f"standard error of {name}")
+            note(values, ancillary_variables=f"{name}_stderr")
 
 
 def read_history(group: h5py.Group) -> History:
@@ -62,10 +60,9 @@ def read_history(group: h5py.Group) -> History:
         measured_epoch=group["measured_epoch"][...],
         layers=tuple(group["layer"].asstr()[...].tolist()),
         metrics=metrics,
-        **{name: group[name][...] for name in _CURVES},
+        **{name: group[name][...] for name in CURVES},
     )
-    _check(history)
-    return history
+    return checked(history)
 
 
 def joined(parts: Sequence[History]) -> History:
@@ -77,7 +74,7 @@ def joined(parts: Sequence[History]) -> History:
         measured_epoch=np.concatenate([part.measured_epoch for part in parts]),
         layers=parts[0].layers,
         metrics={name: _joined_metric(name, parts) for name in names},
-        **{name: np.concatenate([getattr(part, name) for part in parts]) for name in _CURVES},
+        **{name: np.concatenate([getattr(part, name) for part in parts]) for name in CURVES},
     )
 
 
@@ -94,25 +91,26 @@ def _joined_metric(name: str, parts: Sequence[History]) -> MetricHistory:
     return replace(known, values=values, stderr=stderr)
 
 
-def _scale(group: h5py.Group, name: str, data: np.ndarray, meaning: str) -> h5py.Dataset:
-    scale = group.create_dataset(name, data=data)
-    scale.attrs["long_name"] = meaning
-    scale.make_scale(name)
-    return scale
-
-
-def _quantity(group: h5py.Group, name: str, data: Floats, measured: h5py.Dataset, layer: h5py.Dataset) -> h5py.Dataset:
-    dataset = group.create_dataset(name, data=data)
-    dataset.dims[0].attach_scale(measured)
-    if data.ndim == 2:
-        dataset.dims[1].attach_scale(layer)
+def _scale(dataset: h5d.DatasetID, name: str, meaning: str) -> h5d.DatasetID:
+    note(dataset, long_name=meaning)
+    h5ds.set_scale(dataset, name.encode())
     return dataset
 
 
-def _check(history: History) -> None:
-    """Raise ValueError unless all parts of the history are of one length."""
+def _quantity(
+    group: h5py.Group, name: str, data: Floats, measured: h5d.DatasetID, layer: h5d.DatasetID
+) -> h5d.DatasetID:
+    dataset = put(group, name, data)
+    h5ds.attach_scale(dataset, measured, 0)
+    if data.ndim == 2:
+        h5ds.attach_scale(dataset, layer, 1)
+    return dataset
+
+
+def checked(history: History) -> History:
+    """The history; raises ValueError unless all its parts are of one length."""
     epochs, measured = history.epoch.shape, history.measured_epoch.shape
-    curves = [getattr(history, name).shape for name in _CURVES]
+    curves = [getattr(history, name).shape for name in CURVES]
     if len(epochs) != 1 or any(shape != epochs for shape in [*curves, (len(history.condition),)]):
         raise ValueError("its curves are not of one length")
     for name, metric in history.metrics.items():
@@ -121,3 +119,4 @@ def _check(history: History) -> None:
             metric.stderr is not None and metric.stderr.shape != metric.values.shape
         ):
             raise ValueError(f"the metric {name} has the wrong shape")
+    return history

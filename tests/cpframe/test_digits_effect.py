@@ -28,7 +28,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> StudyRecord:
     spec = read_spec(QUICKSTART, discover(), None, overrides)
     numerics = resolve("cpu", "exact")
     folder = tmp_path_factory.mktemp("digits")
-    place = Place(folder, folder, numerics, {})
+    place = Place(folder, folder / "stages", folder, numerics, {})
     return run_study(survey(plan(spec, {}), place), place, processes([numerics] * 2), lambda event: None)
 
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -24,8 +28,8 @@ from cpframe.reading import read_spec
 from cpframe.records import CLEAN, History, StudyRecord
 from cpframe.running import run_spec
 from cpframe.spec import Component, Spec
-from cpframe.store import StoreError, commit, read_results, read_stage
-from cpframe.training import EpochDone, Event, StageDone
+from cpframe.store import StoreError, commit, drop_state, locked, read_results, read_stage
+from cpframe.training import EpochDone, Event, Noticed, StageDone
 
 EXACT = Numerics("cpu", "exact", "float32")
 CATALOGUE = discover()
@@ -82,7 +86,7 @@ def spec_of(folder: Path, text: str = SPEC, *overrides: str) -> Spec:
 
 
 def place_of(folder: Path) -> Place:
-    return Place(folder, folder, EXACT, {"device": "cpu"})
+    return Place(folder, folder / "stages", folder, EXACT, {"device": "cpu"})
 
 
 def planned(folder: Path, *overrides: str) -> Study:
@@ -140,7 +144,7 @@ def assert_prefix(part: History, whole: History) -> None:
 
 
 def states(folder: Path) -> list[Path]:
-    return sorted(folder.glob("stages/*/state-*"))
+    return sorted(folder.glob("stages/*/*/state-*"))
 
 
 @pytest.fixture(scope="module")
@@ -336,15 +340,189 @@ def test_states_that_a_killed_run_left_behind_are_dropped(tmp_path: Path, monkey
     assert_same(again, record)
 
 
-def test_a_damaged_stage_is_told_and_not_trained_over(tmp_path: Path) -> None:
-    study, place = planned(tmp_path, "seeds=[0]"), place_of(tmp_path)
-    run(study, place)
-    path = place.of(next(iter(study.stages))) / "history.h5"
+def damage(path: Path, how: str) -> None:
     content = path.read_bytes()
-    path.write_bytes(content[:-1])
-    with pytest.raises(StoreError, match=r"history\.h5: is not a stage's history, or was cut short"):
-        survey(study, place)
-    assert path.read_bytes() == content[:-1]
+    if how == "cut short":
+        path.write_bytes(content[: len(content) // 2])
+    elif how == "a bit flipped":
+        path.write_bytes(content[:99] + bytes([content[99] ^ 4]) + content[100:])
+    elif how == "another stage's":
+        other = next(one for one in path.parent.parent.glob("*/history.h5") if one.parent != path.parent)
+        path.write_bytes(other.read_bytes())
+    elif how == "a folder":
+        path.unlink()
+        path.mkdir()
+    else:
+        path.unlink()
+
+
+HOWS = ("cut short", "a bit flipped", "another stage's", "a folder", "gone")
+
+
+@pytest.mark.parametrize("keep_states", [False, True])
+def test_any_damaged_history_is_named_and_its_stage_alone_trained_again(
+    tmp_path: Path, whole: StudyRecord, keep_states: bool
+) -> None:
+    study, place = planned(tmp_path, "seeds=[0]"), replace(place_of(tmp_path), keep_states=keep_states)
+    run(study, place)
+    shift = 0
+    while shift < len(study.stages):
+        hurt = dict(zip(list(study.stages)[shift : shift + len(HOWS)], HOWS, strict=False))
+        shift += len(HOWS)
+        for stage, how in hurt.items():
+            damage(place.of(stage) / "history.h5", how)
+        progress = survey(study, place)
+        assert progress.damage.keys() == {stage for stage, how in hurt.items() if how != "gone"}
+        events: list[Event] = []
+        assert_same(run_study(progress, place, Inline(EXACT), events.append), whole)
+        assert trained(events) == (set(hurt) if keep_states else with_ancestors(study, set(hurt)))
+        told = {event.stage: event.message for event in events if isinstance(event, Noticed)}
+        assert told.keys() == progress.damage.keys()
+        for stage, message in told.items():
+            assert str(place.of(stage) / "history.h5") in message
+            assert message.endswith("moved aside, its epochs are trained again")
+    assert bool(states(tmp_path)) == keep_states
+    assert survey(study, place).todo == {}
+
+
+@pytest.mark.parametrize("how", ["cut short", "a bit flipped", "gone"])
+def test_a_damaged_state_is_made_again_once_it_is_needed(tmp_path: Path, how: str) -> None:
+    place = replace(place_of(tmp_path), keep_states=True)
+    run(planned(tmp_path, "seeds=[0]"), place)
+    for path in states(tmp_path):
+        damage(path, how)
+    # Another length of recovery: every stage that it goes on from lacks its state.
+    study = planned(tmp_path, "seeds=[0]", "protocols.0.recovery=4")
+    record, events = watched(study, place)
+    fresh = tmp_path / "fresh"
+    fresh.mkdir()
+    assert_same(record, run(study, place_of(fresh)))
+    assert {one.status for one in record.trajectories} == {"complete"}
+    told = [event.message for event in events if isinstance(event, Noticed)]
+    said = "is not there" if how == "gone" else "is damaged: its bytes are not those that were committed"
+    assert told
+    assert all(said in message for message in told)
+
+
+# --- a store that several studies share -----------------------------------------------------------------------------
+
+
+def test_another_study_takes_from_the_store_what_is_there(tmp_path: Path) -> None:
+    one, other = (tmp_path / name for name in ("one", "other"))
+    one.mkdir()
+    other.mkdir()
+    first, second = planned(one, "seeds=[0]"), planned(other, "seeds=[0]", "title='Other'", "protocols.1.onsets=[2]")
+    shared = first.stages.keys() & second.stages.keys()
+    assert shared
+    run(first, place_of(one))
+    _, events = watched(second, replace(place_of(other), store=place_of(one).store))
+    assert trained(events) == with_ancestors(second, second.stages.keys() - shared)
+    assert not (other / "stages").exists()
+
+
+def test_a_stage_that_another_run_trains_is_waited_for_and_not_trained_twice(
+    tmp_path: Path, whole: StudyRecord
+) -> None:
+    study, place = planned(tmp_path, "seeds=[0]"), place_of(tmp_path)
+    root = next(stage for stage in study.stages.values() if stage.parent is None and stage.condition == CLEAN)
+    mine: list[Event] = []
+    with ThreadPoolExecutor(1) as thread, locked(place.of(root.id)):
+        record = thread.submit(run, study, place, mine.append)
+        for _ in range(3000):
+            if record.done() or StageDone(root.id, "", "in use") in mine:
+                break
+            time.sleep(0.01)
+        assert root.id not in trained(list(mine))
+    assert_same(record.result(), whole)
+    assert len([event for event in mine if isinstance(event, EpochDone)]) == study.epochs_to_train
+
+
+def test_a_state_that_another_run_dropped_is_made_again(tmp_path: Path, whole: StudyRecord) -> None:
+    study, place = planned(tmp_path, "seeds=[0]"), place_of(tmp_path)
+    dropped: list[str] = []
+
+    def drop(event: Event) -> None:
+        if isinstance(event, StageDone) and not event.back and event.stage not in dropped:
+            dropped.append(event.stage)
+            drop_state(place.of(event.stage))
+
+    assert_same(run(study, place, drop), whole)
+    assert set(dropped) == study.stages.keys()
+    assert states(tmp_path) == []
+
+
+def test_two_runs_of_different_studies_share_a_store_at_the_same_time(tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("alone", "other-alone", "one", "other")]
+    for folder in folders:
+        folder.mkdir()
+    changes = ("seeds=[0, 1]", "protocols.1.onsets=[0, 2]")
+    alone = run(planned(folders[0]), place_of(folders[0]))
+    other_alone = run(planned(folders[1], *changes), place_of(folders[1]))
+    shared = ["--store", tmp_path / "store", "--workers", "1", "--device", "cpu"]
+    commands = [
+        [sys.executable, "-m", "cpframe", "run", folder / "small.toml", "--out", folder / "out", *shared]
+        for folder in folders[2:]
+    ]
+    planned(folders[2])
+    planned(folders[3])
+    for change in changes:
+        commands[1] += ["--set", change]
+    processes = [subprocess.Popen(command, stdout=subprocess.DEVNULL) for command in commands]
+    assert [process.wait(timeout=120) for process in processes] == [0, 0]
+    for folder, expected in zip(folders[2:], (alone, other_alone), strict=True):
+        assert_same(read_results(folder / "out" / "results.h5").trajectories, expected.trajectories)
+    assert list((tmp_path / "store").glob("*/*/state-*")) == []
+
+
+def test_kept_states_outlive_a_run_that_keeps_none(tmp_path: Path) -> None:
+    study, place = planned(tmp_path, "seeds=[0]"), place_of(tmp_path)
+    run(study, replace(place, keep_states=True))
+    assert len(states(tmp_path)) == len(study.stages)
+    run(study, place)
+    run(planned(tmp_path, "seeds=[0]", "protocols.1.onsets=[1]"), place)
+    assert len(states(tmp_path)) == len(study.stages)
+
+
+def test_a_clock_that_jumps_changes_nothing(
+    tmp_path: Path, whole: StudyRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hours = iter(range(10**9, 0, -3600))
+    monkeypatch.setattr(time, "time", lambda: float(next(hours)))
+    record, events = watched(planned(tmp_path, "seeds=[0]"), place_of(tmp_path))
+    assert_same(record, whole)
+    assert not any(isinstance(event, Noticed) for event in events)
+
+
+LEARNERS = {
+    "momentum": ("optimizer.momentum=0.9",),
+    "adam": ("optimizer={use='adam', lr=0.01}",),
+    "batchnorm": ("architecture.batchnorm=true",),
+    "noise": ("deficits.blur={use='noise'}",),
+    "restart": ("training.restart_at_removal='rate-and-state'", "optimizer.momentum=0.9"),
+}
+
+
+@pytest.mark.parametrize("learner", LEARNERS)
+def test_every_trajectory_alone_comes_to_the_bits_of_the_whole_study(tmp_path: Path, learner: str) -> None:
+    """Each trajectory by a spec of its own, in a store of its own: nothing is shared."""
+    changes = ("seeds=[0]", *LEARNERS[learner])
+    shared = {one.name: one for one in run(planned(tmp_path, *changes), place_of(tmp_path)).trajectories}
+    alone = {
+        "removal": "[{use='removal', deficits=['blur'], until=[2], recovery=3}]",
+        "sliding": "[{use='sliding', deficits=['blur'], onsets=[1], length=2, epochs=4}]",
+    }
+    compared = set()
+    for name, protocols in alone.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        for one in run(planned(folder, *changes, f"protocols={protocols}"), place_of(folder)).trajectories:
+            if one.deficit == "blur":
+                assert_same(one, shared[one.name])
+                compared.add(one.name)
+    assert len(compared) == 2
+
+
+# --- disks ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_full_disk_ends_the_study_and_a_second_run_completes_it(
@@ -353,12 +531,12 @@ def test_a_full_disk_ends_the_study_and_a_second_run_completes_it(
     study, place = planned(tmp_path, "seeds=[0]"), place_of(tmp_path)
     calls = 0
 
-    def full(*arguments: Any) -> None:
+    def full(*arguments: Any, **more: Any) -> None:
         nonlocal calls
         calls += 1
         if calls == 8:
             raise StoreError("the disk is full")
-        commit(*arguments)
+        commit(*arguments, **more)
 
     with monkeypatch.context() as patches:
         patches.setattr(training, "commit", full)

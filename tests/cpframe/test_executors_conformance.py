@@ -175,7 +175,7 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> Spec:
 
 def place_of(folder: Path) -> Place:
     folder.mkdir(exist_ok=True)
-    return Place(folder, folder, EXACT, {})
+    return Place(folder, folder / "stages", folder, EXACT, {})
 
 
 def run(spec: Spec, folder: Path, executor: Executor, observe: Callable[[Event], None] = lambda _: None) -> StudyRecord:
@@ -301,7 +301,7 @@ def test_a_commit_that_cannot_be_written_is_raised_and_the_executor_goes_on(
 ) -> None:
     (tmp_path / "file").write_text("in the way")
     executor.submit(job_of(spec, tmp_path / "file", "stage"))
-    with pytest.raises(StoreError, match=r"file/stage/history\.h5: cannot be read: Not a directory"):
+    with pytest.raises(StoreError, match=r"file/stage: cannot be written: Not a directory"):
         until_done(executor, "stage")
     executor.submit(job_of(spec, tmp_path, "stage"))
     assert failures(until_done(executor, "stage")) == {"stage": ""}

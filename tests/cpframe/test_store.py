@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import math
 import os
 import signal
@@ -28,6 +29,7 @@ from cpframe.store import (
     commit,
     drop_state,
     files,
+    histories,
     joined,
     locked,
     read_results,
@@ -135,6 +137,12 @@ def results_file(tmp_path: Path) -> Path:
     path = tmp_path / "results.h5"
     write_results(path, make_study(make_trajectory("one", make_history())))
     return path
+
+
+@pytest.fixture
+def history_file(tmp_path: Path) -> Path:
+    commit(tmp_path / "stage", "complete", "", make_history(), None)
+    return tmp_path / "stage" / "history.h5"
 
 
 # --- round trips ----------------------------------------------------------------------------------------------------
@@ -458,7 +466,7 @@ def test_a_damaged_state_is_noticed(tmp_path: Path) -> None:
         with pytest.raises(StoreError, match="is damaged"):
             read_state(tmp_path, record)
     (tmp_path / record.state).unlink()
-    with pytest.raises(StoreError, match=r"state-000006\.pt: cannot be read: No such file"):
+    with pytest.raises(StoreError, match=r"state-000006\.pt: is not there"):
         read_state(tmp_path, record)
 
 
@@ -496,9 +504,9 @@ def test_another_version_of_the_format_is_told(
     commit(tmp_path, "complete", "", make_history(), None)
     monkeypatch.setattr(results, "FORMAT", 7)
     monkeypatch.setattr(stages, "FORMAT", 8)
-    with pytest.raises(StoreError, match="is of format 1; this cpframe reads format 7: use the version"):
+    with pytest.raises(StoreError, match="is of format 2; this cpframe reads format 7: use the version"):
         read_results(results_file)
-    with pytest.raises(StoreError, match="is of format 1; this cpframe reads format 8"):
+    with pytest.raises(StoreError, match="is of format 2; this cpframe reads format 8"):
         read_stage(tmp_path)
 
 
@@ -520,12 +528,12 @@ def elsewhere(tmp_path: Path) -> str:
 def add_virtual(file: h5py.File) -> None:
     layout = h5py.VirtualLayout((6,), dtype="f8")
     layout[:] = h5py.VirtualSource("elsewhere.h5", "secret", (6,))
-    file["trajectories/one"].create_virtual_dataset("secret", layout)
+    file["history"].create_virtual_dataset("secret", layout)
 
 
 def add_doubled_groups(file: h5py.File) -> None:
     """30 groups one inside the other, each under two names: 2^30 ways through a small file."""
-    group = file["trajectories"]
+    group = file["history"]
     for _ in range(30):
         inner = group.create_group("left")
         group["right"] = inner
@@ -535,46 +543,70 @@ def add_doubled_groups(file: h5py.File) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda file: file.__setitem__("trajectories/x", h5py.ExternalLink("elsewhere.h5", "/")), "link to somewhere"),
-        (lambda file: file.__setitem__("trajectories/x", h5py.SoftLink("/trajectories/one")), "link to somewhere"),
-        (lambda file: file.__setitem__("trajectories/x", h5py.SoftLink("/nowhere")), "link to somewhere"),
+        (lambda file: file.__setitem__("history/x", h5py.ExternalLink("elsewhere.h5", "/")), "link to somewhere"),
+        (lambda file: file.__setitem__("history/x", h5py.SoftLink("/history/epoch")), "link to somewhere"),
+        (lambda file: file.__setitem__("history/x", h5py.SoftLink("/nowhere")), "link to somewhere"),
         (
-            lambda file: file["trajectories/one"].create_dataset("x", (6,), "f8", external=[("elsewhere.h5", 0, 48)]),
+            lambda file: file["history"].create_dataset("x", (6,), "f8", external=[("elsewhere.h5", 0, 48)]),
             "stored elsewhere",
         ),
         (add_virtual, "stored elsewhere"),
-        (lambda file: file.__setitem__("trajectories/again", file["trajectories"]), "linked twice"),
-        (lambda file: file.__setitem__("trajectories/root", file["/"]), "linked twice"),
+        (lambda file: file.__setitem__("history/again", file["history"]), "linked twice"),
+        (lambda file: file.__setitem__("history/root", file["/"]), "linked twice"),
         (add_doubled_groups, "linked twice"),
-        (lambda file: file.__setitem__("trajectories/one/type", np.dtype("f8")), "stored elsewhere"),
-        (lambda file: file["trajectories/one"].create_dataset("x", data=h5py.Empty("f8")), "holds no data"),
+        (lambda file: file.__setitem__("history/type", np.dtype("f8")), "stored elsewhere"),
+        (lambda file: file["history"].create_dataset("x", data=h5py.Empty("f8")), "holds no data"),
         (
-            lambda file: file["trajectories/one"].create_dataset("x", (2**50,), "u1", chunks=(2**20,)),
+            lambda file: file["history"].create_dataset("x", (2**50,), "u1", chunks=(2**20,)),
             "absurdly large",
         ),
         (
-            lambda file: file["trajectories/one"].create_dataset("x", (2**16,), "V100000", chunks=(1,)),
+            lambda file: file["history"].create_dataset("x", (2**16,), "V100000", chunks=(1,)),
             "absurdly large",
         ),
     ],
 )
 def test_what_a_stranger_should_not_send_is_refused(
+    tmp_path: Path, history_file: Path, change: Callable[[h5py.File], None], said: str
+) -> None:
+    elsewhere(history_file.parent)
+    changed(history_file, change)
+    with pytest.raises(StoreError, match=rf"history\.h5: /.*{said}.*: refused"):
+        read_stage(history_file.parent)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda file: file.__setitem__("index", h5py.ExternalLink("elsewhere.h5", "secret")), "link to somewhere"),
+        (lambda file: file.__setitem__("index", h5py.SoftLink("/trajectories/one/epoch")), "link to somewhere"),
+        (lambda file: file.create_dataset("index", (6,), "u1", external=[("elsewhere.h5", 0, 6)]), "stored elsewhere"),
+        (lambda file: file.create_dataset("index", data=h5py.Empty("u1")), "holds no data"),
+        (lambda file: file.create_dataset("index", (2**50,), "u1", chunks=(2**20,)), "absurdly large"),
+    ],
+)
+def test_a_strangers_index_is_refused(
     tmp_path: Path, results_file: Path, change: Callable[[h5py.File], None], said: str
 ) -> None:
     elsewhere(tmp_path)
-    changed(results_file, change)
-    with pytest.raises(StoreError, match=rf"results\.h5: /.*{said}.*: refused"):
+
+    def put_in_its_place(file: h5py.File) -> None:
+        del file["index"]
+        change(file)
+
+    changed(results_file, put_in_its_place)
+    with pytest.raises(StoreError, match=rf"results\.h5: /index.*{said}.*: refused"):
         read_results(results_file)
 
 
 def drop(name: str) -> Callable[[h5py.File], None]:
-    return lambda file: file["trajectories/one"].__delitem__(name)
+    return lambda file: file["history"].__delitem__(name)
 
 
 def put(name: str, data: Any) -> Callable[[h5py.File], None]:
     def change(file: h5py.File) -> None:
-        del file["trajectories/one"][name]
-        file["trajectories/one"][name] = data
+        del file["history"][name]
+        file["history"][name] = data
 
     return change
 
@@ -599,10 +631,51 @@ def mark(name: str, value: Any, group: str = "/") -> Callable[[h5py.File], None]
         put("layer", ["only one"]),
         put("measured_epoch", [2, 4]),
         put("fisher_stderr", np.zeros((3, 2))),
-        lambda file: file["trajectories/one"].create_group("x").attrs.__setitem__("estimator", "none"),
-        lambda file: file["trajectories/one"]["fisher"].attrs.__delitem__("units"),
-        lambda file: file["trajectories"].__setitem__("x", 1.0),
-        lambda file: (file.__delitem__("trajectories"), file.__setitem__("trajectories", 1.0)),
+        lambda file: file["history"].create_group("x").attrs.__setitem__("estimator", "none"),
+        lambda file: file["history"]["fisher"].attrs.__delitem__("units"),
+        lambda file: file.__delitem__("history"),
+        lambda file: (file.__delitem__("history"), file.__setitem__("history", 1.0)),
+        lambda file: file.attrs.__delitem__("status"),
+        lambda file: file.attrs.__delitem__("stage"),
+        mark("format", [1, 1]),
+        mark("format", "1"),
+        mark("kept", [1, 2]),
+    ],
+)
+def test_a_history_of_the_wrong_content_is_told_in_a_sentence(
+    history_file: Path, change: Callable[[h5py.File], None], request: pytest.FixtureRequest
+) -> None:
+    changed(history_file, change)
+    if request.node.callspec.indices["change"] == 0:
+        assert committed(history_file.parent).status == "complete"
+        return
+    with pytest.raises(StoreError, match=r"history\.h5: is (not|of format)"):
+        read_stage(history_file.parent)
+
+
+def indexed(change: Callable[[dict[str, Any]], object]) -> Callable[[h5py.File], None]:
+    """Change what the index says of the first trajectory."""
+
+    def changing(file: h5py.File) -> None:
+        index = json.loads(file["index"][()])
+        change(index["trajectories"][0])
+        del file["index"]
+        file["index"] = np.bytes_(json.dumps(index))
+
+    return changing
+
+
+def place(name: str, where: object) -> Callable[[h5py.File], None]:
+    return indexed(lambda row: row["places"].__setitem__(name, where))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        indexed(lambda row: None),  # a change of nothing must be read: see the test
+        lambda file: file.__delitem__("index"),
+        lambda file: (file.__delitem__("index"), file.__setitem__("index", np.arange(6))),
+        lambda file: file.__delitem__("trajectories"),
         lambda file: file.attrs.__delitem__("title"),
         mark("format", [1, 1]),
         mark("format", "1"),
@@ -610,13 +683,22 @@ def mark(name: str, value: Any, group: str = "/") -> Callable[[h5py.File], None]
         mark("deficits", 3),
         mark("score_epochs", "five"),
         mark("score_epochs", [1, 2]),
-        mark("onset", "early", "trajectories/one"),
-        mark("variant", "[", "trajectories/one"),
-        mark("seed", h5py.Empty("i8"), "trajectories/one"),
-        lambda file: file["trajectories/one"].attrs.__delitem__("score"),
+        indexed(lambda row: row.pop("score")),
+        indexed(lambda row: row.pop("condition")),
+        indexed(lambda row: row.__setitem__("condition", [["clean", 7]])),
+        indexed(lambda row: row.__setitem__("layers", ["only one"])),
+        indexed(lambda row: row["metrics"]["fisher"].pop("about")),
+        place("epoch", [-8, [6]]),
+        place("epoch", [2**40, [6]]),
+        place("epoch", [0, [2**60]]),
+        place("epoch", [0, [-6]]),
+        place("train_loss", [0, [5]]),
+        place("train_loss", [0, [6, 2]]),
+        place("measured_epoch", [0, [2]]),
+        place("train_loss", "nowhere"),
     ],
 )
-def test_a_file_of_the_wrong_content_is_told_in_a_sentence(
+def test_results_of_the_wrong_content_are_told_in_a_sentence(
     results_file: Path, change: Callable[[h5py.File], None], request: pytest.FixtureRequest
 ) -> None:
     changed(results_file, change)
@@ -625,6 +707,18 @@ def test_a_file_of_the_wrong_content_is_told_in_a_sentence(
         return
     with pytest.raises(StoreError, match=r"results\.h5: is (not|of format)"):
         read_results(results_file)
+
+
+def test_the_index_says_what_the_groups_say(tmp_path: Path) -> None:
+    path = tmp_path / "results.h5"
+    write_results(path, make_study(make_trajectory("one", make_history()), make_trajectory("none yet", NOTHING)))
+    with h5py.File(path) as file:
+        for trajectory in read_results(path).trajectories:
+            group = file["trajectories"][trajectory.name]
+            assert_same_history(histories.read_history(group), trajectory.history)
+            for name in ("protocol", "deficit", "onset", "offset", "epochs", "seed", "status", "reason", "score"):
+                assert group.attrs[name] == getattr(trajectory, name)
+            assert json.loads(group.attrs["variant"]) == trajectory.variant
 
 
 # --- permissions and the lock -----------------------------------------------------------------------------------------

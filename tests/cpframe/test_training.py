@@ -21,7 +21,7 @@ from cpframe.plugins import discover
 from cpframe.randomness import stream
 from cpframe.records import CLEAN, History
 from cpframe.spec import Augment, Component, Measuring, Metric, Training, Variant
-from cpframe.store import StageRecord, StoreError, files, joined, read_stage, read_state, stages
+from cpframe.store import StageRecord, files, joined, read_stage, read_state, stages
 from cpframe.training import EpochDone, Event, Job, StageDone, run_stage
 
 EXACT = Numerics("cpu", "exact", "float32")
@@ -404,6 +404,11 @@ def test_a_restart_happens_once_even_if_the_stage_is_interrupted(
 # --- interrupted ----------------------------------------------------------------------------------------------------
 
 
+def names(folder: Path) -> list[str]:
+    """The files of a stage, but for its lock."""
+    return sorted(path.name for path in folder.iterdir() if path.name != ".lock")
+
+
 @pytest.mark.parametrize("after", [1, 2, 3, 4])
 def test_an_interrupted_stage_goes_on_from_its_last_commit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
@@ -420,7 +425,7 @@ def test_an_interrupted_stage_goes_on_from_its_last_commit(
     assert epochs(list(run_stage(job))) == list(range(after, 5))
     assert_same_state(bench.state("broken"), bench.state("whole"))
     assert_same_history(bench.record("broken").history, bench.record("whole").history)
-    assert [path.name for path in sorted(job.folder.iterdir())] == ["history.h5", "state-000004.pt"]
+    assert names(job.folder) == ["history.h5", "state-000004.pt"]
 
 
 class Crash(BaseException):
@@ -458,7 +463,7 @@ def test_a_crash_at_any_write_costs_no_more_than_the_epoch(tmp_path: Path, monke
             assert_same_state(bench.state(job.stage.id), bench.state("whole"))
             assert_same_history(bench.record(job.stage.id).history, bench.record("whole").history)
             # A crash after the very last commit leaves the state before; any other is swept up by the next commit.
-            assert len(list(job.folder.iterdir())) == (3 if crash_at == 8 and not before_write else 2)
+            assert len(names(job.folder)) == (3 if crash_at == 8 and not before_write else 2)
 
 
 def test_quick_epochs_are_committed_together(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -497,13 +502,29 @@ def test_the_state_of_a_complete_stage_can_be_made_again(bench: Bench, monkeypat
     assert_same_history(bench.record("stage").history, complete.history)
 
 
-def test_a_stage_needs_the_state_that_it_goes_on_from(bench: Bench) -> None:
-    with pytest.raises(StoreError, match="before: the state that this stage goes on from is not there"):
-        list(run_stage(bench.job("after", start=4, stop=5, parent="before")))
+def test_a_stage_is_given_back_without_the_state_that_it_goes_on_from(bench: Bench) -> None:
+    job = bench.job("after", start=4, stop=5, parent="before")
+    gone = [StageDone("after", "", "gone")]
+    assert list(run_stage(job)) == gone
     trained(bench.job("before"))
-    (bench.folder / "before" / "state-000004.pt").unlink()
-    with pytest.raises(StoreError, match=r"state-000004\.pt: cannot be read"):
-        list(run_stage(bench.job("after", start=4, stop=5, parent="before")))
+    state = bench.folder / "before" / "state-000004.pt"
+    whole = state.read_bytes()
+    for content in (whole[:-1], whole[:99] + b"?" + whole[100:]):
+        state.write_bytes(content)
+        assert list(run_stage(job)) == gone
+    state.unlink()
+    assert list(run_stage(job)) == gone
+    assert not job.folder.exists()
+    state.write_bytes(whole)
+    assert epochs(list(run_stage(job))) == [5]
+
+
+def test_a_stage_is_given_back_while_somebody_else_trains_it(bench: Bench) -> None:
+    one, other = run_stage(bench.job("stage")), run_stage(bench.job("stage"))
+    assert epochs([next(one)]) == [1]
+    assert list(other) == [StageDone("stage", "", "in use")]
+    assert epochs(list(one)) == [2, 3, 4]
+    assert list(run_stage(bench.job("stage"))) == [StageDone("stage", "")]
 
 
 # --- failures -------------------------------------------------------------------------------------------------------

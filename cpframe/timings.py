@@ -1,0 +1,61 @@
+"""The costs of a rehearsal, remembered on this machine: `cpframe plan` measures once."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from contextlib import suppress
+from pathlib import Path
+
+from cpframe.numerics import Numerics
+from cpframe.rehearsal import Costs, rehearse
+from cpframe.spec import Spec, Variant
+from cpframe.surroundings import cache_folder, determinants, hardware
+
+
+def measured(spec: Spec, numerics: Numerics, data_folder: Path) -> tuple[dict[int, Costs], bool]:
+    """The costs of every variant, by its index, and whether they were remembered and not measured now.
+
+    Raises:
+        DataError: when a data set cannot be had.
+        SpecError: when the parts of the study do not fit one another.
+    """
+    path = cache_folder() / "timings" / f"{_key(spec, numerics)}.json"
+    with suppress(OSError, ValueError, TypeError, KeyError):  # whatever is wrong with it, it can be measured again
+        return _read(path.read_text(), len(spec.variants)), True
+    costs = rehearse(spec, numerics, data_folder)
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(_written(costs))
+    return costs, False
+
+
+def _key(spec: Spec, numerics: Numerics) -> str:
+    """A hash of what the costs depend on: the parts, the numerics and the machine; not seeds and protocols."""
+    facts = {
+        "variants": [_parts(variant) for variant in spec.variants],
+        "metrics": [[one.name, one.component.identity, repr(one.measuring)] for one in spec.metrics],
+        "surroundings": determinants(spec, numerics),
+        "hardware": hardware(numerics.device),
+    }
+    return hashlib.blake2b(json.dumps(facts, sort_keys=True, default=str).encode(), digest_size=16).hexdigest()
+
+
+def _parts(variant: Variant) -> list[object]:
+    components = (variant.dataset, variant.architecture, variant.optimizer)
+    deficits = {name: deficit.identity for name, deficit in variant.deficits.items()}
+    return [*(one.identity for one in components), deficits, repr(variant.training)]
+
+
+def _written(costs: dict[int, Costs]) -> str:
+    rows = {number: dataclasses.asdict(cost) | {"idle": sorted(cost.idle)} for number, cost in costs.items()}
+    return json.dumps(rows)
+
+
+def _read(text: str, variants: int) -> dict[int, Costs]:
+    rows = json.loads(text)
+    costs = {int(number): Costs(**(row | {"idle": frozenset(row["idle"])})) for number, row in rows.items()}
+    if sorted(costs) != list(range(variants)):
+        raise ValueError("of another study")
+    return costs

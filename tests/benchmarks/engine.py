@@ -1,0 +1,143 @@
+"""What the engine costs, as ratios: python tests/benchmarks/engine.py [SPEC]
+
+1. a commit, in milliseconds, and its share of the wall time of a run of the spec in this process;
+2. the engine's own time against a plain loop that trains, tests and measures the same epochs;
+3. a study of 10,000 trajectories: seconds to plan, to write, to read and to report; the peak of memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+
+
+def read(spec: Path, *overrides: str) -> Any:
+    from cpframe.plugins import discover
+    from cpframe.reading import read_spec
+
+    return read_spec(spec, discover(), None, overrides)
+
+
+def engine(path: Path) -> None:
+    """The study with one seed, in this process; the time in commits, and in all that a plain loop does too."""
+    from cpframe import training
+    from cpframe.engine import Place, run_study, survey
+    from cpframe.executors.inline import Inline
+    from cpframe.numerics import Numerics
+    from cpframe.plan import plan
+    from cpframe.surroundings import data_folder
+
+    spent = {"commits": 0.0, "epochs": 0.0}
+    commits: list[float] = []
+
+    def timed(name: str, usual: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **more: Any) -> Any:
+            started = time.perf_counter()
+            answer = usual(*arguments, **more)
+            spent[name] += time.perf_counter() - started
+            if name == "commits":
+                commits.append(time.perf_counter() - started)
+            return answer
+
+        return call
+
+    training.commit = timed("commits", training.commit)
+    # An epoch: training, testing and measuring, with the learning rate set; a plain loop does the same.
+    training._epoch = timed("epochs", training._epoch)
+    numerics = Numerics("cpu", "exact", "float32")
+    study = plan(read(path, "seeds=[0]"), {})
+    for _ in range(2):  # the first to warm up
+        spent.update(commits=0.0, epochs=0.0)
+        commits.clear()
+        with tempfile.TemporaryDirectory() as folder:
+            place = Place(Path(folder), Path(folder) / "store", data_folder(None), numerics, {})
+            started = time.perf_counter()
+            run_study(survey(study, place), place, Inline(numerics), lambda event: None)
+            wall = time.perf_counter() - started
+    own = wall - spent["epochs"]
+    print(f"a commit: {1e3 * sum(commits) / len(commits):.1f} ms mean, {1e3 * max(commits):.1f} ms at most")
+    print(f"commits: {len(commits)} in {study.epochs_to_train} epochs, {spent['commits'] / wall:.2%} of {wall:.1f} s")
+    print(f"the engine's own time: {own / spent['epochs']:.2%} of training, testing and measuring")
+
+
+def large() -> None:
+    """Plan, write, read and report 10,200 trajectories."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "large.toml"
+        text = (ROOT / "specs" / "quickstart.toml").read_text()
+        path.write_text(text)
+        seeds = f"seeds={list(range(300))}"
+        from cpframe.plan import plan
+
+        started = time.perf_counter()
+        study = plan(read(path, seeds), {})
+        print(f"{len(study.trajectories)} trajectories are planned in {time.perf_counter() - started:.2f} s")
+        results = Path(folder) / "results.h5"
+        write = [sys.executable, __file__, "--write", str(results)]
+        print(subprocess.run(write, capture_output=True, text=True, check=True).stdout, end="")
+        report = [sys.executable, __file__, "--report", str(results)]
+        print(subprocess.run(report, capture_output=True, text=True, check=True).stdout, end="")
+        command = [sys.executable, "-m", "cpframe", "report", str(results)]
+        started = time.perf_counter()
+        subprocess.run(command, capture_output=True, check=True)
+        print(f"cpframe report, as a command: {time.perf_counter() - started:.2f} s")
+
+
+def peak() -> str:
+    return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB at the peak"
+
+
+def write(path: Path) -> None:
+    sys.path.insert(0, str(ROOT / "tests" / "cpframe"))
+    from conftest import Design, make_study  # type: ignore[import-not-found]
+
+    from cpframe.store import write_results
+
+    study = make_study(Design(seeds=range(300)))
+    before = peak()
+    started = time.perf_counter()
+    write_results(path, study)
+    seconds, size = time.perf_counter() - started, path.stat().st_size / 1e6
+    print(f"{len(study.trajectories)} written in {seconds:.1f} s: {size:.0f} MB; {before} before, {peak()} after")
+
+
+def report(path: Path) -> None:
+    from rich.console import Console
+
+    from cpframe.report.terminal import render
+    from cpframe.store import read_results
+
+    started = time.perf_counter()
+    study = read_results(path)
+    read_in = time.perf_counter()
+    render(study, Console(file=io.StringIO(), width=80))
+    done = time.perf_counter()
+    print(f"read in {read_in - started:.2f} s, rendered in {done - read_in:.2f} s; {peak()}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("spec", nargs="?", type=Path, default=ROOT / "specs" / "quickstart.toml")
+    parser.add_argument("--write", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--report", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.write:
+        write(arguments.write)
+    elif arguments.report:
+        report(arguments.report)
+    else:
+        engine(arguments.spec)
+        large()
+
+
+main()

@@ -1,0 +1,110 @@
+"""What `cpframe plan` says, what it remembers, and that it writes nothing into a study."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cpframe.engine import Place, survey
+from cpframe.forecast import forecast
+from cpframe.numerics import Numerics
+from cpframe.plan import Study, plan
+from cpframe.plugins import discover
+from cpframe.reading import read_spec
+from cpframe.rehearsal import Costs
+from cpframe.running import changed_since
+
+EXACT = Numerics("cpu", "exact", "float32")
+SPEC = """
+title = "Planned"
+seeds = [0, 1]
+score_epochs = 1
+[dataset]
+use = "digits"
+train = 40
+[architecture]
+use = "mlp"
+sizes = [4]
+[optimizer]
+use = "sgd"
+lr = 0.05
+[deficits.blur]
+use = "blur"
+size = 2
+[[protocols]]
+use = "removal"
+until = [0, 2, 4]
+recovery = 3
+"""
+
+
+def planned(folder: Path, *overrides: str) -> Study:
+    (folder / "spec.toml").write_text(SPEC)
+    return plan(read_spec(folder / "spec.toml", discover(), None, overrides), {})
+
+
+def cpframe(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "COLUMNS": "100", "XDG_CACHE_HOME": str(cwd / "cache")}
+    command = [sys.executable, "-m", "cpframe", *words]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120)
+
+
+def test_plan_draws_what_is_to_train_and_then_what_is_there(tmp_path: Path) -> None:
+    (tmp_path / "spec.toml").write_text(SPEC)
+    first = cpframe("plan", "spec.toml", cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    for said in (
+        "the stages of each of 2 seeds, all alike",
+        "blur [0, 2)",
+        "clean [2, 5)",
+        # 3 + 5 + 7 epochs for each of 2 seeds; blur [0, 2) is shared.
+        "30 asked for; with those shared counted once 26: 13% saved",
+        "10: 10 to train",
+        "(measured just now)",
+    ):
+        assert said in first.stdout, first.stdout
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "spec.toml"]
+    assert "(as measured here before)" in cpframe("plan", "spec.toml", cwd=tmp_path).stdout
+    for remembered in (tmp_path / "cache").rglob("*.json"):
+        remembered.write_text("{")
+    assert "(measured just now)" in cpframe("plan", "spec.toml", cwd=tmp_path).stdout
+    assert cpframe("run", "spec.toml", "--set", "seeds=[0]", cwd=tmp_path).returncode == 0
+    half = cpframe("plan", "spec.toml", cwd=tmp_path).stdout
+    assert "10: 5 complete, 5 to train" in half
+    assert "complete 1 of 2" in half
+    more = cpframe("run", "spec.toml", "--set", "protocols.0.recovery=4", cwd=tmp_path)
+    assert "of its 5 stages are used again, 3 are not (they stay in the store)" in more.stderr
+
+
+def test_a_bad_spec_is_told_as_by_run(tmp_path: Path) -> None:
+    (tmp_path / "spec.toml").write_text(SPEC.replace("digits", "digitz"))
+    done = cpframe("plan", "spec.toml", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "spec.toml:6: dataset.use: " in done.stderr
+
+
+def test_the_forecast_is_the_walk_of_the_engine(tmp_path: Path) -> None:
+    progress = survey(planned(tmp_path, "seeds=[0]"), Place(tmp_path, tmp_path, tmp_path, EXACT, {}))
+    costs = {0: Costs(train=1.0, test=0.0, metrics={}, idle=frozenset(), state_bytes=10**9)}
+    alone = forecast(progress, costs, 1, keep_states=False)
+    assert alone.seconds == pytest.approx(13)
+    # blur [0, 2), then blur [2, 4) beside clean [0, 3), and clean [2, 5), clean [4, 7): the longest way is 7 epochs.
+    two = forecast(progress, costs, 2, keep_states=False)
+    assert 7 <= two.seconds <= 8
+    # Under clean [4, 7): its own state, twice, beside those of blur [0, 2) and [2, 4); none in the end.
+    assert round(alone.peak_bytes / 10**9) == 4
+    assert alone.final_bytes < 10**6
+    assert round(forecast(progress, costs, 1, keep_states=True).final_bytes / 10**9) == 5
+
+
+def test_a_study_that_changes_is_compared_with_the_one_before(tmp_path: Path) -> None:
+    assert changed_since(tmp_path, planned(tmp_path)) == ""
+    assert changed_since(tmp_path, planned(tmp_path)) == ""
+    said = changed_since(tmp_path, planned(tmp_path, "seeds=[1, 2]"))
+    assert "5 of its 10 stages are used again, 5 are not (they stay in the store); 5 are new" in said
+    (tmp_path / "stages.txt").write_bytes(b"\xff\xfe")
+    assert changed_since(tmp_path, planned(tmp_path)) == ""
