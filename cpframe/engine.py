@@ -26,7 +26,7 @@ from cpframe.store import (
 )
 from cpframe.training import Event, Job, Noticed, StageDone
 
-_RESULTS_SHARE = 0.02
+_RESULTS_SHARE = 0.005
 """The share of the time that may go into rebuilding results.h5 while trajectories complete."""
 _AGAIN_SECONDS = 0.5
 """After so long it is tried again to begin a stage that another run had in hand."""

@@ -6,12 +6,14 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
-from cpframe.api import Task
+from cpframe.api import Layer, Task
 from cpframe.data import DeviceData
+from cpframe.fisher import layers_of
 from cpframe.numerics import Numerics
 from cpframe.randomness import stream
 from cpframe.spec import Variant
@@ -36,6 +38,11 @@ class Learner:
             return
         with torch.autocast(self.numerics.device.partition(":")[0], dtype=torch.bfloat16):
             yield
+
+    @cached_property
+    def layers(self) -> tuple[Layer, ...]:
+        """Those of the network, which stay the same."""
+        return layers_of(self.model)
 
 
 @contextmanager

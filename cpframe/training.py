@@ -15,7 +15,6 @@ import numpy as np
 
 from cpframe.api import Measurement, Probe
 from cpframe.data import Condition, DeviceData, batches, degraded, load, probe_positions, view
-from cpframe.fisher import layers_of
 from cpframe.learner import (
     Learner,
     drawing,
@@ -246,7 +245,7 @@ def _epoch(job: Job, learner: Learner, data: DeviceData, epoch: int) -> tuple[Hi
         test_loss=np.array([test_loss]),
         test_accuracy=np.array([test_accuracy]),
         measured_epoch=np.array([epoch + 1] if measured else [], dtype=np.int64),
-        layers=tuple(layer.name for layer in layers_of(learner.model)),
+        layers=tuple(layer.name for layer in learner.layers),
         metrics=measured,
     )
     return row, failure
@@ -286,7 +285,7 @@ def measure(
             model=learner.model,
             inputs=data.normalised(seen.inputs),
             targets=seen.targets,
-            layers=layers_of(learner.model),
+            layers=learner.layers,
             task=data.task,
             rng=stream(seed, f"metric {metric.name}"),
         )

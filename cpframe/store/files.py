@@ -112,38 +112,19 @@ def sealed(content: bytes) -> bytes:
 
 
 @contextmanager
-def opened(path: Path, what: str) -> Iterator[h5py.File]:
-    """Open an HDF5 file to read, a copy of it in memory.
+def opened(path: Path, what: str) -> Iterator[tuple[h5py.File, bytes]]:
+    """Open an HDF5 file of which little is read through HDF5, and give its bytes.
 
-    The seal is checked before HDF5 is let near: on damaged bytes its library may hang or crash.
+    The seal is checked before HDF5 is let near: on damaged bytes its library may hang or crash. Only what lies at the
+    top of the file is checked for what a stranger should not send: read nothing below.
 
     Args:
         path: of the file.
         what: it should be, for the message: "a results file of cpframe".
 
     Raises:
-        StoreError: when it is not there, is no such file, is damaged, or holds what a stranger should not send.
-    """
-    content = unsealed(path, what)
-    try:
-        with h5py.File.in_memory(content) as file:
-            _refuse_strange(file, path, set())
-            yield file
-    except StoreError:
-        raise
-    except Exception as error:  # noqa: BLE001 - sealed by somebody who is not us: h5py may raise anything on it
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DamagedError(f"{path}: is not {what} ({reason})") from None
-
-
-@contextmanager
-def opened_lazily(path: Path, what: str) -> Iterator[tuple[h5py.File, bytes]]:
-    """Open an HDF5 file of which little is read through HDF5, and give its bytes: `opened` without a copy of them.
-
-    Only what lies at the top of it is checked for what a stranger should not send: read nothing below.
-
-    Raises:
-        StoreError: as `opened`.
+        StoreError: when it is not there, is no such file, is damaged, or holds at its top what a stranger should not
+            send: links out of the file, data stored elsewhere, and what would exhaust the memory.
     """
     content = unsealed(path, what)
     try:
@@ -180,22 +161,6 @@ def unsealed(path: Path, what: str) -> bytes:
     if seal != _SEAL + digest(body):
         raise DamagedError(f"{path}: is damaged: its bytes are not those that were written")
     return content
-
-
-def _refuse_strange(group: h5py.Group, path: Path, met: set[int]) -> None:
-    """Refuse links out of the file, links in circles, data stored elsewhere, and what would exhaust the memory."""
-    for name in group:
-        where = f"{path}: {group.name.rstrip('/')}/{name}"
-        _refuse_link(group, name, where)
-        member = group[name]
-        address = h5py.h5o.get_info(member.id).addr
-        if address in met:
-            raise DamagedError(f"{where} is linked twice: refused")
-        met.add(address)
-        if isinstance(member, h5py.Group):
-            _refuse_strange(member, path, met)
-        else:
-            _refuse_data(member, where)
 
 
 def _refuse_link(group: h5py.Group, name: str, where: str) -> None:

@@ -21,48 +21,24 @@ CURVES = {
 }
 
 
-def write_history(group: h5py.Group, history: History) -> None:
-    """Write a history into an empty group."""
-    epoch = _scale(put(group, "epoch", history.epoch), "epoch", "epochs completed")
+def write_history(group: h5py.Group, history: History) -> dict[str, h5d.DatasetID]:
+    """Write a history into an empty group; returns its datasets, by name."""
+    made = {name: put(group, name, getattr(history, name)) for name in ("epoch", *CURVES, "measured_epoch")}
+    epoch = _scale(made["epoch"], "epoch", "epochs completed")
     h5ds.attach_scale(put_texts(group, "condition", history.condition), epoch, 0)
     for name, meaning in CURVES.items():
-        curve = put(group, name, getattr(history, name))
-        note(curve, long_name=meaning, units="nat" if name.endswith("loss") else "1")
-        h5ds.attach_scale(curve, epoch, 0)
-    measured = put(group, "measured_epoch", history.measured_epoch)
-    _scale(measured, "measured_epoch", "epochs completed when metrics were measured")
+        note(made[name], long_name=meaning, units="nat" if name.endswith("loss") else "1")
+        h5ds.attach_scale(made[name], epoch, 0)
+    measured = _scale(made["measured_epoch"], "measured_epoch", "epochs completed when metrics were measured")
     layer = _scale(put_texts(group, "layer", history.layers), "layer", "layers of the network")
     for name, metric in history.metrics.items():
-        values = _quantity(group, name, metric.values, measured, layer)
+        made[name] = values = _quantity(group, name, metric.values, measured, layer)
         note(values, units=metric.units or "1", estimator=metric.estimator, source=metric.source)
         if metric.stderr is not None:
-            stderr = _quantity(group, f"{name}_stderr", metric.stderr, measured, layer)
+            made[f"{name}_stderr"] = stderr = _quantity(group, f"{name}_stderr", metric.stderr, measured, layer)
             note(stderr, units=metric.units or "1", long_name=f"standard error of {name}")
             note(values, ancillary_variables=f"{name}_stderr")
-
-
-def read_history(group: h5py.Group) -> History:
-    """Read what `write_history` wrote; raises KeyError or ValueError when the group is something else."""
-    metrics = {
-        name: MetricHistory(
-            values=dataset[...],
-            stderr=group[f"{name}_stderr"][...] if f"{name}_stderr" in group else None,
-            units="" if dataset.attrs["units"] == "1" else str(dataset.attrs["units"]),
-            estimator=str(dataset.attrs["estimator"]),
-            source=str(dataset.attrs["source"]),
-        )
-        for name, dataset in group.items()
-        if "estimator" in dataset.attrs
-    }
-    history = History(
-        epoch=group["epoch"][...],
-        condition=tuple(group["condition"].asstr()[...].tolist()),
-        measured_epoch=group["measured_epoch"][...],
-        layers=tuple(group["layer"].asstr()[...].tolist()),
-        metrics=metrics,
-        **{name: group[name][...] for name in CURVES},
-    )
-    return checked(history)
+    return made
 
 
 def joined(parts: Sequence[History]) -> History:

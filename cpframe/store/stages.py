@@ -22,7 +22,8 @@ from cpframe.store.files import (
     opened,
     write_atomically,
 )
-from cpframe.store.histories import read_history, write_history
+from cpframe.store.histories import write_history
+from cpframe.store.places import history_at, places_of, read_index, write_index
 from cpframe.store.quickly import note
 
 FORMAT = 2
@@ -156,7 +157,7 @@ def recover(folder: Path) -> tuple[StageRecord | None, bytes | None, list[str]]:
 def _committed(folder: Path) -> StageRecord | None:
     path = folder / _HISTORY
     try:
-        with opened(path, "a stage's history") as file:
+        with opened(path, "a stage's history") as (file, content):
             if "history" not in file:
                 raise DamagedError(f"{path}: is not a stage's history")
             if file.attrs.get("format") != FORMAT:
@@ -166,7 +167,8 @@ def _committed(folder: Path) -> StageRecord | None:
             if file.attrs["stage"] != folder.name:
                 raise DamagedError(f"{path}: is the history of another stage, {file.attrs['stage']}")
             texts = {name: str(file.attrs[name]) for name in _TEXTS}
-            history = read_history(file["history"])
+            row, order = read_index(file)
+            history = history_at(row, content, order)
             return StageRecord(history=history, kept=bool(file.attrs["kept"]), **texts)  # type: ignore[arg-type]
     except NotThereError:
         return None
@@ -185,7 +187,7 @@ def _write(folder: Path, record: StageRecord) -> None:
         root = file["/"].id
         note(root, format=FORMAT, stage=folder.name, kept=int(record.kept))
         note(root, **{name: getattr(record, name) for name in _TEXTS})
-        write_history(file.create_group("history"), record.history)
+        write_index(file, places_of(record.history, write_history(file.create_group("history"), record.history)))
 
     write_atomically(folder / _HISTORY, built_in_memory(fill))
     for stale in folder.glob("state-*"):
