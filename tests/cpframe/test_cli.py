@@ -171,10 +171,10 @@ def test_an_output_folder_in_use_is_refused(tmp_path: Path) -> None:
     ("signals", "whole_group", "code", "words"),
     [
         ([signal.SIGINT], True, 130, ["--workers", "2"]),
-        ([signal.SIGINT, signal.SIGINT], True, 130, ["--workers", "2"]),
+        pytest.param([signal.SIGINT, signal.SIGINT], True, 130, ["--workers", "2"], marks=pytest.mark.long),
         ([signal.SIGTERM], False, 143, ["--workers", "2"]),
-        ([signal.SIGKILL], False, 137, ["--workers", "2"]),
-        ([signal.SIGTERM], False, 143, ["--workers", "2", "--executor", "ray"]),
+        pytest.param([signal.SIGKILL], False, 137, ["--workers", "2"], marks=pytest.mark.long),
+        pytest.param([signal.SIGTERM], False, 143, ["--workers", "2", "--executor", "ray"], marks=pytest.mark.long),
     ],
 )
 def test_a_run_that_is_stopped_says_how_to_go_on_and_leaves_nothing_behind_but_what_it_committed(

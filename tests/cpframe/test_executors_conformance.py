@@ -155,12 +155,15 @@ def all_executors(plugin: Any, request: pytest.FixtureRequest, tmp_path_factory:
         executor(name).close()
 
 
-@pytest.fixture(params=["inline", "processes", "ray"])
+RAY = pytest.param("ray", marks=pytest.mark.long)
+
+
+@pytest.fixture(params=["inline", "processes", RAY])
 def executor(request: pytest.FixtureRequest, all_executors: Callable[[str], Executor]) -> Executor:
     return all_executors(request.param)
 
 
-@pytest.fixture(params=["processes", "ray"])
+@pytest.fixture(params=["processes", RAY])
 def mortal(request: pytest.FixtureRequest, all_executors: Callable[[str], Executor]) -> Executor:
     """One whose workers can die without this process."""
     return all_executors(request.param)
