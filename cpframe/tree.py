@@ -28,7 +28,8 @@ def drawn(progress: Progress) -> list[Tree | str]:
         alike.setdefault(_shape(progress, stages), []).append(stages)
     trees: list[Tree | str] = []
     for twins in list(alike.values())[:_MOST_SHAPES]:
-        tree = Tree(_heading(twins, len(roots)), guide_style="dim")
+        legend = Text("\nbeside: goes on under the same condition; indented: branches off to another", "dim")
+        tree = Tree(Text(_heading(twins, len(roots))) + legend, guide_style="dim")
         # Twins branch alike: their stages lie at the same places of their trees.
         _add(tree, progress, [list(row) for row in zip(*map(_ordered, twins), strict=True)])
         trees.append(tree)
