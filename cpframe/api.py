@@ -195,7 +195,11 @@ class Architecture(Protocol):
 
 
 class Dataset(Protocol):
-    """Loads a data set."""
+    """Loads a data set.
+
+    One whose files can change under the same parameters has a method ``fingerprint(folder: Path) -> str`` as well: a
+    text that changes with them, found quickly. Stages trained on other data are then not used again.
+    """
 
     def __call__(self, folder: Path) -> Splits:
         """Load from, and if need be download into, the data folder; raise `DataError` when that cannot be done."""

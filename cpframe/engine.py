@@ -206,7 +206,7 @@ def _events(progress: Progress, place: Place, executor: Executor) -> Iterator[Ev
     while ready or under_way:
         now = time.monotonic()
         for id_ in sorted((id_ for id_, when in ready.items() if when <= now), key=lambda id_: -ahead[id_]):
-            if len(under_way) == executor.slots:
+            if len(under_way) >= executor.slots:
                 break
             del ready[id_]
             under_way.add(id_)

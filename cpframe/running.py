@@ -12,14 +12,14 @@ from cpframe.display import duration, shown
 from cpframe.engine import Place, Progress, run_study, survey
 from cpframe.executors.choosing import check, start
 from cpframe.numerics import Numerics, devices, prepare, resolve
-from cpframe.plan import Study, plan
+from cpframe.plan import plan
 from cpframe.problems import Problem, SpecError
 from cpframe.records import StudyRecord
 from cpframe.rehearsal import estimated_seconds, rehearse
 from cpframe.report.terminal import render
 from cpframe.spec import Spec
-from cpframe.store import locked, other_formats, write_atomically
-from cpframe.surroundings import cores, data_folder, determinants, provenance
+from cpframe.store import check_writable, locked, other_formats, write_atomically
+from cpframe.surroundings import cores, data_determinants, data_folder, determinants, provenance
 
 _WORTH_A_WORKER = 5.0
 """Seconds of training below which another process, which has to start, saves nothing."""
@@ -68,17 +68,24 @@ def run_spec(
     prepare(numerics)
     facts = provenance(spec, numerics, profile, overrides)
     place = place_of(folder, store, data, numerics, facts, keep_states=keep_states)
-    study = plan(spec, determinants(spec, numerics))
+    study = plan(spec, determinants(spec, numerics) | data_determinants(spec, place.data_folder))
     with locked(folder):
         progress = survey(study, place)
+        check_writable(place.store)
         costs = rehearse(spec, numerics, place.data_folder) if progress.todo else {}
         seconds = estimated_seconds(progress.todo.values(), spec.metrics, costs)
         if others := other_formats(place.store):
             told.print(f"{place.store}: also has stages of another version of cpframe ({', '.join(others)}); not used")
-        if change := changed_since(folder, study):
-            told.print(change, soft_wrap=True)
         asked = workers and min(workers, len(progress.todo) or 1)
         crew = start(executor, asked, useful_workers(progress, seconds), numerics, place.store)
+        if change := changed_since(folder, progress):
+            told.print(change, soft_wrap=True)
+        if keep_states and (
+            gone := sum(not progress.ends_with_state(one) for one in study.stages.keys() - progress.todo.keys())
+        ):
+            told.print(
+                f"the weights of {gone} stages that are done were not kept; --keep-states keeps those trained now"
+            )
         told.print(_announcement(progress, seconds, crew.slots))
         with shown(progress, told) as observe:
             record = run_study(progress, place, crew, observe)
@@ -87,20 +94,21 @@ def run_spec(
     return _told_failures(record, told)
 
 
-def changed_since(folder: Path, study: Study) -> str:
+def changed_since(folder: Path, progress: Progress) -> str:
     """Note the stages of a study in its folder; returns what has become of those noted there before, or nothing."""
     path = folder / "stages.txt"
     try:
         before = set(path.read_text().split())
     except (OSError, UnicodeDecodeError):
         before = set()
-    now = study.stages.keys()
+    now = progress.study.stages.keys()
     write_atomically(path, "".join(f"{stage}\n" for stage in now).encode())
     if not before or before == now:
         return ""
     return (
         f"the study here was another before: {len(before & now)} of its {len(before)} stages are used again, "
-        f"{len(before - now)} are not (they stay in the store); {len(now - before)} are new"
+        f"{len(before - now)} are not (they stay in the store); of {len(now - before)} others "
+        f"{len((now - before) & progress.todo.keys())} are to be trained"
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from cpframe.api import Count, Natural
 from cpframe.document import Document
 from cpframe.protocols import Protocol
+from cpframe.sources import source_digest
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,10 @@ class Component:
 
     @property
     def identity(self) -> dict[str, object]:
-        """All that tells this component from another: name, version and parameters."""
-        return {"use": self.use, "version": self.version, "parameters": dataclasses.asdict(self.call)}
+        """All that tells this component from another: name, version, source and parameters."""
+        source = source_digest(type(self.call).__module__)
+        parameters = dataclasses.asdict(self.call)
+        return {"use": self.use, "version": self.version, "source": source, "parameters": parameters}
 
 
 @dataclass(frozen=True)

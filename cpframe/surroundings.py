@@ -21,10 +21,17 @@ def determinants(spec: Spec, numerics: Numerics) -> dict[str, str]:
     """
     return {
         "numerics": numerics.identity,
+        "cpframe": version("cpframe"),
         "torch": version("torch"),
         "numpy": version("numpy"),
         "plugins": _packages(_in_every_stage(spec)),
     }
+
+
+def data_determinants(spec: Spec, folder: Path) -> dict[str, str]:
+    """What the data sets say of their files, which can change under the same parameters; see `api.Dataset`."""
+    said = [getattr(variant.dataset.call, "fingerprint", lambda _: "")(folder) for variant in spec.variants]
+    return {"data": " ".join(dict.fromkeys(filter(None, said)))}
 
 
 def provenance(spec: Spec, numerics: Numerics, profile: str | None, overrides: Sequence[str]) -> dict[str, str]:

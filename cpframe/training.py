@@ -37,11 +37,13 @@ from cpframe.store import (
     InUseError,
     StoreError,
     commit,
+    drop_remake,
     joined,
     locked,
     read_stage,
     read_state,
     recover,
+    remake_folder,
 )
 
 COMMIT_SECONDS = 1.0
@@ -169,8 +171,13 @@ def _epochs(job: Job) -> Generator[Event, None, str]:
         yield Noticed(stage.id, message)
     if committed is not None and committed.status == "failed":
         return committed.reason
-    if committed is not None and committed.status == "complete" and (state is not None or not job.keep_state):
-        return ""
+    folder = job.folder
+    if committed is not None and committed.status == "complete":
+        if state is not None or not job.keep_state:
+            return ""
+        # Only its state is to be made again. What is complete is not replaced by less on the way.
+        folder = remake_folder(job.folder)
+        committed, state, _ = recover(folder)
     parent_state = None if state is not None else _parent_state(job)
     data = load(job.variant.dataset.call, job.data_folder, job.numerics.device)
     learner = new_learner(job.variant, new_model(job.variant, data, stage.seed, job.numerics), job.numerics)
@@ -194,10 +201,10 @@ def _epochs(job: Job) -> Generator[Event, None, str]:
         if epoch + 1 == stage.stop:
             last = saved(learner) if job.keep_state else None
             commit(job.folder, "complete", "", joined(rows), last, kept=job.for_good)
-        # What was complete already is not replaced by less: only its state is made again.
-        elif time.monotonic() - last_commit >= COMMIT_SECONDS and (committed is None or committed.status != "complete"):
+            drop_remake(job.folder)
+        elif time.monotonic() - last_commit >= COMMIT_SECONDS:
             rows = [joined(rows)]
-            commit(job.folder, "unfinished", "", rows[0], saved(learner))
+            commit(folder, "unfinished", "", rows[0], saved(learner))
             last_commit = time.monotonic()
     return ""
 

@@ -4,17 +4,19 @@ kill -9 at any instant, or a full disk, loses nothing that was committed: a file
 under another name, and renamed into place.
 """
 
-from cpframe.store.files import DamagedError, InUseError, StoreError, locked, write_atomically
+from cpframe.store.files import DamagedError, InUseError, StoreError, check_writable, locked, write_atomically
 from cpframe.store.histories import joined
 from cpframe.store.results import read_results, write_results
 from cpframe.store.stages import (
     StageRecord,
     commit,
+    drop_remake,
     drop_state,
     other_formats,
     read_stage,
     read_state,
     recover,
+    remake_folder,
     stage_folder,
 )
 
@@ -23,7 +25,9 @@ __all__ = [
     "InUseError",
     "StageRecord",
     "StoreError",
+    "check_writable",
     "commit",
+    "drop_remake",
     "drop_state",
     "joined",
     "locked",
@@ -32,6 +36,7 @@ __all__ = [
     "read_stage",
     "read_state",
     "recover",
+    "remake_folder",
     "stage_folder",
     "write_atomically",
     "write_results",

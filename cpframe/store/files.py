@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from hashlib import blake2b
@@ -64,6 +65,20 @@ def locked(folder: Path) -> Iterator[None]:
                 for parent in made:
                     parent.rmdir()
         lock.release()
+
+
+def check_writable(folder: Path) -> None:
+    """Make a folder if need be, and see whether files can be written in it.
+
+    Raises:
+        StoreError: when not.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise StoreError(f"{folder}: cannot be written: {error.strerror}; choose another folder with --store") from None
 
 
 def write_atomically(path: Path, content: bytes) -> None:

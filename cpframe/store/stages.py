@@ -5,6 +5,7 @@ A folder is written by whoever holds its lock (`locked`), and by nobody else; an
 
 from __future__ import annotations
 
+import shutil
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -91,6 +92,16 @@ def drop_state(folder: Path) -> None:
     for state in folder.glob("state-*.pt"):
         with suppress(OSError):
             state.unlink()
+
+
+def remake_folder(folder: Path) -> Path:
+    """Where a complete stage, whose state was dropped or lost, is trained again for it: what is complete stays."""
+    return folder / folder.name
+
+
+def drop_remake(folder: Path) -> None:
+    """Forget what was trained again of a stage."""
+    shutil.rmtree(remake_folder(folder), ignore_errors=True)
 
 
 def read_stage(folder: Path) -> StageRecord | None:

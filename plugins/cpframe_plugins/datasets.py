@@ -225,6 +225,14 @@ class ImageFolder:
         training, testing = (folders.decode(part, self.grey, self.size) for part in (train, test))
         return images.splits(training, testing, classes)
 
+    def fingerprint(self, folder: Path) -> str:
+        """Change with names, sizes and times of the files; nothing where they cannot be read, which is told later."""
+        root = folder / Path(self.path).expanduser()
+        try:
+            return folders.fingerprint(root)
+        except OSError:
+            return ""
+
     def _chosen(self, root: Path) -> tuple[int, folders.Chosen, folders.Chosen]:
         """The number of classes, the training files and the test files."""
         held_out = next((root / name for name in ("test", "val") if (root / name).is_dir()), None)

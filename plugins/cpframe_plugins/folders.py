@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
 
@@ -131,3 +133,20 @@ def _pixels(file: Path, grey: bool) -> Pixels:
 
 def _sides(pixels: Pixels) -> str:
     return f"{pixels.shape[-1]} x {pixels.shape[-2]}"
+
+
+def fingerprint(root: Path) -> str:
+    """Return a hash of the names below a folder, with the size and the time of the last change of every file."""
+    digest = blake2b(digest_size=16)
+    waiting = [root]
+    while waiting:
+        folder = waiting.pop()
+        with os.scandir(folder) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                if entry.is_dir():
+                    waiting.append(Path(entry.path))
+                else:
+                    facts = entry.stat()
+                    name = Path(entry.path).relative_to(root)
+                    digest.update(f"{name}\n{facts.st_size} {facts.st_mtime_ns}\n".encode())
+    return digest.hexdigest()

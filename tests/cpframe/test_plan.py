@@ -1,5 +1,6 @@
 """The plan: which stages there are, that none is trained twice, and when a stage is the same as another."""
 
+import importlib
 import os
 import random
 import subprocess
@@ -363,3 +364,21 @@ print(*plan.plan(spec, {{"numerics": "exact"}}).stages)
         [sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=tmp_path, check=True
     )
     assert done.stdout.split() == list(here.stages)
+
+
+def test_a_plugin_that_is_edited_is_another_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever its version says: the stages of its component are not those of the old one."""
+    from cpframe.sources import source_digest
+
+    monkeypatch.syspath_prepend(tmp_path)
+    found = []
+    for number in range(2):
+        (tmp_path / "edited_plugin.py").write_text(f"VALUE = {number}\n")
+        sys.modules.pop("edited_plugin", None)
+        importlib.invalidate_caches()
+        importlib.import_module("edited_plugin")
+        source_digest.cache_clear()
+        found.append(source_digest("edited_plugin"))
+    assert len(set(found)) == 2
+    assert source_digest("no_such_module") == ""
+    assert source_digest("cpframe_plugins.deficits") == source_digest("cpframe_plugins.metrics") != ""

@@ -102,9 +102,13 @@ def test_the_forecast_is_the_walk_of_the_engine(tmp_path: Path) -> None:
 
 
 def test_a_study_that_changes_is_compared_with_the_one_before(tmp_path: Path) -> None:
-    assert changed_since(tmp_path, planned(tmp_path)) == ""
-    assert changed_since(tmp_path, planned(tmp_path)) == ""
-    said = changed_since(tmp_path, planned(tmp_path, "seeds=[1, 2]"))
-    assert "5 of its 10 stages are used again, 5 are not (they stay in the store); 5 are new" in said
+    def surveyed(*overrides: str) -> Progress:
+        return survey(planned(tmp_path, *overrides), Place(tmp_path, tmp_path, tmp_path, EXACT, {}))
+
+    assert changed_since(tmp_path, surveyed()) == ""
+    assert changed_since(tmp_path, surveyed()) == ""
+    said = changed_since(tmp_path, surveyed("seeds=[1, 2]"))
+    assert "5 of its 10 stages are used again, 5 are not (they stay in the store)" in said
+    assert said.endswith("of 5 others 5 are to be trained")
     (tmp_path / "stages.txt").write_bytes(b"\xff\xfe")
-    assert changed_since(tmp_path, planned(tmp_path)) == ""
+    assert changed_since(tmp_path, surveyed()) == ""

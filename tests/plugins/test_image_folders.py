@@ -197,3 +197,16 @@ def test_real_photographs() -> None:
     small = np.asarray(image).astype(int).reshape(16, 2, 16, 2, 3).sum(axis=(1, 3))
     np.testing.assert_array_equal(splits.test_inputs[13].permute(1, 2, 0), np.rint(small / 4))
     assert splits.test_targets[13] == label == 1
+
+
+def test_a_fingerprint_changes_with_the_files(tmp_path: Path) -> None:
+    (tmp_path / "pics" / "a").mkdir(parents=True)
+    (tmp_path / "pics" / "a" / "1.png").write_bytes(b"one")
+    data = ImageFolder(path="pics")
+    before = data.fingerprint(tmp_path)
+    assert data.fingerprint(tmp_path) == before
+    (tmp_path / "pics" / "a" / "2.png").write_bytes(b"two")
+    added = data.fingerprint(tmp_path)
+    (tmp_path / "pics" / "a" / "2.png").write_bytes(b"three")
+    assert len({before, added, data.fingerprint(tmp_path)}) == 3
+    assert data.fingerprint(tmp_path / "nowhere") == ""
