@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cpframe.engine import Place, survey
+from cpframe.engine import Place, Progress, survey
 from cpframe.forecast import forecast
 from cpframe.numerics import Numerics
 from cpframe.plan import Study, plan
