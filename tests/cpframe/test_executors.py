@@ -139,6 +139,20 @@ def test_where_a_process_cannot_be_started_the_others_do_its_work(
     assert ends(workers, 2) == {"one": "", "other": ""}
 
 
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="there are no masks")
+def test_ctrl_c_stays_blocked_until_the_first_child_is_there() -> None:
+    code = (
+        "import signal\nfrom multiprocessing import resource_tracker\n"
+        "from cpframe.executors.processes import _deaf_children\n"
+        "with _deaf_children():\n"
+        "    resource_tracker.ensure_running()\n"
+        "    assert signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ())\n"
+        "assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
 def test_closing_ends_processes_at_once(workers: Pool, variant: Variant, tmp_path: Path) -> None:
     workers.submit(job_of(variant, tmp_path, "long", 100_000))
     workers.wait()
