@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,8 +56,21 @@ def _told() -> Iterator[None]:
                 _fail(str(error), 2)
             except (DataError, StoreError, ExecutorError) as error:
                 _fail(str(error), 1)
+            except BrokenPipeError:
+                raise  # whoever read the output has had enough: typer ends quietly
+            except OSError as error:
+                _silence_broken_output()
+                _fail(f"{error.filename or 'input or output failed'}: {error.strerror or error}", 1)
         except Stopped as stop:
             _fail("stopped; run the same command again to go on from here", stop.exit_code)
+
+
+def _silence_broken_output() -> None:
+    """Drop what is left for a standard output that cannot be written, lest Python tries again at exit and complains."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(message: str, code: int) -> None:
@@ -154,15 +169,16 @@ def report(
 @app.command()
 def plugins() -> None:
     """List the components that the plugins installed offer, and the plugins that are broken."""
-    from rich.console import Console
+    with _told():
+        from rich.console import Console
 
-    from cpframe.listing import list_plugins
-    from cpframe.plugins import discover
+        from cpframe.listing import list_plugins
+        from cpframe.plugins import discover
 
-    catalogue = discover()
-    list_plugins(catalogue, Console())
-    if catalogue.broken or catalogue.clashes():
-        raise typer.Exit(1)
+        catalogue = discover()
+        list_plugins(catalogue, Console())
+        if catalogue.broken or catalogue.clashes():
+            raise typer.Exit(1)
 
 
 bench = typer.Typer(help="Measure how fast this machine is.", no_args_is_help=True)

@@ -28,7 +28,9 @@ def shown(progress: Progress, console: Console) -> Iterator[Callable[[Event], No
 def _bar(progress: Progress, console: Console) -> Iterator[Callable[[Event], None]]:
     columns = (
         TextColumn("training"),
-        BarColumn(),
+        # So narrow that a row is short of 80 cells: the ^C a terminal echoes behind a full one starts another line, and
+        # what is erased in the end is the last line only.
+        BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TextColumn("epochs"),
         TimeElapsedColumn(),

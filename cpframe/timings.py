@@ -11,6 +11,7 @@ from pathlib import Path
 from cpframe.numerics import Numerics
 from cpframe.rehearsal import Costs, rehearse
 from cpframe.spec import Spec, Variant
+from cpframe.store import StoreError, write_atomically
 from cpframe.surroundings import cache_folder, determinants, hardware
 
 
@@ -22,12 +23,12 @@ def measured(spec: Spec, numerics: Numerics, data_folder: Path) -> tuple[dict[in
         SpecError: when the parts of the study do not fit one another.
     """
     path = cache_folder() / "timings" / f"{_key(spec, numerics)}.json"
-    with suppress(OSError, ValueError, TypeError, KeyError):  # whatever is wrong with it, it can be measured again
-        return _read(path.read_text(), len(spec.variants)), True
+    with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):  # damaged: it can be measured again
+        return _read(path.read_text(), spec), True
     costs = rehearse(spec, numerics, data_folder)
-    with suppress(OSError):
+    with suppress(OSError, StoreError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(_written(costs))
+        write_atomically(path, _written(costs).encode())
     return costs, False
 
 
@@ -53,9 +54,20 @@ def _written(costs: dict[int, Costs]) -> str:
     return json.dumps(rows)
 
 
-def _read(text: str, variants: int) -> dict[int, Costs]:
+def _read(text: str, spec: Spec) -> dict[int, Costs]:
     rows = json.loads(text)
     costs = {int(number): Costs(**(row | {"idle": frozenset(row["idle"])})) for number, row in rows.items()}
-    if sorted(costs) != list(range(variants)):
+    if sorted(costs) != list(range(len(spec.variants))):
         raise ValueError("of another study")
+    metrics = {metric.name for metric in spec.metrics}
+    for cost in costs.values():
+        if set(cost.metrics) != metrics or set(cost.numbers) != metrics:
+            raise ValueError("of other metrics")
+        numbers = (cost.train, cost.test, cost.state_bytes, *cost.metrics.values(), *cost.numbers.values())
+        if not all(_is_cost(number) for number in numbers):
+            raise ValueError("not numbers")
     return costs
+
+
+def _is_cost(number: object) -> bool:
+    return type(number) in {int, float} and 0 <= number < float("inf")  # type: ignore[operator]

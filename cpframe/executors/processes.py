@@ -8,14 +8,15 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from multiprocessing import connection
+from contextlib import ExitStack, contextmanager, suppress
+from multiprocessing import connection, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
 from cpframe.executors.pool import LostError, Pool
 from cpframe.executors.serving import Told, served
 from cpframe.numerics import Numerics, prepare
+from cpframe.problems import ExecutorError
 from cpframe.training import Job
 
 _CLOSING_SECONDS = 5.0
@@ -27,22 +28,39 @@ libraries below torch do not survive a fork."""
 
 
 def processes(numerics: Sequence[Numerics]) -> Pool:
-    """Start one process for each of `numerics`, set up for it; slots may have devices of their own."""
-    return Pool([_Process(one) for one in numerics], lambda slot: _Process(numerics[slot]), _telling)
+    """Start one process for each of `numerics`, set up for it; slots may have devices of their own.
+
+    Raises:
+        ExecutorError: when one of them cannot be started.
+    """
+    with ExitStack() as undo:
+        workers = []
+        for one in numerics:
+            workers.append(_Process(one))
+            undo.callback(workers[-1].stop)
+        undo.pop_all()
+    return Pool(workers, lambda slot: _Process(numerics[slot]), _telling)
 
 
 class _Process:
     """A worker that is a process of this machine."""
 
     def __init__(self, numerics: Numerics) -> None:
-        self.pipe, there = _CONTEXT.Pipe()
-        # A daemon: ended with this process, should nobody close the pool.
-        self.process: BaseProcess = _CONTEXT.Process(target=_serve, args=(there, numerics), daemon=True)
         if sys.platform == "linux":
             _CONTEXT.set_forkserver_preload(["cpframe.executors.warm"])
-        with _deaf_children():
-            self.process.start()
-        there.close()
+        with ExitStack() as undo:
+            try:
+                self.pipe, there = _CONTEXT.Pipe()
+                undo.callback(self.pipe.close)
+                with there, _deaf_children():
+                    # A daemon: ended with this process, should nobody close the pool.
+                    self.process: BaseProcess = _CONTEXT.Process(target=_serve, args=(there, numerics), daemon=True)
+                    self.process.start()
+            except EOFError:
+                raise ExecutorError("a worker process could not be started: it died while starting") from None
+            except OSError as error:
+                raise ExecutorError(f"a worker process could not be started: {error.strerror or error}") from None
+            undo.pop_all()
 
     @property
     def alive(self) -> bool:
@@ -82,6 +100,8 @@ def _deaf_children() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
+    # Started along with the first child, the tracker would unblock the signal before that child is there.
+    resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

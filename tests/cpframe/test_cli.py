@@ -83,6 +83,28 @@ def test_report_takes_file_or_folder_and_fits_the_width(study: tuple[Path, subpr
         assert "\x1b" not in report.stdout
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full device")
+def test_output_that_cannot_be_written_is_told_in_a_line(study: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    folder, _ = study
+    for words in ("report", "runs/tiny"), ("plugins",):
+        with Path("/dev/full").open("w") as full:
+            command = [sys.executable, "-m", "cpframe", *words]
+            done = subprocess.run(command, cwd=folder, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+        assert done.returncode == 1
+        assert done.stderr == "cpframe: input or output failed: No space left on device\n"
+
+
+def test_a_reader_that_has_had_enough_is_no_error(study: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    folder, _ = study
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as closed:
+        command = [sys.executable, "-m", "cpframe", "report", "runs/tiny"]
+        done = subprocess.run(command, cwd=folder, stdout=closed, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr == ""
+
+
 def test_help_and_report_and_a_bad_spec_import_no_torch(study: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     folder, _ = study
     (folder / "bad.toml").write_text(SPEC.replace("digits", "digitz"))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
@@ -106,6 +108,49 @@ def test_an_idle_process_that_died_is_replaced_before_it_gets_a_stage(
         worker.process.join()  # type: ignore[attr-defined]
     workers.submit(job_of(variant, tmp_path, "stage"))
     assert ends(workers, 1) == {"stage": ""}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are forked by a server on Linux only")
+def test_where_a_process_cannot_be_started_the_others_do_its_work(
+    workers: Pool, variant: Variant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect = forkserver.connect_to_new_process
+
+    def dying(fds: list[int]) -> tuple[int, int]:
+        forkserver.ensure_running()
+        server: int = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
+        os.kill(server, signal.SIGSTOP)
+        pipes = connect(fds)
+        os.kill(server, signal.SIGKILL)
+        os.waitid(os.P_PID, server, os.WEXITED | os.WNOWAIT)
+        monkeypatch.undo()
+        return pipes
+
+    monkeypatch.setattr(forkserver, "connect_to_new_process", dying)
+    with pytest.raises(ExecutorError, match=r"^a worker process could not be started: .+$"):
+        processes([EXACT])
+    monkeypatch.setattr(forkserver, "connect_to_new_process", dying)
+    first = workers._workers[0]
+    first.process.kill()  # type: ignore[attr-defined]
+    first.process.join()  # type: ignore[attr-defined]
+    for name in ("one", "other"):
+        workers.submit(job_of(variant, tmp_path, name))
+    assert workers.slots == 1
+    assert ends(workers, 2) == {"one": "", "other": ""}
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="there are no masks")
+def test_ctrl_c_stays_blocked_until_the_first_child_is_there() -> None:
+    code = (
+        "import signal\nfrom multiprocessing import resource_tracker\n"
+        "from cpframe.executors.processes import _deaf_children\n"
+        "with _deaf_children():\n"
+        "    resource_tracker.ensure_running()\n"
+        "    assert signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ())\n"
+        "assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
 
 
 def test_closing_ends_processes_at_once(workers: Pool, variant: Variant, tmp_path: Path) -> None:

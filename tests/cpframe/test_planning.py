@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from cpframe.plugins import discover
 from cpframe.reading import read_spec
 from cpframe.rehearsal import Costs
 from cpframe.running import changed_since
+from cpframe.timings import measured
 
 EXACT = Numerics("cpu", "exact", "float32")
 SPEC = """
@@ -69,8 +71,8 @@ def test_plan_draws_what_is_to_train_and_then_what_is_there(tmp_path: Path) -> N
         assert said in first.stdout, first.stdout
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "spec.toml"]
     assert "(as measured here before)" in cpframe("plan", "spec.toml", cwd=tmp_path).stdout
-    for remembered in (tmp_path / "cache").rglob("*.json"):
-        remembered.write_text("{")
+    (remembered,) = (tmp_path / "cache").rglob("*.json")
+    remembered.write_text("[]")
     assert "(measured just now)" in cpframe("plan", "spec.toml", cwd=tmp_path).stdout
     assert cpframe("run", "spec.toml", "--set", "seeds=[0]", cwd=tmp_path).returncode == 0
     half = cpframe("plan", "spec.toml", cwd=tmp_path).stdout
@@ -112,3 +114,42 @@ def test_a_study_that_changes_is_compared_with_the_one_before(tmp_path: Path) ->
     assert said.endswith("of 5 others 5 are to be trained")
     (tmp_path / "stages.txt").write_bytes(b"\xff\xfe")
     assert changed_since(tmp_path, surveyed()) == ""
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "{",
+        "[]",
+        '{"0": []}',
+        '{"0": {}}',
+        '{"1": ROW}',
+        '{"0": {"train": "1"}}',
+        '{"0": {"train": NaN}}',
+        '{"0": {"train": Infinity}}',
+        '{"0": {"test": -1}}',
+        '{"0": {"state_bytes": null}}',
+        '{"0": {"metrics": {"trace": 1.0}}}',
+        '{"0": {"metrics": []}}',
+        '{"0": {"numbers": "none"}}',
+        '{"0": {"idle": 1}}',
+        '{"0": {"idle": [[]]}}',
+    ],
+)
+def test_timings_that_are_damaged_are_measured_again(
+    damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = {0: Costs(train=1.0, test=0.5, metrics={}, idle=frozenset({"blur"}), state_bytes=10)}
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("cpframe.timings.rehearse", lambda *_: good)
+    (tmp_path / "spec.toml").write_text(SPEC)
+    spec = read_spec(tmp_path / "spec.toml", discover(), None, ())
+    assert measured(spec, EXACT, tmp_path) == (good, False)
+    assert measured(spec, EXACT, tmp_path) == (good, True)
+    (remembered,) = (tmp_path / "cache").rglob("*.*")
+    row = json.loads(remembered.read_text())["0"]
+    if damage.startswith('{"0": {"'):
+        damage = json.dumps({"0": row | json.loads(damage)["0"]})
+    remembered.write_text(damage.replace("ROW", json.dumps(row)))
+    assert measured(spec, EXACT, tmp_path) == (good, False)
+    assert measured(spec, EXACT, tmp_path) == (good, True)
