@@ -68,14 +68,14 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def check_writable(folder: Path) -> None:
-    """Make a folder if need be, and see whether files can be written in it.
+    """See whether files can be written in a folder, or where it is to be made; nothing is left there.
 
     Raises:
         StoreError: when not.
     """
+    there = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
+        with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
         raise StoreError(f"{folder}: cannot be written: {error.strerror}; choose another folder with --store") from None

@@ -128,7 +128,14 @@ def test_a_package_that_is_installed_is_found_and_used(installed: Installer, tmp
 
     (tmp_path / "s.toml").write_text(SPEC)
     fog = read_spec(tmp_path / "s.toml", catalogue).variants[0].deficits["fog"]
-    assert fog.identity == {"use": "fog-plugin/fog", "version": "1.2", "parameters": {"density": 0.25}}
+    source = fog.identity["source"]
+    assert source  # of its file
+    assert fog.identity == {
+        "use": "fog-plugin/fog",
+        "version": "1.2",
+        "source": source,
+        "parameters": {"density": 0.25},
+    }
     rng = np.random.default_rng(0)
     inputs = rng.random((3, 2, 4, 5), dtype=np.float32)
     batch = Batch(torch.from_numpy(inputs.copy()), torch.zeros(3, dtype=torch.int64), torch.arange(3), 10)
