@@ -145,8 +145,7 @@ def _forward(model: nn.Module, parameters: Mapping[str, nn.Parameter], inputs: T
             )
             raise ValueError(f"the model's output{shape}: logits of shape (N, K) are needed, K >= 2 classes")
     apart = torch.cat(alone)
-    size = float(torch.nan_to_num(apart.detach().abs()).max())
-    if together.shape != apart.shape or not _same(together.detach(), apart, size, inputs):
+    if together.shape != apart.shape or not _alike(together.detach(), apart, inputs):
         raise ValueError(
             "the model's output for an input depends on the other inputs of its batch, or on chance: there is no"
             " gradient of a single example; is all of it in eval mode?"
@@ -178,12 +177,22 @@ def _displaced(parameters: Mapping[str, nn.Parameter]) -> dict[str, nn.Parameter
     return {name: displaced(parameter) for name, parameter in parameters.items()}
 
 
+def _alike(together: Tensor, apart: Tensor, inputs: Tensor) -> bool:
+    """Whether outputs agree, but for rounding: of a logit near 0 that is beside the largest, not beside itself."""
+    finite = together.isfinite() & apart.isfinite()
+    scale = torch.where(finite, apart.abs(), 0).max()
+    close = (together - apart).abs() <= _coarse(apart.dtype, inputs) * scale
+    return bool((close | ~(together.isfinite() | apart.isfinite())).all())
+
+
 def _same(found: Tensor, truth: Tensor, scale: float, inputs: Tensor) -> bool:
-    """Whether numbers agree as well as their precision allows; those that are small beside `scale` need not."""
-    coarse = {torch.float64: 1e-8, torch.float32: 1e-3}.get(truth.dtype, 0.1)
-    if inputs.is_cuda and torch.backends.cuda.matmul.allow_tf32:
-        coarse = max(coarse, 2e-2)
+    """Whether squared norms agree as well as their precision allows; those far below `scale` need not."""
+    return bool(((found - truth).abs() <= _coarse(truth.dtype, inputs) * (truth + 1e-6 * scale)).all())
+
+
+def _coarse(dtype: torch.dtype, inputs: Tensor) -> float:
+    """Relative rounding of sums in this precision that is certainly no mistake."""
     if torch.is_autocast_enabled(inputs.device.type):
-        coarse = 0.1
-    close = (found - truth).abs() <= coarse * (truth.abs() + 1e-6 * scale)
-    return bool((close | ~(truth.isfinite() | found.isfinite())).all())
+        return 0.1
+    coarse = {torch.float64: 1e-8, torch.float32: 1e-3}.get(dtype, 0.1)
+    return max(coarse, 2e-2) if inputs.is_cuda and torch.backends.cuda.matmul.allow_tf32 else coarse

@@ -761,6 +761,28 @@ def test_outputs_that_depend_on_other_examples_or_on_chance_are_refused(mix):
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_a_logit_near_zero_is_not_taken_for_chance():
+    """A bias is chosen so that logits come to 0 where the model is looked at: what is left of them is rounding, which
+    differs between one input alone and two together.
+    """
+    from cpframe.fisher.examination import _displaced
+
+    model, inputs = nn.Sequential(nn.Linear(300, 300), nn.ReLU(), nn.Linear(300, 10)), torch.randn(4, 300)
+    bias = model[2].bias
+    moved = []
+    for value in (0.0, 1.0):
+        nn.init.constant_(bias, value)
+        moved.append(_displaced(dict(model.named_parameters())))
+    with torch.no_grad():
+        logits = torch.func.functional_call(model, moved[0], (inputs[-1:],))[0]
+        bias.copy_(-logits / (moved[1]["2.bias"] - moved[0]["2.bias"]))
+        near = _displaced(dict(model.named_parameters()))
+        alone, together = (torch.func.functional_call(model, near, (some,)) for some in (inputs[-1:], inputs[[-1, 0]]))
+    assert alone.abs().max() < 1e-6
+    assert not torch.allclose(alone[0], together[0], rtol=1e-3, atol=0)
+    assert layerwise_trace(model, inputs).n == 4
+
+
 @pytest.mark.parametrize("module", [nn.MultiheadAttention(4, 2, dropout=0.5), nn.LSTM(4, 4, 2, dropout=0.5)])
 def test_modules_with_dropout_of_their_own_are_refused_in_train_mode(module):
     model = Mixed(lambda z: z)
