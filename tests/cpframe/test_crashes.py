@@ -56,7 +56,8 @@ def test_a_study_may_die_at_any_write_sync_rename_or_unlink(tmp_path: Path, kind
     assert found["wrong"] == []
     # 2 trajectories; with the states kept, those of 3 stages are compared too.
     assert found["states"] == 2 + 3 * (kind == "keep")
-    assert found["deaths"] >= 60
+    # Every step was died at: where states are dropped there are fewer, since that is one unlink.
+    assert found["deaths"] >= (60 if kind == "keep" else 50)
 
 
 def test_a_study_that_is_killed_again_and_again_comes_to_the_same(tmp_path: Path) -> None:
