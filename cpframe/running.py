@@ -71,7 +71,8 @@ def run_spec(
     study = plan(spec, determinants(spec, numerics) | data_determinants(spec, place.data_folder))
     with locked(folder):
         progress = survey(study, place)
-        check_writable(place.store)
+        if progress.todo:  # a study that is done needs no store to write in
+            check_writable(place.store)
         costs = rehearse(spec, numerics, place.data_folder) if progress.todo else {}
         seconds = estimated_seconds(progress.todo.values(), spec.metrics, costs)
         if others := other_formats(place.store):
