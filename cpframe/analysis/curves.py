@@ -53,8 +53,9 @@ class MetricCurve:
 
 
 def metric_names(study: StudyRecord) -> tuple[str, ...]:
-    """Names of all metrics measured, in the order in which they appear."""
-    return tuple(dict.fromkeys(name for t in study.trajectories for name in t.history.metrics))
+    """Names of the metrics that are one number or one a layer, in the order in which they appear."""
+    measured = ((name, metric) for t in study.trajectories for name, metric in t.history.metrics.items())
+    return tuple(dict.fromkeys(name for name, metric in measured if not metric.own))
 
 
 def is_fisher(study: StudyRecord, metric: str) -> bool:
@@ -74,7 +75,7 @@ def metric_curves(study: StudyRecord, metric: str) -> tuple[MetricCurve, ...]:
     """
     groups: dict[tuple[object, ...], list[TrajectoryRecord]] = {}
     for t in study.trajectories:
-        if metric in t.history.metrics and t.status != "failed":
+        if metric in t.history.metrics and not t.history.metrics[metric].own and t.status != "failed":
             key = variant_key(t.variant), t.protocol, t.deficit, t.onset, t.offset, t.epochs
             groups.setdefault(key, []).append(t)
     averaged = (_average(metric, members) for members in groups.values())

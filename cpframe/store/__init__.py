@@ -5,7 +5,7 @@ under another name, and renamed into place.
 """
 
 from cpframe.store.files import DamagedError, InUseError, StoreError, check_writable, locked, write_atomically
-from cpframe.store.histories import joined
+from cpframe.store.histories import joined, sizes
 from cpframe.store.results import read_results, write_results
 from cpframe.store.stages import (
     StageRecord,
@@ -37,6 +37,7 @@ __all__ = [
     "read_state",
     "recover",
     "remake_folder",
+    "sizes",
     "stage_folder",
     "write_atomically",
     "write_results",

@@ -172,3 +172,13 @@ def test_fisher_is_known_by_the_first_word_of_its_estimator(
     )
     assert metric_names(named) == (name,)
     assert is_fisher(named, name) is expected
+
+
+def test_metrics_with_dimensions_of_their_own_have_no_curve(study: StudyRecord) -> None:
+    """Even when they look like one number a layer."""
+    first = study.trajectories[0]
+    filters = MetricHistory(np.ones((28, 4)), None, "", "Fisher", "clean", own=("filter",))
+    metrics = {**first.history.metrics, "filters": filters}
+    more = replace(study, trajectories=(replace(first, history=replace(first.history, metrics=metrics)),))
+    assert metric_names(more) == metric_names(study)
+    assert metric_curves(more, "filters") == ()
