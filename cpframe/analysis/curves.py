@@ -26,6 +26,7 @@ class MetricCurve:
         n: seeds averaged.
         epoch: (M,) epochs completed at each measurement, those that all these seeds have.
         values: (M,) or (M, layer), all finite.
+        sample: (n, M) or (n, M, layer), what `values` is the mean of: one seed after the other.
         layers: names of the layers.
         units: of the values.
         estimator: how they were computed.
@@ -41,6 +42,7 @@ class MetricCurve:
     n: int
     epoch: Integers
     values: Floats
+    sample: Floats
     layers: tuple[str, ...]
     units: str
     estimator: str
@@ -50,6 +52,11 @@ class MetricCurve:
     def total(self) -> Floats:
         """(M,) the sum over layers; the values themselves where they are not by layer."""
         return self.values if self.values.ndim == 1 else self.values.sum(axis=1)
+
+    @property
+    def total_sample(self) -> Floats:
+        """(n, M) the total of each seed."""
+        return self.sample if self.sample.ndim == 2 else self.sample.sum(axis=2)
 
 
 def metric_names(study: StudyRecord) -> tuple[str, ...]:
@@ -105,7 +112,7 @@ def _average(metric: str, members: Sequence[TrajectoryRecord]) -> MetricCurve | 
     if not common:
         return None
     epoch = np.array(sorted(common), dtype=np.int64)
-    sample = [t.history.metrics[metric].values[np.isin(t.history.measured_epoch, epoch)] for t, _ in measured]
+    sample = np.stack([t.history.metrics[metric].values[np.isin(t.history.measured_epoch, epoch)] for t, _ in measured])
     first = measured[0][0]
     history = first.history.metrics[metric]
     return MetricCurve(
@@ -117,7 +124,8 @@ def _average(metric: str, members: Sequence[TrajectoryRecord]) -> MetricCurve | 
         epochs=first.epochs,
         n=len(measured),
         epoch=epoch,
-        values=np.mean(sample, axis=0),
+        values=sample.mean(axis=0),
+        sample=sample,
         layers=first.history.layers,
         units=history.units,
         estimator=history.estimator,
