@@ -110,7 +110,7 @@ def _drawing(
 
 
 def _draw(panel: Axes, pen: Pen, curve: MetricCurve) -> Artist:
-    low, high = interval(curve.total_sample)
+    low, high = interval(curve.total_by_seed)
     draw_band(panel, pen, curve.epoch, low, high)
     return draw_line(panel, pen, curve.epoch, curve.total, markevery=max(1, len(curve.epoch) // _MARKS))
 
