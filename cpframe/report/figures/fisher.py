@@ -29,7 +29,7 @@ from cpframe.report.figures.style import (
     pens,
     whole_epochs,
 )
-from cpframe.report.figures.texts import count_told, listed, name_of, timeline_of
+from cpframe.report.figures.texts import count_told, listed, name_of, numbered, timeline_of
 from cpframe.report.words import number, shorten, variant_label
 
 _LOWEST_PEAK = 1 / 20
@@ -65,7 +65,7 @@ def fisher_drawings(study: StudyRecord) -> list[Drawing]:
     looks, blurs = pens(study), published.published_blurs(study)
     found = list(fisher_curves(study))
     return [
-        _drawing("fisher" if place == 0 else f"fisher-{place + 1}", name, curves, study, looks, blurs)
+        _drawing(numbered("fisher", place), name, curves, study, looks, blurs)
         for place, (name, curves) in enumerate(found)
     ]
 

@@ -22,7 +22,7 @@ from cpframe.report.figures.style import (
     note_below,
     whole_epochs,
 )
-from cpframe.report.figures.texts import count_told, listed, timeline_of
+from cpframe.report.figures.texts import count_told, listed, numbered, timeline_of
 from cpframe.report.words import percent, shorten, variant_label
 
 _ROW = 0.135  # inches of a layer whose name is written
@@ -46,10 +46,7 @@ def layers_drawings(study: StudyRecord) -> list[Drawing]:
             "Fisher information of one layer only, or not by layer; "
             '[metrics.fisher] use = "fisher-trace" gives it for networks of two layers or more'
         )
-    return [
-        _drawing("layers" if place == 0 else f"layers-{place + 1}", name, curves)
-        for place, (name, curves) in enumerate(found)
-    ]
+    return [_drawing(numbered("layers", place), name, curves) for place, (name, curves) in enumerate(found)]
 
 
 def shares_by_epoch(curve: MetricCurve) -> Floats:

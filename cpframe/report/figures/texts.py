@@ -17,7 +17,12 @@ PAGE = 6
 def in_pages(stem: str, items: Sequence[_Item], most: int) -> Iterator[tuple[str, Sequence[_Item]]]:
     """Split what does not fit one figure: the stem of each file (``removal``, ``removal-2``) and what goes there."""
     for start in range(0, len(items), most):
-        yield stem if start == 0 else f"{stem}-{start // most + 1}", items[start : start + most]
+        yield numbered(stem, start // most), items[start : start + most]
+
+
+def numbered(stem: str, place: int) -> str:
+    """``removal`` for the first, at place 0, ``removal-2`` for the next."""
+    return stem if place == 0 else f"{stem}-{place + 1}"
 
 
 def name_of(deficit: str) -> str:
