@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from cpframe.analysis.comparisons import Removal, all_groups, deficits_of, largest_drops, variant_key
+import numpy as np
+
+from cpframe.analysis.comparisons import Removal, Sliding, deficits_of, is_idle, largest_drops, variant_key
 from cpframe.analysis.curves import MetricCurve
 from cpframe.records import CLEAN, StudyRecord
 
+Window = tuple[int, int]
 
-def by_variant(curves: Sequence[MetricCurve]) -> tuple[tuple[MetricCurve, ...], ...]:
+
+def by_variant(curves: Iterable[MetricCurve]) -> tuple[tuple[MetricCurve, ...], ...]:
     """The curves of each variant, in the order in which variants appear."""
     found: dict[str, list[MetricCurve]] = {}
     for curve in curves:
@@ -17,31 +21,54 @@ def by_variant(curves: Sequence[MetricCurve]) -> tuple[tuple[MetricCurve, ...], 
     return tuple(map(tuple, found.values()))
 
 
-def ordered(study: StudyRecord, curves: Sequence[MetricCurve]) -> tuple[MetricCurve, ...]:
+def ordered(study: StudyRecord, curves: Iterable[MetricCurve]) -> tuple[MetricCurve, ...]:
     """Without a deficit first, then by deficit, protocol and window."""
     order = [CLEAN, *deficits_of(study)]
     return tuple(sorted(curves, key=lambda c: (order.index(c.deficit), c.protocol, c.offset, c.onset, c.epochs)))
 
 
-def costliest_windows(study: StudyRecord, variant: Mapping[str, object]) -> dict[str, tuple[int, int]]:
-    """Of each deficit the (onset, offset) that cost most in this variant: under removal if it was removed."""
-    groups = [group for group in all_groups(study) if variant_key(group.variant) == variant_key(variant)]
-    return largest_drops(groups) | largest_drops(group for group in groups if isinstance(group, Removal))
+def telling(study: StudyRecord, groups: Iterable[Removal | Sliding]) -> tuple[str, Window] | None:
+    """The deficit that cost most, and its (onset, offset), idle aside: under removal if any was removed.
+
+    Returns:
+        None where no cost is known.
+    """
+    costs: dict[tuple[bool, str, Window], float] = {}
+    for group in groups:
+        for curve in group.curves:
+            for point in curve.points:
+                if point.drops and not is_idle(study, curve.deficit):
+                    key = isinstance(group, Removal), curve.deficit, (point.onset, point.offset)
+                    costs[key] = max(costs.get(key, -np.inf), float(np.mean(list(point.drops.values()))))
+    return max(costs, key=lambda key: (key[0], costs[key]))[1:] if costs else None
 
 
-def representatives(study: StudyRecord, curves: Sequence[MetricCurve]) -> tuple[MetricCurve, ...]:
-    """The curve without a deficit, and of each deficit the one that cost most (see `costliest_windows`).
+def representatives(
+    study: StudyRecord, groups: Sequence[Removal | Sliding], curves: Sequence[MetricCurve]
+) -> tuple[MetricCurve, ...]:
+    """The curve without a deficit, and one curve a deficit.
+
+    All deficits are shown at one window where they have it, so that they can be compared: the one at which any cost
+    most (see `telling`). A deficit that lacks it is shown where it cost most itself.
 
     Args:
         study: that the curves are of.
+        groups: of `cpframe.analysis.comparisons.all_groups`.
         curves: of one variant, one at least.
 
     Returns:
-        One curve a deficit; the first curve alone where costs are unknown and no deficit-free one is there.
+        As `ordered` has them; a deficit's first curve where costs are unknown.
     """
-    worst = costliest_windows(study, curves[0].variant)
+    here = [group for group in groups if variant_key(group.variant) == variant_key(curves[0].variant)]
+    told = telling(study, here)
+    own = largest_drops(here) | largest_drops(group for group in here if isinstance(group, Removal))
     chosen: dict[str, MetricCurve] = {}
-    for curve in ordered(study, curves):
-        if curve.deficit == CLEAN or worst.get(curve.deficit) == (curve.onset, curve.offset):
-            chosen.setdefault(curve.deficit, curve)
-    return tuple(chosen.values()) or (curves[0],)
+    for curve in sorted(ordered(study, curves), key=lambda c: _rank(c, told and told[1], own)):
+        chosen.setdefault(curve.deficit, curve)
+    return ordered(study, chosen.values())
+
+
+def _rank(curve: MetricCurve, best: Window | None, own: Mapping[str, Window]) -> int:
+    """Less is better."""
+    window = curve.onset, curve.offset
+    return 0 if window == best else 1 if window == own.get(curve.deficit) else 2
