@@ -80,7 +80,8 @@ class TrajectoryRecord:
         offset: first epoch after the deficit; equal to `onset` where there is none.
         epochs: length of the whole training.
         seed: of the training.
-        variant: the values of the spec's grid, by dotted key; empty without a grid.
+        variant: its name in the spec, with the key ``variant``, where it has one, then the values of the spec's grid by
+            dotted key; empty where the spec has neither.
         status: ``complete``; ``unfinished`` (more is to be trained); ``failed`` (diverged, or a plugin raised).
         reason: of the failure, else empty.
         score: final test accuracy, the mean over the last `score_epochs` epochs; nan unless complete.
