@@ -47,14 +47,14 @@ def _told() -> Iterator[None]:
     with stoppable():
         try:
             from cpframe.api import DataError
-            from cpframe.problems import ExecutorError, SpecError
+            from cpframe.problems import ExecutorError, NotInstalledError, SpecError
             from cpframe.store import StoreError
 
             try:
                 yield
             except SpecError as error:
                 _fail(str(error), 2)
-            except (DataError, StoreError, ExecutorError) as error:
+            except (DataError, StoreError, ExecutorError, NotInstalledError) as error:
                 _fail(str(error), 1)
             except BrokenPipeError:
                 raise  # whoever read the output has had enough: typer ends quietly
@@ -164,6 +164,31 @@ def report(
         from cpframe.store import read_results
 
         render(read_results(results / "results.h5" if results.is_dir() else results), Console())
+
+
+@app.command()
+def export(
+    results: Annotated[
+        Path, typer.Argument(metavar="RESULTS", help="A results.h5, or its folder.", show_default=False)
+    ],
+    to: Annotated[
+        str,
+        typer.Option("--to", metavar="FORMAT", help="csv, parquet (tables), netcdf (histories).", show_default=False),
+    ],
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(metavar="PATH", help="Folder, or netCDF file.  [default: beside RESULTS]", show_default=False),
+    ] = None,
+) -> None:
+    """Write a study's tables as CSV or Parquet, or its histories as one netCDF file."""
+    with _told():
+        from cpframe import open_results
+        from cpframe.exporting import check_format
+        from cpframe.exporting import export as exported
+
+        check_format(to)
+        for line in exported(open_results(results), to, out):
+            typer.echo(line)
 
 
 @app.command()
