@@ -10,11 +10,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cpframe.analysis.comparisons import is_idle, variant_key
+from cpframe.analysis.comparisons import all_groups, is_idle, variant_key
 from cpframe.analysis.curves import array_metric_names
-from cpframe.analysis.representatives import costliest_windows
+from cpframe.analysis.representatives import preferred_windows
+from cpframe.problems import NothingToDrawError
 from cpframe.records import CLEAN, Floats, StudyRecord, TrajectoryRecord
-from cpframe.report.figures.style import WIDTH, Drawing, NothingToDrawError, note_below
+from cpframe.report.figures.style import WIDTH, Drawing, note_below
 from cpframe.report.figures.texts import listed, numbered, timeline_of
 from cpframe.report.words import number, variant_label
 
@@ -79,22 +80,24 @@ def tiles(weights: Floats, columns: int) -> Floats:
 
 def _pairs(study: StudyRecord, name: str) -> Iterator[list[Filters]]:
     """For each variant and deficit, without and with it; without alone where no deficit was measured."""
-    variants = {variant_key(trajectory.variant): trajectory.variant for trajectory in study.trajectories}
-    for key, variant in variants.items():
-        worst = costliest_windows(study, variant)
-        found: dict[str, Filters] = {}
-        for trajectory in sorted(study.trajectories, key=lambda t: (t.seed, t.protocol == "removal", -t.epochs)):
-            wanted = trajectory.deficit == CLEAN or worst.get(trajectory.deficit) == (
-                trajectory.onset,
-                trajectory.offset,
-            )
-            if wanted and variant_key(trajectory.variant) == key and trajectory.deficit not in found:
-                filters = _filters(trajectory, name)
-                if filters is not None:
-                    found[trajectory.deficit] = filters
-        without = [found[CLEAN]] if CLEAN in found else []
+    groups = all_groups(study)
+    for variant in {variant_key(t.variant): t.variant for t in study.trajectories}.values():
+        best = preferred_windows(study, groups, variant)
+        found: dict[str, tuple[tuple[int, ...], Filters]] = {}
+        for trajectory in study.trajectories:
+            filters = _filters(trajectory, name)
+            if filters is not None and variant_key(trajectory.variant) == variant_key(variant):
+                # The best window, the first seed, the longest training.
+                rank = (
+                    best(trajectory.deficit, (trajectory.onset, trajectory.offset)),
+                    trajectory.seed,
+                    -filters.epochs[1],
+                )
+                if trajectory.deficit not in found or rank < found[trajectory.deficit][0]:
+                    found[trajectory.deficit] = rank, filters
+        without = [found[CLEAN][1]] if CLEAN in found else []
         deficits = [deficit for deficit in study.deficits if deficit in found and not is_idle(study, deficit)]
-        yield from [[*without, found[deficit]] for deficit in deficits] or ([without] if without else [])
+        yield from [[*without, found[deficit][1]] for deficit in deficits] or ([without] if without else [])
 
 
 def _filters(trajectory: TrajectoryRecord, name: str) -> Filters | None:

@@ -9,16 +9,17 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.ticker import StrMethodFormatter
 
+from cpframe.analysis.comparisons import all_groups
 from cpframe.analysis.curves import MetricCurve, is_fisher, metric_curves, metric_names
 from cpframe.analysis.phases import phases
 from cpframe.analysis.representatives import by_variant, ordered, representatives
 from cpframe.analysis.statistics import estimate
+from cpframe.problems import NothingToDrawError
 from cpframe.records import CLEAN, Floats, StudyRecord
 from cpframe.report.figures import published
 from cpframe.report.figures.style import (
     QUIET,
     Drawing,
-    NothingToDrawError,
     Pen,
     draw_band,
     draw_line,
@@ -78,15 +79,17 @@ def _drawing(
     looks: dict[str, Pen],
     blurs: frozenset[str],
 ) -> Drawing:
-    chosen = representatives(study, curves)
+    chosen = representatives(study, all_groups(study), curves)
     without = [curve for curve in chosen if curve.deficit == CLEAN]
     shown = [curve for curve in chosen if curve.deficit != CLEAN] or without
     figure, axes = panels(len(shown), 2.1 if len(shown) == 1 else 1.4)
     handles: dict[str, Artist] = {}
+    thin = False
     for panel, curve in zip(axes, shown, strict=True):
         if curve.offset > curve.onset:
             panel.axvspan(curve.onset, curve.offset, color=QUIET, alpha=0.15, linewidth=0, zorder=0)
         others = [c for c in curves if c.deficit == curve.deficit and c.protocol == curve.protocol and c is not curve]
+        thin = thin or bool(others)
         for other in others:
             panel.plot(other.epoch, other.total, color=looks[curve.deficit].colour, linewidth=0.5, alpha=0.55, zorder=2)
         for drawn in [curve] if curve.deficit == CLEAN else [*without, curve]:
@@ -104,7 +107,7 @@ def _drawing(
     note_below(
         figure,
         f"{measured}, on {about.source} inputs; sum over layers, mean of {count_told(c.n for c in chosen)}; "
-        "bands: 95 % t intervals; shaded: the deficit that cost most; thin: its other windows.",
+        f"bands: 95 % t intervals; shaded: deficit{'; thin: its other windows' if thin else ''}.",
     )
     return Drawing(stem, "Fisher information through training", _seen(chosen), figure)
 

@@ -11,15 +11,15 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from cpframe.analysis.comparisons import is_idle
+from cpframe.analysis.comparisons import all_groups, is_idle
 from cpframe.analysis.curves import MetricCurve, metric_curves, metric_names
 from cpframe.analysis.representatives import by_variant, representatives
+from cpframe.problems import NothingToDrawError
 from cpframe.records import CLEAN, Floats, StudyRecord
 from cpframe.report.figures.fisher import interval
 from cpframe.report.figures.style import (
     QUIET,
     Drawing,
-    NothingToDrawError,
     label_axes,
     legend_above,
     note_below,
@@ -49,7 +49,7 @@ def gradients_drawings(study: StudyRecord) -> list[Drawing]:
             continue
         spreads = {_key(curve): curve for curve in metric_curves(study, f"{name}-std")}
         for curves in by_variant([curve for curve in metric_curves(study, f"{name}-mean") if curve.values.ndim == 2]):
-            chosen = [curve for curve in representatives(study, curves) if _key(curve) in spreads]
+            chosen = [curve for curve in representatives(study, all_groups(study), curves) if _key(curve) in spreads]
             without = [curve for curve in chosen if curve.deficit == CLEAN]
             with_one = [curve for curve in chosen if curve.deficit != CLEAN]
             trained = [curve for curve in with_one if not is_idle(study, curve.deficit)] or with_one

@@ -10,15 +10,16 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from matplotlib.transforms import ScaledTranslation
 
+from cpframe.analysis.comparisons import all_groups
 from cpframe.analysis.curves import MetricCurve, layer_shares
 from cpframe.analysis.representatives import representatives
+from cpframe.problems import NothingToDrawError
 from cpframe.records import Floats, StudyRecord
 from cpframe.report.figures.fisher import fisher_curves
 from cpframe.report.figures.style import (
     INK,
     WIDTH,
     Drawing,
-    NothingToDrawError,
     note_below,
     whole_epochs,
 )
@@ -36,11 +37,19 @@ def layers_drawings(study: StudyRecord) -> list[Drawing]:
     Raises:
         NothingToDrawError: without Fisher information of two layers or more.
     """
+    groups = all_groups(study)
     found = [
-        (name, [curve for curve in representatives(study, curves) if curve.values.ndim == 2 and len(curve.layers) > 1])
+        (
+            name,
+            [
+                curve
+                for curve in representatives(study, groups, curves)
+                if curve.values.ndim == 2 and len(curve.layers) > 1
+            ],
+        )
         for name, curves in fisher_curves(study)
     ]
-    found = [(name, curves) for name, curves in found if curves]
+    found = [(name, curves) for name, curves in found if curves and curves[0].values.shape[1] > 1]
     if not found:
         raise NothingToDrawError(
             "Fisher information of one layer only, or not by layer; "
@@ -69,7 +78,7 @@ def _drawing(stem: str, name: str, curves: Sequence[MetricCurve]) -> Drawing:
             shares, cmap=_COLOURS, vmin=0, vmax=top, aspect="auto", extent=extent, interpolation="nearest"
         )
         _name_rows(panel, curve)
-        panel.set_title(timeline_of(curve.deficit, curve.onset, curve.offset))
+        panel.set_title(timeline_of(curve.deficit, curve.onset, curve.offset), pad=7)
         if curve.offset > curve.onset:  # a bar on top, over the epochs of the deficit
             above = panel.transData + ScaledTranslation(0, 2 / 72, figure.dpi_scale_trans)
             panel.plot(

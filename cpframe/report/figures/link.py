@@ -12,12 +12,12 @@ from matplotlib.axes import Axes
 from cpframe.analysis.comparisons import sliding_groups
 from cpframe.analysis.curves import is_fisher, metric_curves, metric_names
 from cpframe.analysis.links import ExponentialFit, Link, links
+from cpframe.problems import NothingToDrawError
 from cpframe.records import StudyRecord
 from cpframe.report.figures.style import (
     INK,
     QUIET,
     Drawing,
-    NothingToDrawError,
     Pen,
     draw_line,
     label_axes,
@@ -28,6 +28,8 @@ from cpframe.report.figures.style import (
 )
 from cpframe.report.figures.texts import PAGE, in_pages, listed, name_of, panel_title, seeds_told
 from cpframe.report.words import number, shorten
+
+_FORMULA = " F\u00a0= a\u00a0exp(c\u00a0S)\u00a0+\u00a0b."  # in one line
 
 Named = tuple[str, Link]
 
@@ -61,7 +63,7 @@ def link_drawings(study: StudyRecord) -> list[Drawing]:
         note_below(
             figure,
             f"{told}; a point an onset, which stands beside it: Fisher trace without a deficit, averaged over the "
-            "window, against the window's cost, paired by seed; whiskers: 95 % t intervals; line: F = a exp(c S) + b.",
+            "window, against the window's cost, paired by seed; whiskers: 95 % t intervals; line:" + _FORMULA,
         )
         drawings.append(Drawing(stem, "Fisher information against sensitivity", _seen(some, names), figure))
     return drawings
@@ -73,6 +75,7 @@ def _draw(panel: Axes, link: Link, pen: Pen, handles: dict[str, Artist]) -> None
     reach = [100 * point.sensitivity.half_width for point in link.points]
     panel.errorbar(x, y, xerr=np.nan_to_num(reach), fmt="none", ecolor=pen.colour, elinewidth=0.7, alpha=0.7, zorder=2)
     handles.setdefault(link.deficit, draw_line(panel, pen, x, y, linestyle="none"))
+    panel.margins(y=0.18)
     for point, across, up in zip(link.points, x, y, strict=True):
         panel.annotate(
             str(point.onset), (across, up), (4, 3), textcoords="offset points", fontsize=6.5, color=QUIET, zorder=4

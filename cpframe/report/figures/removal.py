@@ -9,13 +9,13 @@ from matplotlib.axes import Axes
 
 from cpframe.analysis.comparisons import Curve, Removal, removal_groups
 from cpframe.analysis.statistics import Estimate, estimate
+from cpframe.problems import NothingToDrawError
 from cpframe.records import CLEAN, StudyRecord
 from cpframe.report.figures import published
 from cpframe.report.figures.style import (
     INK,
     QUIET,
     Drawing,
-    NothingToDrawError,
     Pen,
     draw_band,
     draw_line,

@@ -8,12 +8,12 @@ from matplotlib.artist import Artist
 
 from cpframe.analysis.comparisons import Sliding, sliding_groups
 from cpframe.analysis.statistics import estimate
+from cpframe.problems import NothingToDrawError
 from cpframe.records import StudyRecord
 from cpframe.report.figures.removal import paired
 from cpframe.report.figures.style import (
     INK,
     Drawing,
-    NothingToDrawError,
     draw_band,
     draw_line,
     label_axes,

@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -20,11 +20,10 @@ from matplotlib.patheffects import Normal, Stroke
 from matplotlib.ticker import MaxNLocator
 
 from cpframe.records import Floats, Integers, StudyRecord
+from cpframe.report.figures import Format
 from cpframe.report.words import Look, looks
 
 Numbers = Sequence[float] | Floats | Integers
-Format = Literal["png", "svg", "pdf"]
-FORMATS: tuple[Format, ...] = ("png", "svg", "pdf")
 
 WIDTH = 3.5
 """Of a figure, in inches: one column of a journal."""
@@ -85,10 +84,6 @@ _SETTINGS: Any = {
 # Of the glyphs in words.py; the hollow ones are for what has no deficit, and for idle.
 _MARKERS = {"●": "o", "■": "s", "▲": "^", "◆": "D", "▼": "v", "★": "*", "✚": "P", "○": "o", "◇": "D"}
 _HOLLOW = "○◇"
-
-
-class NothingToDrawError(Exception):
-    """The study has no data for a figure; the message says what is missing and what would give it."""
 
 
 @dataclass(frozen=True)
@@ -179,12 +174,12 @@ def panels(count: int, height: float, *, beside: int = 2, share_y: bool = True) 
 
 
 def label_axes(axes: Sequence[Axes], x: str, y: str, *, beside: int = 2) -> None:
-    """Name the axes once: x below the lowest panels, y left of the first column."""
+    """Name the axes once: x below the last row, y left of the first column."""
     columns = min(len(axes), beside)
     for place, panel in enumerate(axes):
         if place % columns == 0:
             panel.set_ylabel(y)
-        if place + columns >= len(axes):
+        if place // columns == (len(axes) - 1) // columns:
             panel.set_xlabel(x)
 
 
