@@ -83,16 +83,12 @@ def _pairs(study: StudyRecord, name: str) -> Iterator[list[Filters]]:
     groups = all_groups(study)
     for variant in {variant_key(t.variant): t.variant for t in study.trajectories}.values():
         best = preferred_windows(study, groups, variant)
-        found: dict[str, tuple[tuple[int, ...], Filters]] = {}
+        found: dict[str, tuple[tuple[int, str, int, int], Filters]] = {}
         for trajectory in study.trajectories:
             filters = _filters(trajectory, name)
             if filters is not None and variant_key(trajectory.variant) == variant_key(variant):
-                # The best window, the first seed, the longest training.
-                rank = (
-                    best(trajectory.deficit, (trajectory.onset, trajectory.offset)),
-                    trajectory.seed,
-                    -filters.epochs[1],
-                )
+                window = trajectory.onset, trajectory.offset
+                rank = best(trajectory.deficit, window), trajectory.protocol, trajectory.seed, -filters.epochs[1]
                 if trajectory.deficit not in found or rank < found[trajectory.deficit][0]:
                     found[trajectory.deficit] = rank, filters
         without = [found[CLEAN][1]] if CLEAN in found else []

@@ -26,8 +26,8 @@ from cpframe.report.figures.style import (
     panels,
     pens,
 )
-from cpframe.report.figures.texts import PAGE, in_pages, listed, name_of, panel_title, seeds_told
-from cpframe.report.words import number, shorten
+from cpframe.report.figures.texts import PAGE, in_pages, name_of, panel_title, seeds_told
+from cpframe.report.words import number, variant_label
 
 _FORMULA = " F\u00a0= a\u00a0exp(c\u00a0S)\u00a0+\u00a0b."  # in one line
 
@@ -55,7 +55,7 @@ def link_drawings(study: StudyRecord) -> list[Drawing]:
         handles: dict[str, Artist] = {}
         for panel, (name, link) in zip(axes, some, strict=True):
             _draw(panel, link, looks[link.deficit], handles)
-            panel.set_title(_title(name if len(names) > 1 else "", link, found))
+            panel.set_title(panel_title(*_parts(name if len(names) > 1 else "", link, found)))
         units = some[0][1].units.replace("nat^2", "nat²")
         label_axes(axes, "sensitivity, points", f"Fisher trace, {units}" if units else "Fisher trace")
         legend_above(figure, {name_of(key): handles[key] for key in (*looks, "fit") if key in handles})
@@ -85,11 +85,11 @@ def _draw(panel: Axes, link: Link, pen: Pen, handles: dict[str, Artist]) -> None
         (handles["fit"],) = panel.plot(smooth, link.fit.at(smooth / 100), "--", color=INK, linewidth=0.8, zorder=2)
 
 
-def _title(metric: str, link: Link, found: Sequence[Named]) -> str:
+def _parts(metric: str, link: Link, found: Sequence[Named]) -> list[str]:
+    """What tells one from the others."""
     courses = {(other.group.length, other.group.epochs) for _, other in found}
     course = f"{link.group.length} of {link.group.epochs}" if len(courses) > 1 else ""
-    told = panel_title(link.group.variant, listed([part for part in (course, shorten(metric, 16)) if part]))
-    return f"{name_of(link.deficit)}, {told}" if told else name_of(link.deficit)
+    return [part for part in (name_of(link.deficit), variant_label(link.group.variant), course, metric) if part]
 
 
 def _seen(found: Sequence[Named], names: Sequence[str]) -> str:

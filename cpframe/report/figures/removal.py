@@ -27,7 +27,7 @@ from cpframe.report.figures.style import (
     whole_epochs,
 )
 from cpframe.report.figures.texts import PAGE, in_pages, listed, name_of, panel_title, seeds_told
-from cpframe.report.words import percent, plural, points
+from cpframe.report.words import percent, plural, points, variant_label
 
 
 def removal_drawings(study: StudyRecord) -> list[Drawing]:
@@ -96,7 +96,7 @@ def _ends(drops: Sequence[Estimate]) -> tuple[list[float], list[float]]:
 
 def _title(group: Removal, groups: Sequence[Removal]) -> str:
     after = "" if _one_recovery(groups) else f"{group.recovery} clean epochs after"
-    return panel_title(group.variant, after)
+    return panel_title(variant_label(group.variant), after)
 
 
 def _one_recovery(groups: Sequence[Removal]) -> bool:
@@ -113,6 +113,6 @@ def _seen(groups: Sequence[Removal]) -> str:
             drop = estimate(last.drops.values())
             ends.append(f"{name_of(curve.deficit)} until {last.at} ends {points(drop)} points below it")
         start = percent(estimate(group.reference.values()).mean)
-        where = panel_title(group.variant, "")
+        where = variant_label(group.variant)
         told.append(f"{where + ': ' if where else ''}without a deficit {start} %; {listed(ends)}.")
     return " ".join(told)

@@ -24,7 +24,7 @@ from cpframe.report.figures.style import (
     whole_epochs,
 )
 from cpframe.report.figures.texts import PAGE, in_pages, listed, name_of, panel_title, seeds_told
-from cpframe.report.words import points
+from cpframe.report.words import points, variant_label
 
 
 def sensitivity_drawings(study: StudyRecord) -> list[Drawing]:
@@ -53,7 +53,7 @@ def sensitivity_drawings(study: StudyRecord) -> list[Drawing]:
                 line = draw_line(panel, pen, x, [100 * d.mean for _, d in drops])
                 handles[curve.deficit] = line
             whole_epochs(panel)
-            panel.set_title(panel_title(group.variant, "" if _alike(groups) else _course(group)))
+            panel.set_title(panel_title(variant_label(group.variant), "" if _alike(groups) else _course(group)))
         label_axes(axes, "onset of the deficit, epoch", "sensitivity, points")
         legend_above(figure, {name_of(name): handles[name] for name in looks if name in handles})
         told = seeds_told([p.drops for group in some for curve in group.curves for p in curve.points])
@@ -83,6 +83,6 @@ def _seen(groups: Sequence[Sliding]) -> str:
             drops = {point.at: estimate(point.drops.values()) for point in curve.points if point.drops}
             top = max(drops, key=lambda at: drops[at].mean)
             tops.append(f"{name_of(curve.deficit)} costs most, {points(drops[top])} points, from onset {top}")
-        where = panel_title(group.variant, _course(group))
+        where = ", ".join(filter(None, (variant_label(group.variant), _course(group))))
         told.append(f"{where}: {listed(tops)}.")
     return " ".join(told)

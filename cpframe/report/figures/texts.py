@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from typing import TypeVar
 
 from cpframe.records import CLEAN
-from cpframe.report.words import plural, shorten, variant_label, window
+from cpframe.report.words import plural, shorten, window
 
 _Item = TypeVar("_Item")
+
+_HALF = 25  # letters of a title above half a column
 
 PAGE = 6
 """Panels in one figure at most; more go into another file."""
@@ -35,9 +37,10 @@ def timeline_of(deficit: str, onset: int, offset: int) -> str:
     return f"{name_of(deficit)} {window(onset, offset)}".rstrip()
 
 
-def panel_title(variant: Mapping[str, object], more: str) -> str:
-    """The variant, and what else tells a panel from its neighbours."""
-    return shorten(", ".join(filter(None, (variant_label(variant), more))), 32)
+def panel_title(*parts: str) -> str:
+    """What tells a panel from its neighbours: in one line, or a part a line where that is too long for half a column."""
+    told = [shorten(part, _HALF) for part in parts if part]
+    return ", ".join(told) if sum(map(len, told)) + 2 * len(told) <= _HALF else "\n".join(told)
 
 
 def seeds_told(samples: Iterable[Sized]) -> str:
