@@ -155,15 +155,31 @@ def report(
     results: Annotated[
         Path, typer.Argument(metavar="RESULTS", help="A results.h5, or its folder.", show_default=False)
     ],
+    sections: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            "--section",
+            metavar="NAME",
+            help="Tell one section, in full: verdict, curves, phases, layers, plasticity, link, metrics, controls. "
+            "Repeatable.  [default: all, with the most telling timelines]",
+        ),
+    ] = None,
+    threshold: Annotated[
+        float, typer.Option(metavar="POINTS", help="A deficit has healed when at most so many points stay lost.")
+    ] = 1.0,
+    width: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(metavar="N", help="Columns, from 60 to 400.  [default: the terminal's]"),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead, for machines.")] = False,
 ) -> None:
-    """Report on a study: accuracy against removal, sensitivity, Fisher information and its phases, controls."""
+    """Report on a study: verdicts first, then accuracy, Fisher information and its phases, controls."""
     with _told():
-        from rich.console import Console
-
-        from cpframe.report.terminal import render
+        from cpframe.report.options import check_report, print_report
         from cpframe.store import read_results
 
-        render(read_results(results / "results.h5" if results.is_dir() else results), Console())
+        asked = check_report(sections or (), threshold, width, as_json=as_json)
+        print_report(read_results(results / "results.h5" if results.is_dir() else results), asked)
 
 
 @app.command()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from cpframe.analysis.findings import Findings
 from cpframe.problems import NothingToDrawError, Problem, SpecError, needed
 from cpframe.records import StudyRecord
 from cpframe.report.figures import FIGURES, FORMATS
@@ -50,7 +51,7 @@ def plot(study: StudyRecord, figures: Sequence[str], formats: Sequence[str], fol
         from cpframe.report.figures.style import rendered
 
     names = FIGURES if "all" in figures else tuple(dict.fromkeys(figures))
-    drawn, missing = draw(study, names)
+    drawn, missing = draw(Findings(study), names)
     wanted = [name for name in missing if name in figures] or ([] if drawn else list(missing))
     if wanted:
         raise NothingToDrawError("\n".join(f"{name}: {missing[name]}" for name in wanted))

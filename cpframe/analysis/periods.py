@@ -44,6 +44,7 @@ class Healing:
             nan if it does not.
         earliest: lower end of the interval of that epoch, at 95 %: up to there every band lies within the threshold.
         latest: upper end: the first epoch whose band lies beyond it; infinite if none does.
+        last: the last epoch of removal judged; 0 without any.
         seeds: paired seeds at the epochs judged, the fewest.
     """
 
@@ -54,6 +55,7 @@ class Healing:
     epoch: float
     earliest: float
     latest: float
+    last: int
     seeds: int
 
 
@@ -105,7 +107,7 @@ def healing(curve: Curve, threshold: float = THRESHOLD) -> Healing:
     judged = bands(curve.points)
     if not judged:
         nan = math.nan
-        return Healing("not enough seeds", threshold, nan, nan, nan, nan, nan, _fewest(curve.points))
+        return Healing("not enough seeds", threshold, nan, nan, nan, nan, nan, 0, _fewest(curve.points))
     at = np.array([0, *(point.at for point, _ in judged)], dtype=np.float64)
     means = np.array([drop.mean for _, drop in judged])
     loss = np.concatenate([[0.0], isotonic_regression(means).x])
@@ -129,6 +131,7 @@ def healing(curve: Curve, threshold: float = THRESHOLD) -> Healing:
         epoch=epoch if first else math.nan,
         earliest=float(within),
         latest=float(surely[0]) if surely else math.inf,
+        last=judged[-1][0].at,
         seeds=min(drop.n for _, drop in judged),
     )
 

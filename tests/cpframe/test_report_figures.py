@@ -17,6 +17,7 @@ from matplotlib.text import Text
 from numpy.typing import NDArray
 from scipy import stats
 
+from cpframe.analysis.findings import Findings
 from cpframe.records import CLEAN, Floats, MetricHistory, StudyRecord, TrajectoryRecord
 from cpframe.report.figures import FIGURES, published
 from cpframe.report.figures.filters import filters_drawings, tiles
@@ -34,9 +35,9 @@ NewStudy = Callable[..., StudyRecord]
 Values = Callable[[TrajectoryRecord], Floats]
 
 
-def drawn(make: Callable[[StudyRecord], list[Drawing]], study: StudyRecord) -> list[Drawing]:
+def drawn(make: Callable[[Findings], list[Drawing]], study: StudyRecord) -> list[Drawing]:
     with styled():
-        return make(study)
+        return make(Findings(study))
 
 
 def panels(drawing: Drawing) -> list[Axes]:
@@ -347,7 +348,7 @@ def test_looks_are_those_of_the_terminal_report(study: StudyRecord) -> None:
 @pytest.mark.parametrize("name", FIGURES)
 def test_what_is_missing_is_told_with_what_would_give_it(new_study: NewStudy, name: str) -> None:
     made = new_study(until=(), onsets=(), metrics=False)
-    figures, missing = draw(made, [name])
+    figures, missing = draw(Findings(made), [name])
     assert not figures
     assert 'use = "' in missing[name]
     assert "\n" not in missing[name]
@@ -373,7 +374,7 @@ def test_labels_stay_on_the_figure_and_do_not_touch(new_study: NewStudy, count: 
         variants=({"optimizer.momentum": 0.0}, {"optimizer.momentum": 0.9}),
         seeds=(0, 1),
     )
-    figures, _ = draw(made, FIGURES)
+    figures, _ = draw(Findings(made), FIGURES)
     for drawing in [one for drawings in figures.values() for one in drawings]:
         with styled():
             drawing.figure.draw_without_rendering()
@@ -399,7 +400,7 @@ def test_names_are_letters_and_no_formulas(new_study: NewStudy, name: str) -> No
 
 
 def test_every_figure_is_one_column_wide_and_at_least_six_points_are_read(study: StudyRecord) -> None:
-    figures, _ = draw(study, FIGURES)
+    figures, _ = draw(Findings(study), FIGURES)
     for drawing in [one for drawings in figures.values() for one in drawings]:
         assert drawing.figure.get_size_inches()[0] == 3.5
         sizes = {text.get_fontsize() for text in drawing.figure.findobj(Text) if isinstance(text, Text)}

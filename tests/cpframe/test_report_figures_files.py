@@ -12,6 +12,7 @@ import matplotlib as mpl
 import pytest
 from matplotlib.image import imread
 
+from cpframe.analysis.findings import Findings
 from cpframe.plotting import check_choices, plot
 from cpframe.problems import NothingToDrawError, SpecError
 from cpframe.records import StudyRecord
@@ -43,7 +44,7 @@ use = "vertical-flip"
 def test_the_same_results_give_the_same_bytes(study: StudyRecord, form: Format) -> None:
     files = []
     for _ in range(2):
-        figures, _ = draw(study, FIGURES)
+        figures, _ = draw(Findings(study), FIGURES)
         files.append([rendered(d.figure, form) for drawings in figures.values() for d in drawings])
     assert files[0] == files[1]
     assert len(files[0]) == 5
@@ -53,30 +54,30 @@ def test_the_same_results_give_the_same_bytes(study: StudyRecord, form: Format) 
 
 
 def test_settings_of_the_user_neither_show_nor_change(study: StudyRecord) -> None:
-    figures, _ = draw(study, ["removal"])
+    figures, _ = draw(Findings(study), ["removal"])
     plain = rendered(figures["removal"][0].figure, "svg")
     with mpl.rc_context({"font.size": 20, "axes.grid": True, "svg.fonttype": "path"}):
-        figures, _ = draw(study, ["removal"])
+        figures, _ = draw(Findings(study), ["removal"])
         assert rendered(figures["removal"][0].figure, "svg") == plain
         assert mpl.rcParams["font.size"] == 20
 
 
 def test_png_is_read_at_300_dots_an_inch(study: StudyRecord) -> None:
-    figures, _ = draw(study, ["removal"])
+    figures, _ = draw(Findings(study), ["removal"])
     content = rendered(figures["removal"][0].figure, "png")
     assert content.startswith(b"\x89PNG\r\n\x1a\n")
     assert imread(io.BytesIO(content), "png").shape[1] == 1050
 
 
 def test_svg_has_its_letters_as_letters(study: StudyRecord) -> None:
-    figures, _ = draw(study, ["removal"])
+    figures, _ = draw(Findings(study), ["removal"])
     root = ElementTree.fromstring(rendered(figures["removal"][0].figure, "svg"))
     letters = {node.text for node in root.iter("{http://www.w3.org/2000/svg}text")}
     assert {"epoch of removal", "final accuracy, %", "no deficit", "blur"} <= letters
 
 
 def test_pdf_embeds_its_letters(study: StudyRecord) -> None:
-    figures, _ = draw(study, ["removal"])
+    figures, _ = draw(Findings(study), ["removal"])
     content = rendered(figures["removal"][0].figure, "pdf")
     assert content.startswith(b"%PDF-")
     assert content.rstrip().endswith(b"%%EOF")
@@ -140,7 +141,7 @@ def published_study(new_study: NewStudy, spec: str = SPEC, **provenance: str) ->
 
 def test_the_published_points_lie_over_the_published_experiment(new_study: NewStudy) -> None:
     made = published_study(new_study)
-    figures, _ = draw(made, ["removal", "fisher"])
+    figures, _ = draw(Findings(made), ["removal", "fisher"])
     (removal,) = figures["removal"][0].figure.axes
     (line,) = [line for line in removal.lines if line.get_marker() == "x"]
     # Fig. 1 of the paper, as it stands in the project's notes.

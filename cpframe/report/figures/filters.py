@@ -10,11 +10,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cpframe.analysis.comparisons import all_groups, is_idle, variant_key
+from cpframe.analysis.comparisons import is_idle, variant_key
 from cpframe.analysis.curves import array_metric_names
+from cpframe.analysis.findings import Findings
 from cpframe.analysis.representatives import preferred_windows
 from cpframe.problems import NothingToDrawError
-from cpframe.records import CLEAN, Floats, StudyRecord, TrajectoryRecord
+from cpframe.records import CLEAN, Floats, TrajectoryRecord
 from cpframe.report.figures.style import WIDTH, Drawing, note_below
 from cpframe.report.figures.texts import listed, numbered, timeline_of
 from cpframe.report.words import number, variant_label
@@ -40,13 +41,13 @@ class Filters:
     weights: Floats
 
 
-def filters_drawings(study: StudyRecord) -> list[Drawing]:
+def filters_drawings(findings: Findings) -> list[Drawing]:
     """For every metric that stores filters, variant and deficit: tiles of one seed, in the costliest window.
 
     Raises:
         NothingToDrawError: without such a metric.
     """
-    drawn = [pair for name in array_metric_names(study) for pair in _pairs(study, name)]
+    drawn = [pair for name in array_metric_names(findings.study) for pair in _pairs(findings, name)]
     if not drawn:
         raise NothingToDrawError(
             'no filters of a first layer; [metrics.filters] use = "first-layer-filters" gives them'
@@ -78,11 +79,11 @@ def tiles(weights: Floats, columns: int) -> Floats:
     return page
 
 
-def _pairs(study: StudyRecord, name: str) -> Iterator[list[Filters]]:
+def _pairs(findings: Findings, name: str) -> Iterator[list[Filters]]:
     """For each variant and deficit, without and with it; without alone where no deficit was measured."""
-    groups = all_groups(study)
+    study = findings.study
     for variant in {variant_key(t.variant): t.variant for t in study.trajectories}.values():
-        best = preferred_windows(study, groups, variant)
+        best = preferred_windows(study, findings.groups, variant)
         found: dict[str, tuple[tuple[int, str, int, int], Filters]] = {}
         for trajectory in study.trajectories:
             filters = _filters(trajectory, name)

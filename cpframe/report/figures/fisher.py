@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.ticker import StrMethodFormatter
 
-from cpframe.analysis.comparisons import all_groups
-from cpframe.analysis.curves import MetricCurve, is_fisher, metric_curves, metric_names
+from cpframe.analysis.curves import MetricCurve
+from cpframe.analysis.findings import Findings
 from cpframe.analysis.phases import phases
-from cpframe.analysis.representatives import by_variant, ordered, representatives
+from cpframe.analysis.representatives import by_variant, representatives
 from cpframe.analysis.statistics import estimate
 from cpframe.problems import NothingToDrawError
-from cpframe.records import CLEAN, Floats, StudyRecord
+from cpframe.records import CLEAN, Floats
 from cpframe.report.figures import published
 from cpframe.report.figures.style import (
     QUIET,
@@ -37,49 +37,34 @@ _LOWEST_PEAK = 1 / 20
 """A curve whose peak is a smaller part of the tallest one's would lie on the axis: then the scale is logarithmic."""
 _MARKS = 6  # on a line
 
-Fishers = tuple[str, tuple[MetricCurve, ...]]
 
-
-def fisher_curves(study: StudyRecord) -> Iterator[Fishers]:
+def fisher_curves(findings: Findings) -> list[tuple[str, tuple[MetricCurve, ...]]]:
     """Every metric that is Fisher information, with its curves, once for each variant.
 
     Raises:
         NothingToDrawError: where there is none.
     """
-    found = [
-        (name, ordered(study, curves))
-        for name in metric_names(study)
-        if is_fisher(study, name)
-        for curves in by_variant(metric_curves(study, name))
-    ]
+    found = [(name, members) for name, curves in findings.fisher.items() for members in by_variant(curves)]
     if not found:
         raise NothingToDrawError('no Fisher information; [metrics.fisher] use = "fisher-trace" gives it')
-    return iter(found)
+    return found
 
 
-def fisher_drawings(study: StudyRecord) -> list[Drawing]:
+def fisher_drawings(findings: Findings) -> list[Drawing]:
     """For every Fisher metric and variant a panel a deficit: the curve that cost most, and what had none.
 
     Raises:
         NothingToDrawError: without a metric that is Fisher information.
     """
-    looks, blurs = pens(study), published.published_blurs(study)
-    found = list(fisher_curves(study))
     return [
-        _drawing(numbered("fisher", place), name, curves, study, looks, blurs)
-        for place, (name, curves) in enumerate(found)
+        _drawing(numbered("fisher", place), name, curves, findings)
+        for place, (name, curves) in enumerate(fisher_curves(findings))
     ]
 
 
-def _drawing(
-    stem: str,
-    name: str,
-    curves: Sequence[MetricCurve],
-    study: StudyRecord,
-    looks: dict[str, Pen],
-    blurs: frozenset[str],
-) -> Drawing:
-    chosen = representatives(study, all_groups(study), curves)
+def _drawing(stem: str, name: str, curves: Sequence[MetricCurve], findings: Findings) -> Drawing:
+    looks, blurs = pens(findings.study), published.published_blurs(findings.study)
+    chosen = representatives(findings.study, findings.groups, curves)
     without = [curve for curve in chosen if curve.deficit == CLEAN]
     shown = [curve for curve in chosen if curve.deficit != CLEAN] or without
     figure, axes = panels(len(shown), 2.1 if len(shown) == 1 else 1.4)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
+from cpframe.analysis.findings import Findings
 from cpframe.problems import NothingToDrawError
-from cpframe.records import StudyRecord
 from cpframe.report.figures.filters import filters_drawings
 from cpframe.report.figures.fisher import fisher_drawings
 from cpframe.report.figures.gradients import gradients_drawings
@@ -15,7 +15,7 @@ from cpframe.report.figures.removal import removal_drawings
 from cpframe.report.figures.sensitivity import sensitivity_drawings
 from cpframe.report.figures.style import Drawing, styled
 
-_DRAWN_BY: Mapping[str, Callable[[StudyRecord], list[Drawing]]] = {
+_DRAWN_BY: Mapping[str, Callable[[Findings], list[Drawing]]] = {
     "removal": removal_drawings,
     "sensitivity": sensitivity_drawings,
     "fisher": fisher_drawings,
@@ -26,11 +26,11 @@ _DRAWN_BY: Mapping[str, Callable[[StudyRecord], list[Drawing]]] = {
 }
 
 
-def draw(study: StudyRecord, names: Iterable[str]) -> tuple[dict[str, list[Drawing]], dict[str, str]]:
+def draw(findings: Findings, names: Iterable[str]) -> tuple[dict[str, list[Drawing]], dict[str, str]]:
     """Draw several figures.
 
     Args:
-        study: finished or not.
+        findings: of a study, finished or not.
         names: of `cpframe.report.figures.FIGURES`.
 
     Returns:
@@ -41,7 +41,7 @@ def draw(study: StudyRecord, names: Iterable[str]) -> tuple[dict[str, list[Drawi
     with styled():
         for name in names:
             try:
-                drawn[name] = _DRAWN_BY[name](study)
+                drawn[name] = _DRAWN_BY[name](findings)
             except NothingToDrawError as error:
                 missing[name] = str(error)
     return drawn, missing

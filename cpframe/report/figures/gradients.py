@@ -11,11 +11,12 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from cpframe.analysis.comparisons import all_groups, is_idle
-from cpframe.analysis.curves import MetricCurve, metric_curves, metric_names
+from cpframe.analysis.comparisons import is_idle
+from cpframe.analysis.curves import MetricCurve
+from cpframe.analysis.findings import Findings
 from cpframe.analysis.representatives import by_variant, representatives
 from cpframe.problems import NothingToDrawError
-from cpframe.records import CLEAN, Floats, StudyRecord
+from cpframe.records import CLEAN, Floats
 from cpframe.report.figures.fisher import interval
 from cpframe.report.figures.style import (
     QUIET,
@@ -36,23 +37,21 @@ _DASHES: tuple[Any, ...] = ("-", (0, (4, 1.2)), (0, (1, 1)))
 _PARTS = ("mean", "std")
 
 
-def gradients_drawings(study: StudyRecord) -> list[Drawing]:
+def gradients_drawings(findings: Findings) -> list[Drawing]:
     """For every gradient metric, variant and deficit: norm of the mean above, of the standard deviation below.
 
     Raises:
         NothingToDrawError: without a metric that gives both by layer.
     """
-    looked_for = [name.removesuffix("-mean") for name in metric_names(study) if name.endswith("-mean")]
     drawn = []
-    for name in looked_for:
-        if f"{name}-std" not in metric_names(study):
-            continue
-        spreads = {_key(curve): curve for curve in metric_curves(study, f"{name}-std")}
-        for curves in by_variant([curve for curve in metric_curves(study, f"{name}-mean") if curve.values.ndim == 2]):
-            chosen = [curve for curve in representatives(study, all_groups(study), curves) if _key(curve) in spreads]
+    for name in (key.removesuffix("-mean") for key in findings.other_metrics if key.endswith("-mean")):
+        spreads = {_key(curve): curve for curve in findings.other_metrics.get(f"{name}-std", ())}
+        by_layer = [curve for curve in findings.other_metrics[f"{name}-mean"] if curve.values.ndim == 2]
+        for curves in by_variant([curve for curve in by_layer if _key(curve) in spreads]):
+            chosen = representatives(findings.study, findings.groups, curves)
             without = [curve for curve in chosen if curve.deficit == CLEAN]
             with_one = [curve for curve in chosen if curve.deficit != CLEAN]
-            trained = [curve for curve in with_one if not is_idle(study, curve.deficit)] or with_one
+            trained = [curve for curve in with_one if not is_idle(findings.study, curve.deficit)] or with_one
             drawn += [
                 (name, [(side, spreads[_key(side)]) for side in sides])
                 for sides in [[*without, curve] for curve in trained] or [without]

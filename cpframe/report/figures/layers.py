@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from matplotlib.transforms import ScaledTranslation
 
-from cpframe.analysis.comparisons import all_groups
 from cpframe.analysis.curves import MetricCurve, layer_shares
+from cpframe.analysis.findings import Findings
 from cpframe.analysis.representatives import representatives
 from cpframe.problems import NothingToDrawError
-from cpframe.records import Floats, StudyRecord
+from cpframe.records import Floats
 from cpframe.report.figures.fisher import fisher_curves
 from cpframe.report.figures.style import (
     INK,
@@ -31,23 +31,22 @@ _NAMED = 12  # layers with names in a panel at most
 _COLOURS = "viridis"  # its lightness alone tells the order, whatever colours one confuses
 
 
-def layers_drawings(study: StudyRecord) -> list[Drawing]:
+def layers_drawings(findings: Findings) -> list[Drawing]:
     """For every Fisher metric and variant a map without a deficit, and one of each deficit's costliest window.
 
     Raises:
         NothingToDrawError: without Fisher information of two layers or more.
     """
-    groups = all_groups(study)
     found = [
         (
             name,
             [
                 curve
-                for curve in representatives(study, groups, curves)
+                for curve in representatives(findings.study, findings.groups, curves)
                 if curve.values.ndim == 2 and len(curve.layers) > 1
             ],
         )
-        for name, curves in fisher_curves(study)
+        for name, curves in fisher_curves(findings)
     ]
     found = [(name, curves) for name, curves in found if curves and curves[0].values.shape[1] > 1]
     if not found:

@@ -9,11 +9,9 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
-from cpframe.analysis.comparisons import sliding_groups
-from cpframe.analysis.curves import is_fisher, metric_curves, metric_names
-from cpframe.analysis.links import ExponentialFit, Link, links
+from cpframe.analysis.findings import Findings
+from cpframe.analysis.links import Link
 from cpframe.problems import NothingToDrawError
-from cpframe.records import StudyRecord
 from cpframe.report.figures.style import (
     INK,
     QUIET,
@@ -27,28 +25,28 @@ from cpframe.report.figures.style import (
     pens,
 )
 from cpframe.report.figures.texts import PAGE, in_pages, name_of, panel_title, seeds_told
-from cpframe.report.words import number, variant_label
+from cpframe.report.link import fit_words
+from cpframe.report.words import variant_label
 
 _FORMULA = " F\u00a0= a\u00a0exp(c\u00a0S)\u00a0+\u00a0b."  # in one line
 
 Named = tuple[str, Link]
 
 
-def link_drawings(study: StudyRecord) -> list[Drawing]:
+def link_drawings(findings: Findings) -> list[Drawing]:
     """One panel for every Fisher metric, sliding group and deficit; a point an onset, and the fit where there is one.
 
     Raises:
         NothingToDrawError: without Fisher information, or without a deficit at two onsets.
     """
-    groups = sliding_groups(study)
-    names = [name for name in metric_names(study) if is_fisher(study, name)]
-    found = [(name, link) for name in names for link in links(study, groups, metric_curves(study, name))]
+    names = list(findings.fisher)
+    found = [(name, link) for name, made in findings.links.items() for link in made]
     if not found:
         missing = "no Fisher information" if not names else "no deficit that slid to two onsets or more"
         raise NothingToDrawError(
             f'{missing}; [[protocols]] use = "sliding" and [metrics.fisher] use = "fisher-trace" give both'
         )
-    looks = pens(study)
+    looks = pens(findings.study)
     drawings = []
     for stem, some in in_pages("link", found, PAGE):
         figure, axes = panels(len(some), 2.1 if len(some) == 1 else 1.5, share_y=len(names) == 1)
@@ -93,19 +91,5 @@ def _parts(metric: str, link: Link, found: Sequence[Named]) -> list[str]:
 
 
 def _seen(found: Sequence[Named], names: Sequence[str]) -> str:
-    return " ".join(
-        f"{_title(name if len(names) > 1 else '', link, found)}: {fit_told(link.fit)}." for name, link in found
-    )
-
-
-def fit_told(fit: ExponentialFit) -> str:
-    """The fit in words, c for each percentage point."""
-    if fit.kind == "too few points":
-        return f"{fit.n} points, too few for a fit"
-    if fit.kind == "constant":
-        return "one of the two does not vary, so there is no fit"
-    c, low, high = (number(value / 100) if math.isfinite(value) else "none" for value in (fit.c, fit.c_low, fit.c_high))
-    interval = f"c = {c} a point, 95 % interval from {low} to {high}, R² = {fit.r_squared:.2f}, {fit.n} points"
-    return {"exponential": "an exponential", "straight": "a straight line does as well"}.get(
-        fit.kind, "an exponential whose steepness is not determined"
-    ) + f": {interval}"
+    titles = (", ".join(_parts(name if len(names) > 1 else "", link, found)) for name, link in found)
+    return " ".join(f"{title}: {fit_words(link.fit)}." for title, (_, link) in zip(titles, found, strict=True))

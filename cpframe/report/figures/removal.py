@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
-from cpframe.analysis.comparisons import Curve, Removal, removal_groups
+from cpframe.analysis.comparisons import Curve, Removal
+from cpframe.analysis.findings import Findings
 from cpframe.analysis.statistics import Estimate, estimate
 from cpframe.problems import NothingToDrawError
-from cpframe.records import CLEAN, StudyRecord
+from cpframe.records import CLEAN
 from cpframe.report.figures import published
 from cpframe.report.figures.style import (
     INK,
@@ -30,19 +31,19 @@ from cpframe.report.figures.texts import PAGE, in_pages, listed, name_of, panel_
 from cpframe.report.words import percent, plural, points, variant_label
 
 
-def removal_drawings(study: StudyRecord) -> list[Drawing]:
+def removal_drawings(findings: Findings) -> list[Drawing]:
     """One panel for every removal group: no deficit's mean minus the paired drop, so that a lost seed moves no point.
 
     Raises:
         NothingToDrawError: without a pair of complete trajectories, one with a deficit and one without.
     """
-    groups = [group for group in removal_groups(study) if group.reference and any(map(paired, group.curves))]
+    groups = [group for group in findings.removals if group.reference and any(map(paired, group.curves))]
     if not groups:
         raise NothingToDrawError(
             "no complete removal trajectory with its no-deficit pair; "
             '[[protocols]] use = "removal" gives them, once they are trained'
         )
-    looks, blurs = pens(study), published.published_blurs(study)
+    looks, blurs = pens(findings.study), published.published_blurs(findings.study)
     drawings = []
     for stem, some in in_pages("removal", groups, PAGE):
         figure, axes = panels(len(some), 2.1 if len(some) == 1 else 1.5)

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from matplotlib.artist import Artist
 
-from cpframe.analysis.comparisons import Sliding, sliding_groups
+from cpframe.analysis.comparisons import Sliding
+from cpframe.analysis.findings import Findings
 from cpframe.analysis.statistics import estimate
 from cpframe.problems import NothingToDrawError
-from cpframe.records import StudyRecord
 from cpframe.report.figures.removal import paired
 from cpframe.report.figures.style import (
     INK,
@@ -27,19 +27,19 @@ from cpframe.report.figures.texts import PAGE, in_pages, listed, name_of, panel_
 from cpframe.report.words import points, variant_label
 
 
-def sensitivity_drawings(study: StudyRecord) -> list[Drawing]:
+def sensitivity_drawings(findings: Findings) -> list[Drawing]:
     """One panel for every sliding group.
 
     Raises:
         NothingToDrawError: without a pair of complete trajectories, one with a deficit and one without.
     """
-    groups = [group for group in sliding_groups(study) if any(map(paired, group.curves))]
+    groups = [group for group in findings.slidings if any(map(paired, group.curves))]
     if not groups:
         raise NothingToDrawError(
             "no complete sliding trajectory with its no-deficit pair; "
             '[[protocols]] use = "sliding" gives them, once they are trained'
         )
-    looks = pens(study)
+    looks = pens(findings.study)
     drawings = []
     for stem, some in in_pages("sensitivity", groups, PAGE):
         figure, axes = panels(len(some), 2.1 if len(some) == 1 else 1.5)

@@ -38,7 +38,7 @@ def timeline_of(deficit: str, onset: int, offset: int) -> str:
 
 
 def panel_title(*parts: str) -> str:
-    """What tells a panel from its neighbours: in one line, or a part a line where that is too long for half a column."""
+    """What tells a panel from its neighbours: a part a line where all of it is too long for half a column."""
     told = [shorten(part, _HALF) for part in parts if part]
     return ", ".join(told) if sum(map(len, told)) + 2 * len(told) <= _HALF else "\n".join(told)
 
