@@ -23,7 +23,7 @@ def escaped(text: str) -> Html:
     return Html(html.escape(shown, quote=True))
 
 
-def element(name: str, *children: str, **attributes: str) -> Html:
+def element(name: str, /, *children: str, **attributes: str) -> Html:
     """One element.
 
     Args:
