@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -59,16 +59,18 @@ def representatives(
     Returns:
         As `ordered` has them; a deficit's first curve where costs are unknown.
     """
-    here = [group for group in groups if variant_key(group.variant) == variant_key(curves[0].variant)]
-    told = telling(study, here)
-    own = largest_drops(here) | largest_drops(group for group in here if isinstance(group, Removal))
+    rank = preferred_windows(study, groups, curves[0].variant)
     chosen: dict[str, MetricCurve] = {}
-    for curve in sorted(ordered(study, curves), key=lambda c: _rank(c, told and told[1], own)):
+    for curve in sorted(ordered(study, curves), key=lambda c: rank(c.deficit, (c.onset, c.offset))):
         chosen.setdefault(curve.deficit, curve)
     return ordered(study, chosen.values())
 
 
-def _rank(curve: MetricCurve, best: Window | None, own: Mapping[str, Window]) -> int:
-    """Less is better."""
-    window = curve.onset, curve.offset
-    return 0 if window == best else 1 if window == own.get(curve.deficit) else 2
+def preferred_windows(
+    study: StudyRecord, groups: Iterable[Removal | Sliding], variant: Mapping[str, object]
+) -> Callable[[str, Window], int]:
+    """How `representatives` ranks a deficit's windows in a variant: 0 the one all are shown at, 1 its own."""
+    here = [group for group in groups if variant_key(group.variant) == variant_key(variant)]
+    told = telling(study, here)
+    own = largest_drops(here) | largest_drops(group for group in here if isinstance(group, Removal))
+    return lambda deficit, window: 0 if told and window == told[1] else 1 if window == own.get(deficit) else 2

@@ -33,7 +33,7 @@ def controls_section(page: Page) -> Iterator[RenderableType]:
         answers: dict[str, list[Text]] = {}
         for confound in page.findings.confounds:
             name = name_with_look(page, confound.deficit, shorten(confound.deficit, 16))
-            answers.setdefault(_explained(confound), []).append(name)
+            answers.setdefault(idle_words(confound), []).append(name)
         for answer, names in answers.items():
             yield in_lines([*names, Text(answer)], page.width)
         if any(confound.at for confound in page.findings.confounds):
@@ -53,7 +53,8 @@ def controls_section(page: Page) -> Iterator[RenderableType]:
     yield table
 
 
-def _explained(confound: Confound) -> str:
+def idle_words(confound: Confound) -> str:
+    """Whether idle explains the curve, in words, and the variant."""
     text = _WORDS[confound.kind]
     if confound.at and confound.kind != "no loss":
         fraction = confound.fraction

@@ -37,7 +37,7 @@ def link_sections(page: Page) -> Iterator[RenderableType]:
             yield heading(page, f"Fisher and sensitivity: {shorten(metric, 40)}", links[0].group.variant)
             fitted = [link for link in links if math.isfinite(link.fit.c)]
             if not fitted and not page.full:
-                yield Text(f"No fit: {'; '.join(dict.fromkeys(_told(link.fit) for link in links))}.")
+                yield Text(f"No fit: {'; '.join(dict.fromkeys(fit_words(link.fit) for link in links))}.")
                 continue
             if fitted:
                 yield from _chart(page, fitted)
@@ -74,14 +74,15 @@ def _table(page: Page, links: Sequence[Link]) -> Table:
     table.add_column()
     for link in links:
         name = name_with_look(page, link.deficit, shorten(link.deficit, 16))
-        table.add_row(name, f"windows of {link.group.length}", _told(link.fit))
+        table.add_row(name, f"windows of {link.group.length}", fit_words(link.fit))
         if page.full:
             told = (f"{p.onset}: {points(p.sensitivity)}, {number(p.fisher)}" for p in link.points)
             table.add_row("", "onset: S, F", "; ".join(told))
     return table
 
 
-def _told(fit: ExponentialFit) -> str:
+def fit_words(fit: ExponentialFit) -> str:
+    """The fit in words, c for each percentage point."""
     words = f"{_WORDS[fit.kind]} ({plural(fit.n, 'onset')})"
     if not math.isfinite(fit.c):
         return words

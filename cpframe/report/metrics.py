@@ -23,7 +23,7 @@ def metrics_section(page: Page) -> Iterator[RenderableType]:
     for metric, curves in page.findings.other_metrics.items():
         for members in page.by_variant(curves):
             clean = [curve for curve in members if curve.deficit == CLEAN] or members
-            rows += [(metric, _summary(curve)) for curve in (members if page.full else clean[:1])]
+            rows += [(metric, course_words(curve)) for curve in (members if page.full else clean[:1])]
     for metric in array_metric_names(page.study):
         history = next(t.history.metrics[metric] for t in page.study.trajectories if metric in t.history.metrics)
         shape = " x ".join(map(str, history.values.shape[1:]))
@@ -39,7 +39,7 @@ def metrics_section(page: Page) -> Iterator[RenderableType]:
     yield table
 
 
-def _summary(curve: MetricCurve) -> str:
+def course_words(curve: MetricCurve) -> str:
     """A curve's course in words; layers are averaged."""
     series = curve.values if curve.values.ndim == 1 else curve.values.mean(axis=1)
     label = variant_label(curve.variant)

@@ -98,12 +98,12 @@ def _rows(page: Page, curves: Sequence[MetricCurve]) -> Iterator[tuple[Text, Met
     """One row a curve; where there are several a deficit, its name has a row for itself above them."""
     for deficit, members in groupby(curves, key=lambda curve: curve.deficit):
         if not page.full:
-            yield from ((curve_label(page, curve), curve, _phase_cells(curve)) for curve in members)
+            yield from ((curve_label(page, curve), curve, phase_cells(curve)) for curve in members)
             continue
         yield name_with_look(page, deficit, deficit_label(deficit)), None, ()
         for curve in members:
             label = Text(f"  {window(curve.onset, curve.offset) or 'all clean'} of {curve.epochs}")
-            yield label, curve, _phase_cells(curve)
+            yield label, curve, phase_cells(curve)
 
 
 def _bars(page: Page, curve: MetricCurve, last: int, top: float, columns: int) -> Text:
@@ -124,7 +124,8 @@ def _bars(page: Page, curve: MetricCurve, last: int, top: float, columns: int) -
     return Text().join(pieces)
 
 
-def _phase_cells(curve: MetricCurve) -> tuple[str, ...]:
+def phase_cells(curve: MetricCurve) -> tuple[str, ...]:
+    """Epoch of the rise, peak, its epoch, epochs of half and flat, end, n."""
     found = phases(curve.epoch, curve.total)
     if found is None:
         return NONE, NONE, NONE, NONE, NONE, number(float(curve.total[-1])), str(curve.n)

@@ -38,7 +38,7 @@ def plasticity_sections(page: Page) -> Iterator[RenderableType]:
 
 def _table(page: Page, moved: Sequence[tuple[MetricCurve, Plasticity]]) -> Table:
     heads = ("epochs", "moved", "floor", "centre", "shift", "n")
-    rows = [_cells(curve, found) for curve, found in moved]
+    rows = [plasticity_cells(curve, found) for curve, found in moved]
     labels = [curve_label(page, curve) for curve, _ in moved]
     widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
     first = max(label.cell_len for label in labels)
@@ -59,7 +59,8 @@ def _table(page: Page, moved: Sequence[tuple[MetricCurve, Plasticity]]) -> Table
     return table
 
 
-def _cells(curve: MetricCurve, found: Plasticity) -> tuple[str, ...]:
+def plasticity_cells(curve: MetricCurve, found: Plasticity) -> tuple[str, ...]:
+    """Epochs, moved, floor, centre, shift, n; see the note below the table."""
     course = dict(zip(curve.epoch.tolist(), centres(curve).tolist(), strict=True))
     return (
         f"{found.first}-{found.last}",

@@ -51,7 +51,7 @@ def verdict_panel(page: Page) -> Iterator[RenderableType]:
             table.add_column(no_wrap=True, min_width=widths[i])
         for row in rows:
             table.add_row(*(row[i] for i in kept))
-        parts += [Text(_question(group), "italic"), table, Text()]
+        parts += [Text(question(group), "italic"), table, Text()]
     parts.append(note(_explained(page, made)) if made else Text(_NOTHING))
     if len(told) < len(made):
         parts.append(note(f"The strongest {len(told)} of {len(made)} verdicts; all of them: --section verdict."))
@@ -74,14 +74,14 @@ def verdict_details(page: Page) -> Iterator[RenderableType]:
     yield heading(page, "Verdicts in words", {})
     width = max(len(shorten(claim.deficit, 16)) for claim in made) + 2
     for group, members in groupby(made, key=lambda claim: claim.group):
-        yield Text(f"\n{_question(group)}", "italic")
+        yield Text(f"\n{question(group)}", "italic")
         table = Table.grid(padding=(0, 2))
         table.add_column(no_wrap=True, min_width=width)
         table.add_column(no_wrap=True, min_width=16)
         table.add_column()
         for claim in members:
             name = name_with_look(page, claim.deficit, shorten(claim.deficit, 16))
-            table.add_row(name, _outcome(claim), _because(claim))
+            table.add_row(name, outcome(claim), because(claim))
         yield table
 
 
@@ -102,8 +102,8 @@ def _rows(page: Page, group: Removal | Sliding, members: Iterable[Claim]) -> lis
         excess = claim.verdict.excess
         cells = (
             name_with_look(page, claim.deficit, shorten(claim.deficit, _NAME)),
-            _outcome(claim),
-            Text(_size(claim)),
+            outcome(claim),
+            Text(size_words(claim)),
             Text(points(excess) if excess else NONE),
             Text(period_words(page.findings.period(group, claim.deficit))),
         )
@@ -111,13 +111,14 @@ def _rows(page: Page, group: Removal | Sliding, members: Iterable[Claim]) -> lis
     return rows
 
 
-def _outcome(claim: Claim) -> Text:
+def outcome(claim: Claim) -> Text:
+    """The verdict in a word or two, SCAR and CRITICAL PERIOD in capitals."""
     short, style = _WORDS[claim.verdict.kind]
     yes = "SCAR" if isinstance(claim.group, Removal) else "CRITICAL PERIOD"
     return Text(short or yes, style)
 
 
-def _size(claim: Claim) -> str:
+def size_words(claim: Claim) -> str:
     """How much is lost, or how much could be at most."""
     verdict = claim.verdict
     if verdict.kind == "none" and not verdict.loss.positive and verdict.at_most > 0:
@@ -130,8 +131,8 @@ def _explained(page: Page, made: Sequence[Claim]) -> str:
     n = str(min(seeds)) if len(seeds) == 1 else f"{min(seeds)} to {max(seeds)}"
     limit = percent(page.findings.threshold)
     texts = [
-        f"Points of accuracy, paired by seed (n = {n}). ± and brackets: 95% intervals that hold for all epochs compared "
-        "at once; +: or later, which was not tried."
+        f"Points of accuracy, paired by seed (n = {n}). ± and brackets: 95% intervals that hold for all epochs "
+        "compared at once; +: or later, which was not tried."
     ]
     if any(isinstance(claim.group, Removal) for claim in made):
         texts.append(f"Heals until: removed by that epoch, at most {limit} points stay lost.")
@@ -140,7 +141,8 @@ def _explained(page: Page, made: Sequence[Claim]) -> str:
     return " ".join(texts)
 
 
-def _question(group: Removal | Sliding) -> str:
+def question(group: Removal | Sliding) -> str:
+    """What a group of trajectories asks, and its variant."""
     label = variant_label(group.variant)
     after = f" ({label})" if label else ""
     if isinstance(group, Removal):
@@ -148,7 +150,7 @@ def _question(group: Removal | Sliding) -> str:
     return f"Does it matter when a deficit of {plural(group.length, 'epoch')} begins, in {group.epochs}?{after}"
 
 
-def _because(claim: Claim) -> str:
+def because(claim: Claim) -> str:
     """The numbers behind a verdict, in words."""
     verdict = claim.verdict
     n = f"n={verdict.loss.n}"

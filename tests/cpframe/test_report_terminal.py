@@ -530,7 +530,7 @@ def test_what_idle_explains_is_told(new_study: NewStudy) -> None:
 
 
 def test_larger_arrays_are_named_and_break_nothing(study: StudyRecord) -> None:
-    filters = MetricHistory(np.zeros((28, 4, 3, 5)), None, "", "first-layer filters", "clean")
+    filters = MetricHistory(np.zeros((28, 4, 3, 5)), None, "", "first layer", "clean", ("filter", "height", "width"))
 
     def add(t: TrajectoryRecord) -> TrajectoryRecord:
         return replace(t, history=replace(t.history, metrics={**t.history.metrics, "filters": filters}))
