@@ -510,7 +510,7 @@ def test_plasticity_is_told_with_its_floor(study: StudyRecord) -> None:
 def test_a_link_is_drawn_and_fitted(new_study: NewStudy) -> None:
     made = new_study(onsets=(0, 15, 30, 45, 60, 75), until=(), noise=0.001)
     text = section(printed(made), "Fisher and sensitivity: fisher")
-    assert "(6 onsets)" in text
+    assert "(6 onsets)" in " ".join(text.split())
     assert "R²" in text
     assert text.count("●") >= 5  # onsets on the chart, of which some may share a cell, and the name
     full = section(printed(made, 80, "link"), "Fisher and sensitivity: fisher")
