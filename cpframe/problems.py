@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 
@@ -37,6 +38,31 @@ class SpecError(Exception):
 
 class ExecutorError(Exception):
     """Workers that cannot be had; its message is shown to the user as it stands."""
+
+
+class NotInstalledError(ImportError):
+    """A package of an extra that is not installed; its message is shown to the user as it stands."""
+
+
+class NothingToDrawError(Exception):
+    """A study without the data for a figure; its message says what is missing and what would give it."""
+
+
+@contextmanager
+def needed(what: str, extra: str) -> Iterator[None]:
+    """Import inside what only an extra brings.
+
+    Args:
+        what: needs it, for the message: "a table".
+        extra: of cpframe, which brings it.
+
+    Raises:
+        NotInstalledError: when it is not there.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise NotInstalledError(f"{what} needs {error.name}: pip install 'cpframe[{extra}]'") from None
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -16,7 +16,7 @@ from cpframe.plan import plan
 from cpframe.problems import Problem, SpecError
 from cpframe.records import StudyRecord
 from cpframe.rehearsal import estimated_seconds, rehearse
-from cpframe.report.terminal import render
+from cpframe.report.terminal import render, report_console
 from cpframe.spec import Spec
 from cpframe.store import check_writable, locked, other_formats, write_atomically
 from cpframe.surroundings import cores, data_determinants, data_folder, determinants, provenance, with_data
@@ -61,7 +61,6 @@ def run_spec(
         StoreError: when the folder is in use, damaged, or cannot be written.
         ExecutorError: when workers cannot be had.
     """
-    console = Console()
     told = Console(stderr=True, markup=False, emoji=False, highlight=False)
     check(executor, workers)
     numerics = numerics_of(spec, device)
@@ -91,7 +90,7 @@ def run_spec(
         told.print(_announcement(progress, seconds, crew.slots))
         with shown(progress, told) as observe:
             record = run_study(progress, place, crew, observe)
-    render(record, console)
+    render(record, report_console())
     told.print(f"results: {place.results}", soft_wrap=True)
     return _told_failures(record, told)
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cpframe.analysis.comparisons import variant_key
 from cpframe.records import CLEAN, Floats, Integers, StudyRecord, TrajectoryRecord
+
+Timeline = tuple[str, str, int, int, int]
+"""Variant, deficit, onset, offset, epochs."""
 
 
 @dataclass(frozen=True)
@@ -23,9 +27,11 @@ class MetricCurve:
         onset: first epoch under the deficit; equal to `offset` where there is none.
         offset: first epoch after it.
         epochs: length of the whole training.
-        n: seeds averaged.
+        seeds: those averaged.
         epoch: (M,) epochs completed at each measurement, those that all these seeds have.
-        values: (M,) or (M, layer), all finite.
+        by_seed: (seed, M) or (seed, M, layer), all finite.
+        errors: standard errors of `by_seed`, of the same shape: how well each measurement is known, which says
+            nothing of how seeds differ; None where the metric has none.
         layers: names of the layers.
         units: of the values.
         estimator: how they were computed.
@@ -38,13 +44,29 @@ class MetricCurve:
     onset: int
     offset: int
     epochs: int
-    n: int
+    seeds: tuple[int, ...]
     epoch: Integers
-    values: Floats
+    by_seed: Floats
+    errors: Floats | None
     layers: tuple[str, ...]
     units: str
     estimator: str
     source: str
+
+    @property
+    def n(self) -> int:
+        """Seeds averaged."""
+        return len(self.seeds)
+
+    @cached_property
+    def values(self) -> Floats:
+        """(M,) or (M, layer) the mean over seeds."""
+        return np.asarray(self.by_seed.mean(axis=0))
+
+    @property
+    def total_by_seed(self) -> Floats:
+        """(seed, M) the sum over layers; the values themselves where they are not by layer."""
+        return self.by_seed if self.by_seed.ndim == 2 else self.by_seed.sum(axis=2)
 
     @property
     def total(self) -> Floats:
@@ -54,8 +76,17 @@ class MetricCurve:
 
 def metric_names(study: StudyRecord) -> tuple[str, ...]:
     """Names of the metrics that are one number or one a layer, in the order in which they appear."""
-    measured = ((name, metric) for t in study.trajectories for name, metric in t.history.metrics.items())
-    return tuple(dict.fromkeys(name for name, metric in measured if not metric.own))
+    return tuple(name for name, by_layer in _metrics(study).items() if by_layer)
+
+
+def array_metric_names(study: StudyRecord) -> tuple[str, ...]:
+    """Names of the metrics that are larger arrays, such as the filters of a layer: no curve is made of these."""
+    return tuple(name for name, by_layer in _metrics(study).items() if not by_layer)
+
+
+def _metrics(study: StudyRecord) -> dict[str, bool]:
+    """All metrics measured, and whether they are numbers or one number a layer."""
+    return {name: not m.own for t in study.trajectories for name, m in t.history.metrics.items()}
 
 
 def is_fisher(study: StudyRecord, metric: str) -> bool:
@@ -65,7 +96,7 @@ def is_fisher(study: StudyRecord, metric: str) -> bool:
 
 
 def metric_curves(study: StudyRecord, metric: str) -> tuple[MetricCurve, ...]:
-    """Average a metric over seeds: one curve for each variant, protocol, deficit, window and length of training.
+    """Average a metric of `metric_names` over seeds: a curve a variant, protocol, deficit, window and length.
 
     The mean is arithmetic, so that the layers' means add up to the mean of the total. Failed trajectories are left
     out, and unfinished ones where the others are complete; of the rest the epochs count at which all were measured,
@@ -73,28 +104,24 @@ def metric_curves(study: StudyRecord, metric: str) -> tuple[MetricCurve, ...]:
     one another, each variant keeps the curve of most seeds, and of these the longest; where two protocols asked for
     one and the same training, it is kept once.
     """
-    groups: dict[tuple[object, ...], list[TrajectoryRecord]] = {}
+    groups: dict[Timeline, dict[str, list[TrajectoryRecord]]] = {}
     for t in study.trajectories:
         if metric in t.history.metrics and not t.history.metrics[metric].own and t.status != "failed":
-            key = variant_key(t.variant), t.protocol, t.deficit, t.onset, t.offset, t.epochs
-            groups.setdefault(key, []).append(t)
-    averaged = (_average(metric, members) for members in groups.values())
+            timeline = variant_key(t.variant), t.deficit, t.onset, t.offset, t.epochs
+            groups.setdefault(timeline, {}).setdefault(t.protocol, []).append(t)
     curves: list[MetricCurve] = []
-    for curve in averaged:
-        if curve is not None and not any(_same_training(curve, kept) for kept in curves):
-            curves.append(curve)
     clean: dict[str, MetricCurve] = {}
-    for curve in curves:
-        if curve.deficit == CLEAN:
-            clean[variant_key(curve.variant)] = max(
-                clean.get(variant_key(curve.variant), curve), curve, key=lambda c: (c.n, c.epoch[-1])
-            )
-    return tuple(c for c in curves if c.deficit != CLEAN or clean[variant_key(c.variant)] is c)
-
-
-def _same_training(one: MetricCurve, other: MetricCurve) -> bool:
-    timeline = [(c.deficit, c.onset, c.offset, c.epochs, variant_key(c.variant)) for c in (one, other)]
-    return timeline[0] == timeline[1] and np.array_equal(one.values, other.values)
+    for (variant, deficit, *_), by_protocol in groups.items():
+        kept: list[MetricCurve] = []
+        for members in by_protocol.values():
+            curve = _average(metric, members)
+            if curve is not None and not any(np.array_equal(curve.values, other.values) for other in kept):
+                kept.append(curve)
+                if deficit == CLEAN:
+                    clean[variant] = max(clean.get(variant, curve), curve, key=lambda c: (c.n, c.epoch[-1]))
+        curves += kept
+    without = set(map(id, clean.values()))
+    return tuple(curve for curve in curves if curve.deficit != CLEAN or id(curve) in without)
 
 
 def _average(metric: str, members: Sequence[TrajectoryRecord]) -> MetricCurve | None:
@@ -106,9 +133,10 @@ def _average(metric: str, members: Sequence[TrajectoryRecord]) -> MetricCurve | 
     if not common:
         return None
     epoch = np.array(sorted(common), dtype=np.int64)
-    sample = [t.history.metrics[metric].values[np.isin(t.history.measured_epoch, epoch)] for t, _ in measured]
-    first = measured[0][0]
-    history = first.history.metrics[metric]
+    at = [np.isin(t.history.measured_epoch, epoch) for t, _ in measured]
+    histories = [t.history.metrics[metric] for t, _ in measured]
+    errors = [h.stderr[rows] for h, rows in zip(histories, at, strict=True) if h.stderr is not None]
+    first, history = measured[0][0], histories[0]
     return MetricCurve(
         protocol=first.protocol,
         variant=first.variant,
@@ -116,9 +144,10 @@ def _average(metric: str, members: Sequence[TrajectoryRecord]) -> MetricCurve | 
         onset=first.onset,
         offset=first.offset,
         epochs=first.epochs,
-        n=len(measured),
+        seeds=tuple(t.seed for t, _ in measured),
         epoch=epoch,
-        values=np.mean(sample, axis=0),
+        by_seed=np.stack([h.values[rows] for h, rows in zip(histories, at, strict=True)]),
+        errors=np.stack(errors) if len(errors) == len(measured) else None,
         layers=first.history.layers,
         units=history.units,
         estimator=history.estimator,
@@ -131,6 +160,19 @@ def _finite_rows(trajectory: TrajectoryRecord, metric: str) -> NDArray[np.bool_]
     return np.asarray(finite if finite.ndim == 1 else finite.all(axis=1))
 
 
+def shares_of(values: Floats) -> Floats:
+    """Each layer's share of the total.
+
+    Args:
+        values: (..., layer), not negative.
+
+    Returns:
+        The same shape, from 0 to 1, adding up to 1 over layers; nan where the total is 0.
+    """
+    total = values.sum(axis=-1, keepdims=True)
+    return np.asarray(np.divide(values, total, out=np.full_like(values, np.nan), where=total != 0))
+
+
 def layer_shares(curve: MetricCurve) -> Floats:
     """Each layer's share of the total at every measurement: (M, layer), from 0 to 1, rows adding up to 1.
 
@@ -141,5 +183,4 @@ def layer_shares(curve: MetricCurve) -> Floats:
     """
     if curve.values.ndim != 2:
         raise ValueError("the metric has one value a network: shares need one a layer")
-    total = curve.total[:, None]
-    return np.divide(curve.values, total, out=np.full_like(curve.values, np.nan), where=total != 0)
+    return shares_of(curve.values)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich import box
@@ -11,8 +12,15 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
+from cpframe.analysis.comparisons import variant_key
+from cpframe.analysis.curves import MetricCurve
+from cpframe.analysis.findings import Findings
+from cpframe.analysis.representatives import by_variant, representatives
 from cpframe.records import CLEAN, StudyRecord
-from cpframe.report.words import Look, looks, shorten, variant_label
+from cpframe.report.words import Look, looks, shorten, variant_label, window
+
+MOST_VARIANTS = 4
+"""Shown, unless all is told."""
 
 
 @dataclass(frozen=True)
@@ -20,22 +28,68 @@ class Page:
     """A study and the space there is to show it.
 
     Attributes:
-        study: to be reported.
+        findings: what is to be reported.
         width: cells in a line.
         coloured: whether fine shades of colour can be shown (256 colours or more).
+        full: whether all is told, and not what is most telling alone.
+        variants: keys of those that are shown.
         looks: of the deficits and of ``clean``.
     """
 
-    study: StudyRecord
+    findings: Findings
     width: int
     coloured: bool
+    full: bool
+    variants: frozenset[str]
     looks: Mapping[str, Look]
 
+    @property
+    def study(self) -> StudyRecord:
+        """That the findings are of."""
+        return self.findings.study
 
-def page_for(study: StudyRecord, console: Console) -> Page:
+    def shows(self, variant: Mapping[str, object]) -> bool:
+        """Whether a variant is shown."""
+        return variant_key(variant) in self.variants
+
+    def by_variant(self, curves: Iterable[MetricCurve]) -> Iterator[tuple[MetricCurve, ...]]:
+        """The curves of each variant that is shown."""
+        return (members for members in by_variant(curves) if self.shows(members[0].variant))
+
+
+def page_for(findings: Findings, console: Console, *, full: bool) -> Page:
     """The page that a console offers."""
     coloured = console.color_system in ("256", "truecolor") and not console.no_color
-    return Page(study, console.width, coloured, looks(study))
+    variants = shown_variants(findings, full=full)
+    return Page(findings, console.width, coloured, full, variants, looks(findings.study))
+
+
+def shown_variants(findings: Findings, *, full: bool) -> frozenset[str]:
+    """Keys of the variants that are shown: all, or where there are many those that lost most."""
+    keys = dict.fromkeys(variant_key(t.variant) for t in findings.study.trajectories)
+    if full or len(keys) <= MOST_VARIANTS:
+        return frozenset(keys)
+    lost = dict.fromkeys(keys, -math.inf)
+    for claim in findings.claims:
+        key = variant_key(claim.group.variant)
+        lost[key] = max(lost[key], claim.verdict.loss.mean)
+    return frozenset(sorted(keys, key=lambda key: -lost[key])[:MOST_VARIANTS])
+
+
+def shown_curves(page: Page, curves: Sequence[MetricCurve]) -> tuple[MetricCurve, ...]:
+    """Of a metric's curves of one variant all, or those that stand for the others."""
+    return tuple(curves) if page.full else representatives(page.study, page.findings.groups, curves)
+
+
+def deficit_label(deficit: str) -> str:
+    """A deficit's name in a few cells."""
+    return "no deficit" if deficit == CLEAN else shorten(deficit, 16)
+
+
+def curve_label(page: Page, curve: MetricCurve) -> Text:
+    """A curve's glyph, deficit and window."""
+    name = f"{deficit_label(curve.deficit)} {window(curve.onset, curve.offset)}".rstrip()
+    return name_with_look(page, curve.deficit, name)
 
 
 def heading(page: Page, title: str, variant: Mapping[str, object]) -> Group:

@@ -4,7 +4,15 @@ kill -9 at any instant, or a full disk, loses nothing that was committed: a file
 under another name, and renamed into place.
 """
 
-from cpframe.store.files import DamagedError, InUseError, StoreError, check_writable, locked, write_atomically
+from cpframe.store.files import (
+    DamagedError,
+    InUseError,
+    StoreError,
+    check_writable,
+    is_sealed,
+    locked,
+    write_atomically,
+)
 from cpframe.store.histories import joined, sizes
 from cpframe.store.results import read_results, write_results
 from cpframe.store.stages import (
@@ -29,6 +37,7 @@ __all__ = [
     "commit",
     "drop_remake",
     "drop_state",
+    "is_sealed",
     "joined",
     "locked",
     "other_formats",

@@ -178,6 +178,16 @@ def unsealed(path: Path, what: str) -> bytes:
     return content
 
 
+def is_sealed(path: Path) -> bool:
+    """Whether a file looks like one of the store, by its end; False where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - len(_SEAL) - _DIGEST_BYTES))
+            return file.read().startswith(_SEAL)
+    except OSError:
+        return False
+
+
 def _refuse_link(group: h5py.Group, name: str, where: str) -> None:
     if group.id.links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
         raise DamagedError(f"{where} is a link to somewhere else: refused")

@@ -1,0 +1,269 @@
+"""Exports: read back by pandas, pyarrow, h5netcdf and xarray; whole or not there; nothing of others replaced."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import h5netcdf  # type: ignore[import-untyped]
+import numpy as np
+import pandas
+import pyarrow
+import pyarrow.parquet
+import pytest
+import xarray
+
+from cpframe import exporting
+from cpframe.exporting import export
+from cpframe.notebook import Results
+from cpframe.records import MetricHistory, StudyRecord
+from cpframe.store import StoreError, files, write_results
+
+TABLES = ("trajectories", "epochs", "metrics")
+AWKWARD = 'diverged, "so they say",\nin epoch 7;\ttab, Unschärfe, 視力, \r\n end'
+
+
+@pytest.fixture(scope="module")
+def results(new_study: Callable[..., StudyRecord]) -> Results:
+    """A small study with awkward texts, a number as a metric, and values that are hard to print."""
+    grid = ({"optimizer.lr": 0.1, "architecture.sizes": [4, 5]}, {"optimizer.lr": 1 / 3, "architecture.sizes": [6]})
+    study = new_study(title='A, "title"\nof ünïcode', seeds=(0, 2), variants=grid, until=(0, 10), onsets=(0,))
+    first = study.trajectories[0]
+    values = np.random.default_rng(0).random(len(first.history.measured_epoch)) * 10.0 ** np.arange(-12, 12)[:24]
+    metrics = {**first.history.metrics, "loss": MetricHistory(values, None, "", "", "clean")}
+    odd = replace(first, status="failed", reason=AWKWARD, score=np.nan, history=replace(first.history, metrics=metrics))
+    return Results(Path("results.h5"), replace(study, trajectories=(odd, *study.trajectories[1:])))
+
+
+def tables_of(results: Results) -> dict[str, pandas.DataFrame]:
+    return {"trajectories": results.trajectories, "epochs": results.epochs, "metrics": results.metrics}
+
+
+def test_csv_reads_back_exactly(tmp_path: Path, results: Results) -> None:
+    told = export(results, "csv", tmp_path / "out")
+    assert str(tmp_path / "out") in told[0]
+    for name, table in tables_of(results).items():
+        texts = {column: "string" for column, kind in table.dtypes.items() if kind == "string"}
+        read = pandas.read_csv(
+            tmp_path / "out" / f"{name}.csv",
+            dtype=texts,
+            keep_default_na=False,
+            na_values={column: [""] for column in table.columns if column not in texts or column == "layer"},
+        )
+        pandas.testing.assert_frame_equal(read, table, check_exact=True)
+    raw = (tmp_path / "out" / "trajectories.csv").read_bytes()
+    assert "視力".encode() in raw
+    assert not raw.startswith(b"\xef\xbb\xbf")
+    about = json.loads((tmp_path / "out" / "study.json").read_text(encoding="utf-8"))
+    assert about["title"] == results.study.title
+    assert about["metrics"]["fisher"] == {
+        "units": "nats",
+        "estimator": "Fisher trace, labels from the model",
+        "source": "clean",
+        "dimensions": ["layer"],
+    }
+    grid = {"optimizer.lr", "architecture.sizes"}
+    written = {column for table in tables_of(results).values() for column in table.columns}
+    assert written - grid - {"name", "trajectory", "metric", "layer"} <= about["columns"].keys()
+
+
+def test_parquet_reads_back_exactly_with_its_types(tmp_path: Path, results: Results) -> None:
+    export(results, "parquet", tmp_path / "out")
+    for name, table in tables_of(results).items():
+        path = tmp_path / "out" / f"{name}.parquet"
+        pandas.testing.assert_frame_equal(pandas.read_parquet(path), table, check_exact=True)
+        schema = pyarrow.parquet.read_schema(path)
+        for column, kind in table.dtypes.items():
+            found = schema.field(column).type
+            if kind == "string":
+                assert pyarrow.types.is_string(found) or pyarrow.types.is_large_string(found)
+            else:
+                assert found == pyarrow.from_numpy_dtype(kind)
+
+
+def test_netcdf_reads_back_exactly_with_named_dimensions(tmp_path: Path, results: Results) -> None:
+    path = tmp_path / "new" / "study.nc"
+    export(results, "netcdf", path)
+    expected = results.histories
+    with xarray.open_dataset(path, engine="h5netcdf") as read:
+        assert read.sizes == expected.sizes
+        assert read.coords.keys() == expected.coords.keys()
+        for name, variable in expected.variables.items():
+            assert read[name].dims == variable.dims
+            np.testing.assert_array_equal(read[name].values, variable.values)
+            for attribute, value in variable.attrs.items():
+                assert read[name].attrs[attribute] == value
+        assert read.attrs["title"] == results.study.title
+        assert read.set_coords([]).sel(trajectory=results.study.trajectories[0].name).reason == AWKWARD
+    with h5netcdf.File(path) as file:
+        assert set(file.dimensions) == {"trajectory", "epoch", "measured_epoch", "layer"}
+        assert file.variables["fisher"].dimensions == ("trajectory", "measured_epoch", "layer")
+
+
+@pytest.mark.parametrize("format_", ["csv", "parquet", "netcdf"])
+def test_an_export_is_replaced_by_the_next(tmp_path: Path, results: Results, format_: str) -> None:
+    out = tmp_path / "out"
+    half = Results(results.path, replace(results.study, trajectories=results.study.trajectories[:2]))
+    export(half, format_, out)
+    before = contents(tmp_path)
+    export(results, format_, out)
+    assert before.keys() == contents(tmp_path).keys()
+    assert before != contents(tmp_path)
+
+
+@pytest.mark.parametrize("format_", ["csv", "netcdf"])
+def test_what_is_no_export_is_left_alone(tmp_path: Path, results: Results, format_: str) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    write_results(tmp_path / "results.h5", results.study)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("mine")
+    before = contents(tmp_path)
+    for name in ("notes.txt", "results.h5", "folder"):
+        with pytest.raises(StoreError, match=f"{name}.* --out"):
+            export(results, format_, tmp_path / name)
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("format_", ["csv", "parquet", "netcdf"])
+@pytest.mark.parametrize("there", [True, False])
+def test_a_full_disk_leaves_what_was_there(
+    tmp_path: Path, results: Results, monkeypatch: pytest.MonkeyPatch, format_: str, there: bool
+) -> None:
+    out = tmp_path / "out"
+    if there:
+        export(results, format_, out)
+    before = contents(tmp_path)
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StoreError, match="No space left on device"):
+        export(results, format_, out)
+    monkeypatch.undo()
+    assert contents(tmp_path) == before
+
+
+def test_a_folder_that_cannot_be_renamed_into_place_leaves_the_old_one(
+    tmp_path: Path, results: Results, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    export(results, "csv", out)
+    before = contents(tmp_path)
+    rename = Path.rename
+
+    def refused(self: Path, target: Path) -> Path:
+        if self.name.endswith(".part"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refused)
+    with pytest.raises(StoreError, match="what was there before is whole"):
+        export(results, "csv", out)
+    monkeypatch.undo()
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_killed_export_leaves_a_whole_folder_and_the_next_goes_on(
+    tmp_path: Path, results: Results, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed at each step on the disk in turn; what is at the place, or is put back by the next export, is whole."""
+    made = exporting.csv_files(results)
+    killed = 0
+    for step in range(20):
+        out = tmp_path / str(step) / "out"
+        export(results, "csv", out)
+        child = os.fork()
+        if not child:
+            die_at(step, monkeypatch)
+            export(results, "csv", out)
+            os._exit(0)
+        killed += os.waitpid(child, 0)[1] == signal.SIGKILL
+        if out.exists():
+            assert {path.name: path.read_bytes() for path in out.iterdir()} == made
+        export(results, "csv", out)
+        assert {path.name: path.read_bytes() for path in out.iterdir()} == made
+        assert [path.name for path in out.parent.iterdir()] == ["out"]
+    assert 8 <= killed < 20
+
+
+def die_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this process be killed at its step-th write, rename, or removal."""
+    left = iter(range(step, -1, -1))
+
+    def counted(action: Callable[..., Any]) -> Callable[..., Any]:
+        def act(*arguments: Any, **more: Any) -> Any:
+            if next(left) == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return action(*arguments, **more)
+
+        return act
+
+    monkeypatch.setattr(os, "fsync", counted(os.fsync))
+    for name in ("rename", "mkdir", "unlink", "rmdir"):
+        monkeypatch.setattr(Path, name, counted(getattr(Path, name)))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def command(*words: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-m", "cpframe", "export", *map(str, words)]
+    return subprocess.run(line, cwd=cwd, capture_output=True, text=True, timeout=60)
+
+
+def test_the_command_writes_beside_the_results_and_says_what(tmp_path: Path, results: Results) -> None:
+    (tmp_path / "study").mkdir()
+    write_results(tmp_path / "study" / "results.h5", results.study)
+    for format_, name in (("csv", "results-csv"), ("netcdf", "results.nc")):
+        done = command("study", "--to", format_, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert f"study/{name}" in done.stdout
+        assert (tmp_path / "study" / name).exists()
+
+
+def test_the_command_refuses_in_one_line(tmp_path: Path, results: Results) -> None:
+    write_results(tmp_path / "results.h5", results.study)
+    (tmp_path / "damaged.h5").write_bytes((tmp_path / "results.h5").read_bytes()[:-1])
+    for words, code, why in (
+        (("results.h5", "--to", "xls"), 2, "there are 'csv', 'netcdf', 'parquet'"),
+        (("results.h5", "--to", "netcd"), 2, "did you mean 'netcdf'?"),
+        (("damaged.h5", "--to", "csv"), 1, "damaged.h5: is not a results file of cpframe"),
+        (("nothing.h5", "--to", "csv"), 1, "nothing.h5: there is no such file"),
+        (("results.h5", "--to", "netcdf", "--out", "results.h5"), 1, "no netCDF export: not replaced"),
+    ):
+        done = command(*words, cwd=tmp_path)
+        assert done.returncode == code
+        assert why in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["damaged.h5", "results.h5"]
+
+
+@pytest.mark.parametrize(("format_", "package"), [("parquet", "pyarrow"), ("netcdf", "h5netcdf"), ("csv", "pandas")])
+def test_a_missing_package_is_named(
+    tmp_path: Path, results: Results, monkeypatch: pytest.MonkeyPatch, format_: str, package: str
+) -> None:
+    for name in [name for name in sys.modules if name.split(".")[0] == package]:
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ImportError, match=rf"needs {package}.*: pip install 'cpframe\["):
+        export(Results(results.path, results.study), format_, tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_like_ours_is_told_by_its_seal(tmp_path: Path, results: Results) -> None:
+    write_results(tmp_path / "results.h5", results.study)
+    (tmp_path / "short").write_bytes(b"x")
+    assert files.is_sealed(tmp_path / "results.h5")
+    assert not files.is_sealed(tmp_path / "short")
+    assert not files.is_sealed(tmp_path / "nothing")
