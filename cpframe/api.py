@@ -29,6 +29,7 @@ __all__ = [
     "Dataset",
     "Datasets",
     "Deficit",
+    "DeficitWithData",
     "Deficits",
     "Fraction",
     "Generator",
@@ -222,6 +223,20 @@ class Deficit(Protocol):
         ...
 
 
+class DeficitWithData(Protocol):
+    """A deficit that shows something out of the data folder.
+
+    One whose files can change under the same parameters has a method ``fingerprint`` as a `Dataset` has.
+    """
+
+    def loaded(self, folder: Path) -> Deficit:
+        """Return the deficit with its data in hand, which is called in its place; asked once a process.
+
+        Load from, or if need be download into, the data folder; raise `DataError` when that cannot be done.
+        """
+        ...
+
+
 class Optimizer(Protocol):
     """Builds an optimizer; its learning rate is a pure function of the absolute epoch."""
 
@@ -244,6 +259,6 @@ class Metric(Protocol):
 
 Architectures = Mapping[str, type[Architecture]]
 Datasets = Mapping[str, type[Dataset]]
-Deficits = Mapping[str, type[Deficit]]
+Deficits = Mapping[str, type[Deficit] | type[DeficitWithData]]
 Optimizers = Mapping[str, type[Optimizer]]
 Metrics = Mapping[str, type[Metric]]

@@ -23,7 +23,10 @@ def cpframe_datasets() -> Datasets:  # type: ignore[empty-body]
 
 @hookspec
 def cpframe_deficits() -> Deficits:  # type: ignore[empty-body]
-    """Offer deficits: called with a `cpframe.api.Batch` and a generator, returns the degraded batch or None."""
+    """Offer deficits: called with a `cpframe.api.Batch` and a generator, returns the degraded batch or None.
+
+    Those that show something out of the data folder are `cpframe.api.DeficitWithData`.
+    """
 
 
 @hookspec

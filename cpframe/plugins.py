@@ -173,7 +173,9 @@ def _sound(answer: object, hook: str) -> Mapping[str, type[Any]]:
             raise TypeError(f"{hook}: {name} should be a frozen dataclass")
         if not component.__dataclass_params__.frozen:  # type: ignore[attr-defined]
             raise TypeError(f"{hook}: {name} should be a frozen dataclass: @dataclass(frozen=True)")
-        if not any("__call__" in vars(base) for base in component.__mro__):
+        # a deficit that needs data is not called itself, see `api.DeficitWithData`
+        job = "loaded" if hook == "cpframe_deficits" and hasattr(component, "loaded") else "__call__"
+        if not any(job in vars(base) for base in component.__mro__):
             raise TypeError(f"{hook}: {name} has no __call__")
         if hook == "cpframe_optimizers" and not hasattr(component, "learning_rate"):
             raise TypeError(f"{hook}: {name} has no learning_rate")

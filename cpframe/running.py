@@ -19,7 +19,7 @@ from cpframe.rehearsal import estimated_seconds, rehearse
 from cpframe.report.terminal import render, report_console
 from cpframe.spec import Spec
 from cpframe.store import check_writable, locked, other_formats, write_atomically
-from cpframe.surroundings import cores, data_determinants, data_folder, determinants, provenance
+from cpframe.surroundings import cores, data_determinants, data_folder, determinants, provenance, with_data
 
 _WORTH_A_WORKER = 5.0
 """Seconds of training below which another process, which has to start, saves nothing."""
@@ -67,6 +67,7 @@ def run_spec(
     prepare(numerics)
     facts = provenance(spec, numerics, profile, overrides)
     place = place_of(folder, store, data, numerics, facts, keep_states=keep_states)
+    spec = with_data(spec, place.data_folder)
     study = plan(spec, determinants(spec, numerics) | data_determinants(spec, place.data_folder))
     with locked(folder):
         progress = survey(study, place)

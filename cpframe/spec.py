@@ -25,18 +25,27 @@ class Component:
         version: of the package.
         call: the instance of the plugin's dataclass, with the parameters of the spec; what it is called with and
             returns depends on the kind, see `cpframe.api`.
+        data: what it says of its files, where these can change under the same parameters (deficits only: what a data
+            set says is part of every stage's id).
     """
 
     use: str
     version: str
     call: Any
+    data: str = ""
 
     @property
     def identity(self) -> dict[str, object]:
-        """All that tells this component from another: name, version, source and parameters."""
+        """All that tells this component from another: name, version, source, parameters, and data if it has any."""
         source = source_digest(type(self.call).__module__)
         parameters = dataclasses.asdict(self.call)
-        return {"use": self.use, "version": self.version, "source": source, "parameters": parameters}
+        facts: dict[str, object] = {
+            "use": self.use,
+            "version": self.version,
+            "source": source,
+            "parameters": parameters,
+        }
+        return facts | ({"data": self.data} if self.data else {})
 
 
 @dataclass(frozen=True)

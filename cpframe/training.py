@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from cpframe.data import Condition, DeviceData, batches, load, view
+from cpframe.data import Condition, DeviceData, batches, load, ready, view
 from cpframe.learner import (
     Learner,
     drawing,
@@ -224,7 +224,7 @@ def _parent_state(job: Job) -> bytes | None:
 def _epoch(job: Job, learner: Learner, data: DeviceData, epoch: int) -> tuple[History, str]:
     """Train, test and measure the epoch before which `epoch` have passed; returns its row, and why it failed or ""."""
     stage, training = job.stage, job.variant.training
-    condition = condition_of(job.variant, stage.condition)
+    condition = condition_of(job.variant, stage.condition, job.data_folder)
     rate = stage.rates[epoch - stage.start]
     for group in learner.optimizer.param_groups:
         group["lr"] = rate
@@ -270,6 +270,10 @@ def _test_statistics(job: Job, learner: Learner, data: DeviceData) -> AbstractCo
     return reestimated_batchnorm(learner, clean.inputs, training.batch_size)
 
 
-def condition_of(variant: Variant, name: str) -> Condition:
-    """The condition of that name: clean, or the deficit of the variant."""
-    return Condition(name, None if name == CLEAN else variant.deficits[name].call)
+def condition_of(variant: Variant, name: str, data_folder: Path) -> Condition:
+    """The condition of that name: clean, or the deficit of the variant.
+
+    Raises:
+        DataError: when the data that the deficit needs cannot be had.
+    """
+    return Condition(name, None if name == CLEAN else ready(variant.deficits[name].call, data_folder))
