@@ -12,7 +12,8 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from cpframe.document import Document, dotted
+from cpframe.document import Document
+from cpframe.keys import dotted
 from cpframe.parameters import adapter, hints, parameters, tables
 from cpframe.problems import Problem, nearest
 from cpframe.toml_lines import KeyPath

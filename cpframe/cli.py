@@ -47,14 +47,14 @@ def _told() -> Iterator[None]:
     with stoppable():
         try:
             from cpframe.api import DataError
-            from cpframe.problems import ExecutorError, NotInstalledError, SpecError
+            from cpframe.problems import ExecutorError, NothingToDrawError, NotInstalledError, SpecError
             from cpframe.store import StoreError
 
             try:
                 yield
             except SpecError as error:
                 _fail(str(error), 2)
-            except (DataError, StoreError, ExecutorError, NotInstalledError) as error:
+            except (DataError, StoreError, ExecutorError, NotInstalledError, NothingToDrawError) as error:
                 _fail(str(error), 1)
             except BrokenPipeError:
                 raise  # whoever read the output has had enough: typer ends quietly
@@ -155,15 +155,68 @@ def report(
     results: Annotated[
         Path, typer.Argument(metavar="RESULTS", help="A results.h5, or its folder.", show_default=False)
     ],
+    sections: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            "--section",
+            metavar="NAME",
+            help="Tell one section, in full: verdict, curves, phases, layers, plasticity, link, metrics, controls. "
+            "Repeatable.  [default: all, with the most telling timelines]",
+        ),
+    ] = None,
+    threshold: Annotated[
+        float, typer.Option(metavar="POINTS", help="A deficit has healed when at most so many points stay lost.")
+    ] = 1.0,
+    width: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(metavar="N", help="Columns, from 60 to 400.  [default: the terminal's]"),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead, for machines.")] = False,
 ) -> None:
-    """Report on a study: accuracy against removal, sensitivity, Fisher information and its phases, controls."""
+    """Report on a study: verdicts first, then accuracy, Fisher information and its phases, controls."""
     with _told():
-        from rich.console import Console
-
-        from cpframe.report.terminal import render
+        from cpframe.report.options import check_report, print_report
         from cpframe.store import read_results
 
-        render(read_results(results / "results.h5" if results.is_dir() else results), Console())
+        asked = check_report(sections or (), threshold, width, as_json=as_json)
+        print_report(read_results(results / "results.h5" if results.is_dir() else results), asked)
+
+
+@app.command()
+def plot(
+    results: Annotated[
+        Path, typer.Argument(metavar="RESULTS", help="A results.h5, or its folder.", show_default=False)
+    ],
+    figures: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            "--figure",
+            metavar="NAME",
+            help="removal, sensitivity, fisher, layers, gradients, filters, link, or all that there is data for. "
+            "Repeatable.  [default: all]",
+        ),
+    ] = None,
+    formats: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--format", metavar="FORMAT", help="png, svg, pdf. Repeatable.  [default: png]"),
+    ] = None,
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(metavar="DIR", help="Folder for the files.  [default: figures beside RESULTS]"),
+    ] = None,
+) -> None:
+    """Draw a study's figures, one column wide, for a paper or a talk."""
+    with _told():
+        from cpframe.notebook import results_file
+        from cpframe.plotting import check_choices
+        from cpframe.plotting import plot as plotted
+        from cpframe.store import read_results
+
+        chosen, forms = figures or ["all"], formats or ["png"]
+        check_choices(chosen, forms)
+        file = results_file(results)
+        for line in plotted(read_results(file), chosen, forms, out or file.parent / "figures"):
+            typer.echo(line)
 
 
 @app.command()

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import copy
-import json
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import tomli
 
+from cpframe.keys import Table, dotted, key_path, parse
+from cpframe.laying import lay, spread
 from cpframe.problems import Problem, SpecError, nearest
 from cpframe.toml_lines import KeyPath, key_lines
 
-Table = dict[str, Any]
-
-_DEPTH = 32
-"""Tables and arrays inside one another: more than any spec needs, and less than Python's recursion bears."""
 _PLAIN = {
     "Cannot overwrite a value": "this key has a value already",
     'Expected "\'"': "a closing quote is missing",
@@ -28,7 +23,6 @@ _PLAIN = {
     "Invalid value": "this is no value; text needs quotes",
 }
 """What the parser means, for the commonest slips."""
-_BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
 @dataclass(frozen=True)
@@ -69,8 +63,29 @@ class Document:
                 a sentence for the user.
         """
         tables, places = copy.deepcopy(self.tables), dict(self.origins)
-        _lay(tables, key_path(key), value, origins, (), places)
+        path: KeyPath = key_path(key)
+        if path[0] == "variants":
+            path, value, origins = self._of_variants(path, value, origins)
+        lay(tables, path, value, origins, (), places)
         return Document(self.path, self.text, tables, places)
+
+    def _of_variants(
+        self, path: KeyPath, value: object, origins: Mapping[KeyPath, str]
+    ) -> tuple[KeyPath, object, Mapping[KeyPath, str]]:
+        """Take apart the dotted keys of what is to be laid over variants, which are those that the spec names."""
+        known = self.tables.get("variants")
+        names = [path[1]] if len(path) > 1 else value if isinstance(value, dict) else []
+        for name in names:
+            if isinstance(known, dict) and known and name not in known:
+                raise KeyError(f"{name!r} is not a variant of this spec; {nearest(str(name), known)}")
+        if len(path) > 2:
+            return (*path[:2], *key_path(str(path[2])), *path[3:]), value, origins
+        tables: Table = {"variants": {path[1]: value} if len(path) > 1 else value}
+        places = {path + place: spot for place, spot in origins.items()}
+        for place, why in _spread_variants(tables, (), places):
+            raise KeyError(f"{dotted(place)} {why}")
+        value = tables["variants"][path[1]] if len(path) > 1 else tables["variants"]
+        return path, value, {place[len(path) :]: spot for place, spot in places.items()}
 
 
 def read_document(
@@ -86,7 +101,7 @@ def read_document(
     """
     text = _read(path)
     try:
-        tables = _parse(text)
+        tables = parse(text)
     except tomli.TOMLDecodeError as error:
         why = f"is not valid TOML: {_PLAIN.get(error.msg, error.msg)}"
         raise SpecError([Problem(f"{path}:{error.lineno}", "", why)]) from None
@@ -94,8 +109,11 @@ def read_document(
         raise SpecError([Problem(str(path), "", str(error))]) from None
     origins = {place: f"{path}:{line}" for place, line in key_lines(text).items()}
     profiles = tables.pop("profiles", {})
+    slips = _spread_variants(tables, (), origins)
+    if profile is not None and isinstance(profiles, dict) and isinstance(profiles.get(profile), dict):
+        slips += _spread_variants(profiles[profile], ("profiles", profile), origins)
     document = Document(path, text, tables, origins)
-    problems: list[Problem] = []
+    problems = [Problem(document.where(place), dotted(place), why) for place, why in slips]
     if not isinstance(profiles, dict):
         problems.append(Problem(document.where(("profiles",)), "profiles", "should be tables, [profiles.NAME]"))
     else:
@@ -129,6 +147,19 @@ def _profiled(
     return document
 
 
+def _spread_variants(tables: Table, above: KeyPath, places: dict[KeyPath, str]) -> list[tuple[KeyPath, str]]:
+    """Take apart, in place, the dotted keys of every variant; returns those that cannot be, with the reason."""
+    variants = tables.get("variants")
+    slips: list[tuple[KeyPath, str]] = []
+    if not isinstance(variants, dict):
+        return slips
+    for name, table in variants.items():
+        if isinstance(table, dict):
+            variants[name], found = spread(table, (*above, "variants", name), places)
+            slips += found
+    return slips
+
+
 def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
@@ -140,56 +171,13 @@ def _read(path: Path) -> str:
         raise SpecError([Problem(str(path), "", f"cannot be read: {error.strerror}")]) from None
 
 
-def _parse(text: str) -> Table:
-    """Parse TOML; raises `tomli.TOMLDecodeError` for what is none, and ValueError for what no spec needs."""
-    try:
-        tables = tomli.loads(text)
-    except tomli.TOMLDecodeError:
-        raise
-    except RecursionError:
-        raise ValueError("nests tables or arrays far too deep") from None
-    except ValueError:
-        raise ValueError("has a whole number of thousands of digits; 64 bits is the most there can be") from None
-    level: list[object] = [tables]
-    for _ in range(_DEPTH):
-        level = [inner for value in level for inner in _inside(value)]
-    if level:
-        raise ValueError(f"nests tables or arrays more than {_DEPTH} deep")
-    return tables
-
-
-def _inside(value: object) -> list[object]:
-    if isinstance(value, dict):
-        return list(value.values())
-    return value if isinstance(value, list) else []
-
-
 def _value(text: str) -> object:
     """Read a value as TOML; what is no TOML is a plain word, so that quotes are not needed in a shell."""
     try:
-        tables = _parse(f"value = {text}")
+        tables = parse(f"value = {text}")
     except ValueError:
         return text
     return tables["value"] if len(tables) == 1 else text
-
-
-def key_path(key: str) -> tuple[str, ...]:
-    """Take a dotted key apart.
-
-    Raises:
-        KeyError: when it is none; a sentence for the user.
-    """
-    path: list[str] = []
-    try:
-        value: object = _parse(f"{key} = 0")
-    except ValueError:
-        value = None
-    while isinstance(value, dict) and len(value) == 1:
-        ((part, value),) = value.items()
-        path.append(part)
-    if value != 0:
-        raise KeyError("is not a key; write parts joined by dots, as in optimizer.lr")
-    return tuple(path)
 
 
 def _attempt(
@@ -202,61 +190,3 @@ def _attempt(
     except KeyError as error:
         problems.append(Problem(where, key, str(error.args[0])))
         return document
-
-
-def _lay(
-    tables: Any,
-    path: KeyPath,
-    value: object,
-    origins: Mapping[KeyPath, str],
-    above: KeyPath,
-    places: dict[KeyPath, str],
-) -> None:
-    """Lay `value` at `path` into `tables`, which stands at `above`, and note in `places` where it was written."""
-    step = _step(tables, path[0], above)
-    here = (*above, step)
-    if len(path) > 1:
-        if isinstance(tables, dict) and step not in tables:
-            tables[step] = {}
-            places[here] = origins[()]
-        _lay(tables[step], path[1:], value, origins, here, places)
-        return
-    present = tables.get(step) if isinstance(tables, dict) else tables[step]
-    if isinstance(value, dict) and isinstance(present, dict) and _same_use(present, value):
-        for key, inner in value.items():
-            below = {place[1:]: spot for place, spot in origins.items() if place[:1] == (key,)}
-            _lay(present, (key,), inner, below or origins, here, places)
-        return
-    for place in [place for place in places if place[: len(here)] == here]:
-        del places[place]
-    places.update({here + place: spot for place, spot in origins.items()})
-    tables[step] = copy.deepcopy(value)
-
-
-def _same_use(present: Table, value: Table) -> bool:
-    return value.get("use", present.get("use")) == present.get("use")
-
-
-def _step(tables: object, part: str | int, above: KeyPath) -> str | int:
-    name = dotted(above)
-    if isinstance(tables, dict):
-        return part
-    if not isinstance(tables, list):
-        raise KeyError(f"{name} is not a table, so nothing can be set inside it")
-    numbers = {str(number): number for number in range(len(tables))}
-    if str(part) not in numbers:
-        raise KeyError(f"{name} is an array of {len(tables)}, numbered from 0: it has no {str(part)!r}")
-    return numbers[str(part)]
-
-
-def dotted(path: KeyPath) -> str:
-    """Write a path as a dotted key, quoted where TOML asks for it, with array elements as ``[number]``."""
-    return "".join(_dotted_parts(path))
-
-
-def _dotted_parts(path: KeyPath) -> Iterator[str]:
-    for place, part in enumerate(path):
-        if isinstance(part, int):
-            yield f"[{part}]"
-        else:
-            yield "." * (place > 0) + (part if _BARE.fullmatch(part) else json.dumps(part, ensure_ascii=False))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from cpframe.protocols import Course, Segment
 from cpframe.records import CLEAN
-from cpframe.spec import Spec, Variant
+from cpframe.spec import VARIANT, Spec, Variant
 
 FORMAT = 1
 """Part of every stage's id: raise it when the meaning of a stage changes."""
@@ -102,6 +103,7 @@ def plan(spec: Spec, surroundings: Mapping[str, str]) -> Study:
     trajectories: list[Trajectory] = []
     stages: dict[str, Stage] = {}
     courses = _courses(spec)
+    prefixes = _prefixes(spec)
     for index, variant in enumerate(spec.variants):
         for seed in spec.seeds:
             root = _root(spec, variant, seed, surroundings)
@@ -111,7 +113,7 @@ def plan(spec: Spec, surroundings: Mapping[str, str]) -> Study:
                 for member in members:
                     chains[member].append(stage.id)
             for course, chain in zip(courses, chains, strict=True):
-                name = _name(course, seed, index if len(spec.variants) > 1 else None)
+                name = _name(course, seed, prefixes[index])
                 trajectories.append(Trajectory(name, course, seed, index, tuple(chain)))
     return Study(spec, tuple(trajectories), stages)
 
@@ -127,9 +129,23 @@ def _courses(spec: Spec) -> tuple[Course, ...]:
     return tuple(dict.fromkeys(asked))
 
 
-def _name(course: Course, seed: int, variant: int | None) -> str:
+def _prefixes(spec: Spec) -> list[str]:
+    """What the names of a variant's trajectories begin with: its name, its number in the grid where there are more.
+
+    The dot cannot be part of a name, so that no two trajectories come to be called the same.
+    """
+    names = [variant.values.get(VARIANT) for variant in spec.variants]
+    gridded = len(names) > len(set(names))
+    seen: Counter[object] = Counter()
+    found = []
+    for name in names:
+        found.append(("" if name is None else f"{name}.") + (f"variant{seen[name]}-" if gridded else ""))
+        seen[name] += 1
+    return found
+
+
+def _name(course: Course, seed: int, prefix: str) -> str:
     window = "" if course.deficit == CLEAN else f"-{course.onset}-{course.offset}"
-    prefix = "" if variant is None else f"variant{variant}-"
     return f"{prefix}{course.protocol}-{course.deficit}{window}-of-{course.epochs}-seed{seed}"
 
 

@@ -44,6 +44,10 @@ class NotInstalledError(ImportError):
     """A package of an extra that is not installed; its message is shown to the user as it stands."""
 
 
+class NothingToDrawError(Exception):
+    """A study without the data for a figure; its message says what is missing and what would give it."""
+
+
 @contextmanager
 def needed(what: str, extra: str) -> Iterator[None]:
     """Import inside what only an extra brings.

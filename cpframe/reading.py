@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import itertools
-import math
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,16 +9,16 @@ from typing import Any
 
 from cpframe.api import Count, Natural
 from cpframe.checking import build, shown
-from cpframe.document import Document, dotted, key_path, read_document
+from cpframe.document import Document, read_document
+from cpframe.keys import dotted, is_word
 from cpframe.parameters import parameters
 from cpframe.plugins import Catalogue, Kind
 from cpframe.problems import Problem, SpecError, nearest
 from cpframe.protocols import PROTOCOLS, Protocol
-from cpframe.records import CLEAN, History
+from cpframe.records import CLEAN, TAKEN
 from cpframe.spec import Component, Measuring, Metric, Observer, Spec, Training, Variant, Watching
 from cpframe.toml_lines import KeyPath
-
-_WORD = re.compile(r"[A-Za-z0-9_-]+")
+from cpframe.varying import variations
 
 
 @dataclass(frozen=True)
@@ -35,22 +31,9 @@ class _Head:
 
 
 _TABLES = {
-    "dataset",
-    "architecture",
-    "optimizer",
-    "training",
-    "deficits",
-    "protocols",
-    "metrics",
-    "observers",
-    "grid",
-    "profiles",
+    *("dataset", "architecture", "optimizer", "training", "deficits", "protocols", "metrics", "observers"),
+    *("variants", "grid", "profiles"),
 }
-_VARIED = ("dataset", "architecture", "optimizer", "training", "deficits")
-_GRID = 'a table of arrays, "optimizer.lr" = [0.1, 0.2]'
-_MOST_VARIANTS = 10_000
-_TAKEN = {field.name for field in dataclasses.fields(History)} | {"layer"}
-"""Names in a results file that no metric can have."""
 
 
 def read_spec(path: Path, catalogue: Catalogue, profile: str | None = None, overrides: Sequence[str] = ()) -> Spec:
@@ -130,53 +113,11 @@ class _Reader:
         return self.table("deficits", "tables, [deficits.NAME]")
 
     def variants(self) -> tuple[Variant, ...]:
-        """One variant for each combination of the grid's values."""
-        grid = {key: values for key, values in self.table("grid", _GRID).items() if self.can_vary(key, values)}
-        count = math.prod(map(len, grid.values()))
-        if count > _MOST_VARIANTS:
-            self.problem(("grid",), f"asks for {count} variants; a study has at most {_MOST_VARIANTS}")
-            grid = {}
-        found = []
-        for combination in itertools.product(*(range(len(values)) for values in grid.values())):
-            chosen = dict(zip(grid, combination, strict=True))
-            reader = self.varied({key: (place, grid[key][place]) for key, place in chosen.items()})
-            variant = reader.variant({key: grid[key][place] for key, place in chosen.items()}) if reader else None
-            if variant is not None:
-                found.append(variant)
-        return tuple(found)
-
-    def can_vary(self, key: str, values: object) -> bool:
-        """Whether a line of the grid makes sense by itself."""
-        before = len(self.problems)
-        where: KeyPath = ("grid", key)
-        try:
-            path = key_path(key)
-        except KeyError as error:
-            self.problem(where, str(error.args[0]))
-            return False
-        if not isinstance(values, list) or not values:
-            self.problem(where, f"should be an array of the values to try, not {shown(values)}")
-        elif repeated := [place for place, value in enumerate(values) if value in values[:place]]:
-            self.problem((*where, repeated[0]), f"names {shown(values[repeated[0]])} more than once")
-        if path[0] not in _VARIED:
-            self.problem(where, f"cannot vary; a grid varies keys of {', '.join(_VARIED)}")
-        elif path == ("deficits",):
-            self.problem(where, "cannot vary as a whole; a grid varies one of them, deficits.NAME")
-        elif path[0] == "deficits" and path[1] not in self.deficits():
-            self.problem(where, f"{path[1]!r} is not a deficit of this spec; {nearest(path[1], self.deficits())}")
-        return len(self.problems) == before
-
-    def varied(self, chosen: Mapping[str, tuple[int, object]]) -> _Reader | None:
-        """This reading with one combination of the grid laid over the document."""
-        document = self.document
-        # from the outside in, so that a table put in place does not take away a key that was set in it
-        for key, (place, value) in sorted(chosen.items(), key=lambda item: len(key_path(item[0]))):
-            try:
-                document = document.laid_over(key, value, {(): self.document.where(("grid", key, place))})
-            except KeyError as error:
-                self.problem(("grid", key), str(error.args[0]))
-                return None
-        return _Reader(document, self.catalogue, self.problems)
+        found = (
+            _Reader(document, self.catalogue, self.problems).variant(values)
+            for values, document in variations(self.document, self.problems)
+        )
+        return tuple(variant for variant in found if variant is not None)
 
     def variant(self, values: Mapping[str, object]) -> Variant | None:
         tables = self.document.tables
@@ -186,7 +127,7 @@ class _Reader:
         training = build(Training, tables.get("training", {}), ("training",), self.document, self.problems)
         deficits = {}
         for name, table in self.deficits().items():
-            if not _WORD.fullmatch(name) or name == CLEAN:
+            if not is_word(name) or name == CLEAN:
                 self.problem(("deficits", name), f"should be a word of letters, digits, - and _, other than {CLEAN!r}")
             deficits[name] = self.component("deficit", ("deficits", name), table)
         sound = {name: deficit for name, deficit in deficits.items() if deficit is not None}
@@ -251,9 +192,9 @@ class _Reader:
         found = []
         for name, table in self.table("metrics", "tables, [metrics.NAME]").items():
             path: KeyPath = ("metrics", name)
-            if not _WORD.fullmatch(name):
+            if not is_word(name):
                 self.problem(path, "should be a word of letters, digits, - and _")
-            if name in _TAKEN or name.endswith("_stderr"):
+            if name in TAKEN or name.endswith("_stderr"):
                 self.problem(path, "needs another name: results files have something else under this one")
             component = self.component("metric", path, table, others=own)
             if not isinstance(table, Mapping):
@@ -269,7 +210,7 @@ class _Reader:
         found = []
         for name, table in self.table("observers", "tables, [observers.NAME]").items():
             path: KeyPath = ("observers", name)
-            if not _WORD.fullmatch(name):
+            if not is_word(name):
                 self.problem(path, "should be a word of letters, digits, - and _")
             component = self.component("observer", path, table, others=own)
             if not isinstance(table, Mapping):

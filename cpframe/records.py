@@ -6,7 +6,7 @@ Importing this module imports neither torch nor h5py.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 import numpy as np
@@ -25,11 +25,13 @@ class MetricHistory:
     """One metric through a training.
 
     Attributes:
-        values: (measured_epoch,) or (measured_epoch, layer); nan where it was not measured at that epoch.
+        values: (measured_epoch, *dimensions); nan where it was not measured at that epoch.
         stderr: standard errors of the same shape, or None.
         units: of the values; empty when they have none.
         estimator: how it was computed.
         source: which inputs it was measured on: ``clean``, or ``condition`` (what the learner saw in that epoch).
+        own: names of the axes of the values after the first where these are the metric's own; empty where it is one
+            number, or one per layer.
     """
 
     values: Floats
@@ -37,6 +39,12 @@ class MetricHistory:
     units: str
     estimator: str
     source: str
+    own: tuple[str, ...] = ()
+
+    @property
+    def dimensions(self) -> tuple[str, ...]:
+        """Names of the axes of the values after the first: () for numbers, ("layer",), or the metric's own."""
+        return self.own or ("layer",) * (self.values.ndim - 1)
 
 
 @dataclass(frozen=True)
@@ -68,6 +76,10 @@ class History:
     metrics: Mapping[str, MetricHistory]
 
 
+TAKEN = frozenset({"layer", "trajectory", *(one.name for one in fields(History))})
+"""Names in a results file that neither a metric nor a dimension of its own can have."""
+
+
 @dataclass(frozen=True)
 class TrajectoryRecord:
     """One training and what came of it.
@@ -80,7 +92,8 @@ class TrajectoryRecord:
         offset: first epoch after the deficit; equal to `onset` where there is none.
         epochs: length of the whole training.
         seed: of the training.
-        variant: the values of the spec's grid, by dotted key; empty without a grid.
+        variant: its name in the spec, with the key ``variant``, where it has one, then the values of the spec's grid by
+            dotted key; empty where the spec has neither.
         status: ``complete``; ``unfinished`` (more is to be trained); ``failed`` (diverged, or a plugin raised).
         reason: of the failure, else empty.
         score: final test accuracy, the mean over the last `score_epochs` epochs; nan unless complete.

@@ -17,7 +17,7 @@ from cpframe.plan import plan
 from cpframe.problems import Problem, SpecError
 from cpframe.records import StudyRecord
 from cpframe.rehearsal import estimated_seconds, rehearse
-from cpframe.report.terminal import render
+from cpframe.report.terminal import render, report_console
 from cpframe.spec import Spec
 from cpframe.store import check_writable, locked, other_formats, write_atomically
 from cpframe.surroundings import cores, data_determinants, data_folder, determinants, provenance
@@ -63,7 +63,6 @@ def run_spec(
         StoreError: when the folder is in use, damaged, or cannot be written.
         ExecutorError: when workers cannot be had.
     """
-    console = Console()
     told = Console(stderr=True, markup=False, emoji=False, highlight=False)
     check(executor, workers)
     numerics = numerics_of(spec, device)
@@ -97,7 +96,7 @@ def run_spec(
                 observe(event)
 
             record = run_study(progress, place, crew, both)
-    render(record, console)
+    render(record, report_console())
     told.print(f"results: {place.results}", soft_wrap=True)
     return _told_failures(record, told)
 

@@ -12,6 +12,9 @@ from cpframe.document import Document
 from cpframe.protocols import Protocol
 from cpframe.sources import source_digest
 
+VARIANT = "variant"
+"""The key, among a variant's values, of the name of its ``[variants.NAME]``."""
+
 
 @dataclass(frozen=True)
 class Component:
@@ -120,10 +123,10 @@ class Observer:
 
 @dataclass(frozen=True)
 class Variant:
-    """One point of the grid: everything that determines a training but its seed and timeline.
+    """A named variant, a point of the grid or both: everything that determines a training but seed and timeline.
 
     Attributes:
-        values: of the grid, by dotted key; empty without a grid.
+        values: its name in the spec, with the key ``variant``, where it has one, then the grid's values by dotted key.
         dataset, architecture, optimizer: components.
         training: how it is trained.
         deficits: components, by name.

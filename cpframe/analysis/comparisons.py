@@ -127,11 +127,11 @@ def removal_groups(study: StudyRecord) -> tuple[Removal, ...]:
         if trajectory.protocol == "removal":
             key = variant_key(trajectory.variant), trajectory.epochs - trajectory.offset
             groups.setdefault(key, []).append(trajectory)
-    found = []
+    found, deficits = [], deficits_of(study)
     for (_, recovery), members in groups.items():
         references = {t.seed: t for t in members if t.deficit == CLEAN}
         scores = {seed: t.score for seed, t in references.items() if math.isfinite(t.score)}
-        curves = _curves(study, [t for t in members if t.deficit != CLEAN], references, scores, by_offset=True)
+        curves = _curves(deficits, members, references, scores, by_offset=True)
         found.append(Removal(members[0].variant, recovery, scores, curves))
     return tuple(found)
 
@@ -148,12 +148,12 @@ def sliding_groups(study: StudyRecord) -> tuple[Sliding, ...]:
         if trajectory.protocol == "sliding" and trajectory.deficit != CLEAN:
             key = variant_key(trajectory.variant), trajectory.offset - trajectory.onset, trajectory.epochs
             groups.setdefault(key, []).append(trajectory)
-    found = []
+    found, deficits = [], deficits_of(study)
     for (variant, length, epochs), members in groups.items():
         references = {seed: t for (key, seed), t in clean.items() if key == variant}
         read = {seed: score_at(t.history, epochs, study.score_epochs) for seed, t in references.items()}
         scores = {seed: score for seed, score in read.items() if math.isfinite(score)}
-        curves = _curves(study, members, references, scores, by_offset=False)
+        curves = _curves(deficits, members, references, scores, by_offset=False)
         found.append(Sliding(members[0].variant, length, epochs, scores, curves))
     return tuple(found)
 
@@ -164,23 +164,22 @@ def all_groups(study: StudyRecord) -> tuple[Removal | Sliding, ...]:
 
 
 def _curves(
-    study: StudyRecord,
+    deficits: Sequence[str],
     members: Sequence[TrajectoryRecord],
     references: Mapping[int, TrajectoryRecord],
     reference_scores: BySeed,
     *,
     by_offset: bool,
 ) -> tuple[Curve, ...]:
-    curves = []
-    for deficit in deficits_of(study):
-        points: dict[int, list[TrajectoryRecord]] = {}
-        for trajectory in members:
-            if trajectory.deficit == deficit:
-                points.setdefault(trajectory.offset if by_offset else trajectory.onset, []).append(trajectory)
-        if points:
-            made = (_point(at, points[at], references, reference_scores) for at in sorted(points))
-            curves.append(Curve(deficit, tuple(made)))
-    return tuple(curves)
+    points: dict[str, dict[int, list[TrajectoryRecord]]] = {}
+    for trajectory in members:
+        at = trajectory.offset if by_offset else trajectory.onset
+        points.setdefault(trajectory.deficit, {}).setdefault(at, []).append(trajectory)
+    return tuple(
+        Curve(deficit, tuple(_point(at, found[at], references, reference_scores) for at in sorted(found)))
+        for deficit in deficits
+        if (found := points.get(deficit))
+    )
 
 
 def _point(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +24,11 @@ class MetricCurve:
         onset: first epoch under the deficit; equal to `offset` where there is none.
         offset: first epoch after it.
         epochs: length of the whole training.
-        n: seeds averaged.
+        seeds: those averaged.
         epoch: (M,) epochs completed at each measurement, those that all these seeds have.
-        values: (M,) or (M, layer), all finite.
+        by_seed: (seed, M) or (seed, M, layer), all finite.
+        errors: standard errors of `by_seed`, of the same shape: how well each measurement is known, which says
+            nothing of how seeds differ; None where the metric has none.
         layers: names of the layers.
         units: of the values.
         estimator: how they were computed.
@@ -38,13 +41,29 @@ class MetricCurve:
     onset: int
     offset: int
     epochs: int
-    n: int
+    seeds: tuple[int, ...]
     epoch: Integers
-    values: Floats
+    by_seed: Floats
+    errors: Floats | None
     layers: tuple[str, ...]
     units: str
     estimator: str
     source: str
+
+    @property
+    def n(self) -> int:
+        """Seeds averaged."""
+        return len(self.seeds)
+
+    @cached_property
+    def values(self) -> Floats:
+        """(M,) or (M, layer) the mean over seeds."""
+        return np.asarray(self.by_seed.mean(axis=0))
+
+    @property
+    def total_by_seed(self) -> Floats:
+        """(seed, M) the sum over layers; the values themselves where they are not by layer."""
+        return self.by_seed if self.by_seed.ndim == 2 else self.by_seed.sum(axis=2)
 
     @property
     def total(self) -> Floats:
@@ -53,8 +72,18 @@ class MetricCurve:
 
 
 def metric_names(study: StudyRecord) -> tuple[str, ...]:
-    """Names of all metrics measured, in the order in which they appear."""
-    return tuple(dict.fromkeys(name for t in study.trajectories for name in t.history.metrics))
+    """Names of the metrics that are one number or one a layer, in the order in which they appear."""
+    return tuple(name for name, by_layer in _metrics(study).items() if by_layer)
+
+
+def array_metric_names(study: StudyRecord) -> tuple[str, ...]:
+    """Names of the metrics that are larger arrays, such as the filters of a layer: no curve is made of these."""
+    return tuple(name for name, by_layer in _metrics(study).items() if not by_layer)
+
+
+def _metrics(study: StudyRecord) -> dict[str, bool]:
+    """All metrics measured, and whether they are numbers or one number a layer."""
+    return {name: not m.own for t in study.trajectories for name, m in t.history.metrics.items()}
 
 
 def is_fisher(study: StudyRecord, metric: str) -> bool:
@@ -64,7 +93,7 @@ def is_fisher(study: StudyRecord, metric: str) -> bool:
 
 
 def metric_curves(study: StudyRecord, metric: str) -> tuple[MetricCurve, ...]:
-    """Average a metric over seeds: one curve for each variant, protocol, deficit, window and length of training.
+    """Average a metric of `metric_names` over seeds: a curve a variant, protocol, deficit, window and length.
 
     The mean is arithmetic, so that the layers' means add up to the mean of the total. Failed trajectories are left
     out, and unfinished ones where the others are complete; of the rest the epochs count at which all were measured,
@@ -74,7 +103,7 @@ def metric_curves(study: StudyRecord, metric: str) -> tuple[MetricCurve, ...]:
     """
     groups: dict[tuple[object, ...], list[TrajectoryRecord]] = {}
     for t in study.trajectories:
-        if metric in t.history.metrics and t.status != "failed":
+        if metric in t.history.metrics and not t.history.metrics[metric].own and t.status != "failed":
             key = variant_key(t.variant), t.protocol, t.deficit, t.onset, t.offset, t.epochs
             groups.setdefault(key, []).append(t)
     averaged = (_average(metric, members) for members in groups.values())
@@ -105,9 +134,10 @@ def _average(metric: str, members: Sequence[TrajectoryRecord]) -> MetricCurve | 
     if not common:
         return None
     epoch = np.array(sorted(common), dtype=np.int64)
-    sample = [t.history.metrics[metric].values[np.isin(t.history.measured_epoch, epoch)] for t, _ in measured]
-    first = measured[0][0]
-    history = first.history.metrics[metric]
+    at = [np.isin(t.history.measured_epoch, epoch) for t, _ in measured]
+    histories = [t.history.metrics[metric] for t, _ in measured]
+    errors = [h.stderr[rows] for h, rows in zip(histories, at, strict=True) if h.stderr is not None]
+    first, history = measured[0][0], histories[0]
     return MetricCurve(
         protocol=first.protocol,
         variant=first.variant,
@@ -115,9 +145,10 @@ def _average(metric: str, members: Sequence[TrajectoryRecord]) -> MetricCurve | 
         onset=first.onset,
         offset=first.offset,
         epochs=first.epochs,
-        n=len(measured),
+        seeds=tuple(t.seed for t, _ in measured),
         epoch=epoch,
-        values=np.mean(sample, axis=0),
+        by_seed=np.stack([h.values[rows] for h, rows in zip(histories, at, strict=True)]),
+        errors=np.stack(errors) if len(errors) == len(measured) else None,
         layers=first.history.layers,
         units=history.units,
         estimator=history.estimator,
@@ -130,6 +161,19 @@ def _finite_rows(trajectory: TrajectoryRecord, metric: str) -> NDArray[np.bool_]
     return np.asarray(finite if finite.ndim == 1 else finite.all(axis=1))
 
 
+def shares_of(values: Floats) -> Floats:
+    """Each layer's share of the total.
+
+    Args:
+        values: (..., layer), not negative.
+
+    Returns:
+        The same shape, from 0 to 1, adding up to 1 over layers; nan where the total is 0.
+    """
+    total = values.sum(axis=-1, keepdims=True)
+    return np.asarray(np.divide(values, total, out=np.full_like(values, np.nan), where=total != 0))
+
+
 def layer_shares(curve: MetricCurve) -> Floats:
     """Each layer's share of the total at every measurement: (M, layer), from 0 to 1, rows adding up to 1.
 
@@ -140,5 +184,4 @@ def layer_shares(curve: MetricCurve) -> Floats:
     """
     if curve.values.ndim != 2:
         raise ValueError("the metric has one value a network: shares need one a layer")
-    total = curve.total[:, None]
-    return np.divide(curve.values, total, out=np.full_like(curve.values, np.nan), where=total != 0)
+    return shares_of(curve.values)

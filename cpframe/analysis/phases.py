@@ -15,7 +15,7 @@ WINDOW = 5
 RISEN = 0.9
 """The rise is over when this part of the way from the first value to the peak is done."""
 NOTICEABLE = 0.1
-"""A rise or a fall by less than this part of the peak is none."""
+"""A rise or a fall by less than this part of the peak is none; a plateau stays within this part of its end."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class Phases:
         peak: its largest value.
         half_epoch: when it had fallen halfway from the peak to the end; nan without a fall.
         end: its last value.
+        plateau_epoch: from when on it stayed near its end; nan if it never did, for a tenth of the time at least.
     """
 
     shape: Literal["peak", "rising", "falling", "none"]
@@ -38,6 +39,7 @@ class Phases:
     peak: float
     half_epoch: float
     end: float
+    plateau_epoch: float
 
 
 def running_median(values: Floats, window: int = WINDOW) -> Floats:
@@ -53,8 +55,12 @@ def phases(epoch: Integers, values: Floats) -> Phases | None:
     leaves a kink where it is. A rise (from the first value) or a fall (to the last) counts if it exceeds a tenth of
     the peak and four times the noise. The noise is twice the median absolute residual from the running median: of
     independent Gaussian noise, which the median in part follows, that is the standard deviation. A level curve then
-    shows a rise or a fall in about 3 % of cases if it has 20 measurements, in under 1 % if it has 60. The paper
-    describes the phases and gives no rule: this one is ours.
+    shows a rise or a fall in about 3 % of cases if it has 20 measurements, in under 1 % if it has 60.
+
+    The plateau is the longest end of the curve within a tenth of its last value, or within three times the noise of
+    that end itself. It counts if it has five measurements and a tenth of the curve's epochs, so a level curve is all
+    plateau and one that still falls by more has none. The paper describes the phases and gives no rule: this one is
+    ours.
 
     Args:
         epoch: (M,) increasing.
@@ -80,4 +86,18 @@ def phases(epoch: Integers, values: Floats) -> Phases | None:
         peak=peak,
         half_epoch=float(epoch[fallen]) if falls else math.nan,
         end=end,
+        plateau_epoch=_plateau(epoch, values, smooth),
     )
+
+
+def _plateau(epoch: Integers, values: Floats, smooth: Floats) -> float:
+    """The first epoch of the plateau, or nan."""
+    away, residuals = np.abs(smooth - smooth[-1]), np.abs(values - smooth)
+    least = 0.1 * (epoch[-1] - epoch[0])
+    for first in range(values.size - WINDOW + 1):
+        if epoch[-1] - epoch[first] < least:
+            break
+        noise = 2 * float(np.median(residuals[first:]))
+        if away[first:].max() <= max(NOTICEABLE * abs(smooth[-1]), 3 * noise):
+            return float(epoch[first])
+    return math.nan

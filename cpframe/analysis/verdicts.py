@@ -9,7 +9,7 @@ training (a constant rate, a restart at removal), nothing but the deficit differ
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,7 +18,6 @@ from cpframe.analysis.comparisons import (
     Curve,
     Removal,
     Sliding,
-    all_groups,
     deficits_of,
     difference,
     is_idle,
@@ -135,13 +134,17 @@ def judge(candidates: tuple[Candidate, ...]) -> Verdict | None:
     return Verdict(kind, largest.at, compared, loss(largest), excess(largest), largest.rate_matched, at_most)
 
 
-def claims(study: StudyRecord) -> tuple[Claim, ...]:
-    """Judge every deficit of every group: removal groups first, in the order of the study.
+def claims(study: StudyRecord, groups: Iterable[Removal | Sliding]) -> tuple[Claim, ...]:
+    """Judge every deficit of every group, in the order of the groups.
 
     A sliding group makes a claim only where a deficit has two onsets or more.
+
+    Args:
+        study: whose deficits these are.
+        groups: of `cpframe.analysis.comparisons.all_groups`.
     """
     made = []
-    for group in all_groups(study):
+    for group in groups:
         candidates = _scar if isinstance(group, Removal) else _critical_period
         idle = next((curve for curve in group.curves if is_idle(study, curve.deficit)), None)
         for curve in group.curves:
@@ -176,13 +179,20 @@ def _drops(curve: Curve | None) -> Mapping[int, BySeed]:
     return {point.at: point.drops for point in curve.points} if curve else {}
 
 
-def missing_controls(study: StudyRecord) -> tuple[str, ...]:
-    """Name the controls that the study's claims lack, each with why it matters; empty when none is missing."""
-    groups = all_groups(study)
+def missing_controls(study: StudyRecord, groups: Sequence[Removal | Sliding], made: Iterable[Claim]) -> tuple[str, ...]:
+    """Name the controls that the study's claims lack.
+
+    Args:
+        study: whose deficits these are.
+        groups: of `cpframe.analysis.comparisons.all_groups`.
+        made: its `claims`.
+
+    Returns:
+        One text a control, ``what: why it matters``; empty when none is missing.
+    """
     deficits = [name for name in deficits_of(study) if not is_idle(study, name)]
     if not deficits:
         return ()
-    made = claims(study)
     missing = []
     seeds = len({trajectory.seed for trajectory in study.trajectories})
     if seeds < ENOUGH_SEEDS:

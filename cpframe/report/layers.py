@@ -10,42 +10,57 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from cpframe.analysis.comparisons import variant_key
 from cpframe.analysis.curves import MetricCurve, layer_shares
-from cpframe.records import Floats
+from cpframe.analysis.representatives import by_variant, representatives, telling
+from cpframe.records import CLEAN, Floats
 from cpframe.report.charts import heat_row, heat_scale, labels_below, resample, ruler, ticks
-from cpframe.report.page import Page, note
+from cpframe.report.page import Page, curve_label, heading, note
 from cpframe.report.words import percent, shorten
 
 _BESIDE = 58  # cells a map needs to stand beside another one
 _BANDS = 24  # rows of a map at most
 
 
-def layer_maps(page: Page, curves: Sequence[tuple[Text, MetricCurve]]) -> Iterator[RenderableType]:
-    """Draw each layer's share of the total over time, one map a curve, all on one scale.
+def layer_sections(page: Page) -> Iterator[RenderableType]:
+    """For every Fisher metric by layer and variant: each layer's share of the total over time, all on one scale."""
+    for metric, curves in page.findings.fisher.items():
+        for members in by_variant(curves):
+            by_layer = [curve for curve in members if curve.values.ndim == 2 and curve.values.shape[1] > 1]
+            if by_layer:
+                yield heading(page, f"Layers: {shorten(metric, 40)}", members[0].variant)
+                yield from _maps(page, _selected(page, by_layer), len(by_layer))
 
-    Args:
-        page: to draw on.
-        curves: with their titles; those that are not by layer, or of one layer, are left out.
-    """
-    shown = [(title, curve) for title, curve in curves if curve.values.ndim == 2 and curve.values.shape[1] > 1]
-    if not shown:
-        return
-    banded = [_bands(curve) for _, curve in shown]
+
+def _selected(page: Page, curves: Sequence[MetricCurve]) -> Sequence[MetricCurve]:
+    """All, or the curve without a deficit and that of the deficit that cost most."""
+    if page.full:
+        return curves
+    few = representatives(page.study, page.findings.groups, curves)
+    here = [g for g in page.findings.groups if variant_key(g.variant) == variant_key(curves[0].variant)]
+    told = telling(page.study, here)
+    return [curve for curve in few if told is None or curve.deficit in (CLEAN, told[0])] or few
+
+
+def _maps(page: Page, shown: Sequence[MetricCurve], of: int) -> Iterator[RenderableType]:
+    banded = [_bands(curve) for curve in shown]
     top = max((float(np.nanmax(shares)) for _, shares in banded if np.isfinite(shares).any()), default=0.0)
-    last = max(int(curve.epoch[-1]) for _, curve in shown)
+    last = max(int(curve.epoch[-1]) for curve in shown)
     beside = max(1, min(len(shown), page.width // _BESIDE))
     width = (page.width - 3 * (beside - 1)) // beside
     maps = [
-        _layer_map(page, title, curve, names, shares, top, last, width)
-        for (title, curve), (names, shares) in zip(shown, banded, strict=True)
+        _layer_map(page, curve, names, shares, top, last, width)
+        for curve, (names, shares) in zip(shown, banded, strict=True)
     ]
-    yield Text("\nEach layer's share of the total through training")
+    yield Text("Each layer's share of the total through training")
     yield heat_scale(f"{percent(top)} %", 20, coloured=page.coloured)
     for first in range(0, len(maps), beside):
         row = Table.grid(padding=(0, 3, 0, 0), pad_edge=False)
         row.add_row(*maps[first : first + beside])
         yield Text()
         yield row
+    if len(shown) < of:
+        yield note(f"{len(shown)} of {of} timelines are shown; all of them: --section layers.")
 
 
 def _bands(curve: MetricCurve) -> tuple[list[str], Floats]:
@@ -62,9 +77,9 @@ def _bands(curve: MetricCurve) -> tuple[list[str], Floats]:
 
 
 def _layer_map(
-    page: Page, title: Text, curve: MetricCurve, names: Sequence[str], shares: Floats, top: float, last: int, width: int
+    page: Page, curve: MetricCurve, names: Sequence[str], shares: Floats, top: float, last: int, width: int
 ) -> Group:
-    margin = max(map(cell_len, names))
+    title, margin = curve_label(page, curve), max(map(cell_len, names))
     columns = width - margin - 8
     cells = resample(curve.epoch, shares, last, columns)
     places = {int((columns - 1) * value / last): str(round(value)) for value in ticks(0, last, columns // 8)}

@@ -11,7 +11,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from cpframe.analysis.comparisons import Curve, Point, Removal, Sliding, removal_groups, sliding_groups
+from cpframe.analysis.comparisons import Curve, Point, Removal, Sliding
 from cpframe.analysis.statistics import Estimate, estimate
 from cpframe.records import CLEAN
 from cpframe.report.charts import Line, Span, line_chart, whisker
@@ -24,7 +24,7 @@ _CHART_ROWS = 14
 
 def removal_sections(page: Page) -> Iterator[RenderableType]:
     """A table and a chart for every removal group."""
-    for group in removal_groups(page.study):
+    for group in page.findings.removals:
         if not group.curves:
             continue
         yield heading(
@@ -92,7 +92,7 @@ def _removal_chart(page: Page, group: Removal) -> Iterator[RenderableType]:
 
 def sliding_sections(page: Page) -> Iterator[RenderableType]:
     """A table of sensitivities, with their intervals drawn, for every sliding group."""
-    for group in sliding_groups(page.study):
+    for group in page.findings.slidings:
         title = f"Sliding: a deficit of {plural(group.length, 'epoch')}, {plural(group.epochs, 'epoch')} in all"
         yield heading(page, title, group.variant)
         reference = estimate(group.reference.values())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich import box
@@ -11,8 +11,11 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
+from cpframe.analysis.curves import MetricCurve
+from cpframe.analysis.findings import Findings
+from cpframe.analysis.representatives import representatives
 from cpframe.records import CLEAN, StudyRecord
-from cpframe.report.words import Look, looks, shorten, variant_label
+from cpframe.report.words import Look, looks, shorten, variant_label, window
 
 
 @dataclass(frozen=True)
@@ -20,22 +23,45 @@ class Page:
     """A study and the space there is to show it.
 
     Attributes:
-        study: to be reported.
+        findings: what is to be reported.
         width: cells in a line.
         coloured: whether fine shades of colour can be shown (256 colours or more).
+        full: whether all is told, and not what is most telling alone.
         looks: of the deficits and of ``clean``.
     """
 
-    study: StudyRecord
+    findings: Findings
     width: int
     coloured: bool
+    full: bool
     looks: Mapping[str, Look]
 
+    @property
+    def study(self) -> StudyRecord:
+        """That the findings are of."""
+        return self.findings.study
 
-def page_for(study: StudyRecord, console: Console) -> Page:
+
+def page_for(findings: Findings, console: Console, *, full: bool) -> Page:
     """The page that a console offers."""
     coloured = console.color_system in ("256", "truecolor") and not console.no_color
-    return Page(study, console.width, coloured, looks(study))
+    return Page(findings, console.width, coloured, full, looks(findings.study))
+
+
+def shown_curves(page: Page, curves: Sequence[MetricCurve]) -> tuple[MetricCurve, ...]:
+    """Of a metric's curves of one variant all, or those that stand for the others."""
+    return tuple(curves) if page.full else representatives(page.study, page.findings.groups, curves)
+
+
+def deficit_label(deficit: str) -> str:
+    """A deficit's name in a few cells."""
+    return "no deficit" if deficit == CLEAN else shorten(deficit, 16)
+
+
+def curve_label(page: Page, curve: MetricCurve) -> Text:
+    """A curve's glyph, deficit and window."""
+    name = f"{deficit_label(curve.deficit)} {window(curve.onset, curve.offset)}".rstrip()
+    return name_with_look(page, curve.deficit, name)
 
 
 def heading(page: Page, title: str, variant: Mapping[str, object]) -> Group:

@@ -101,13 +101,14 @@ def mark(loss: Estimate) -> str:
 
 
 def variant_label(variant: Mapping[str, object]) -> str:
-    """A variant in short: ``momentum=0.9``, the last part of each dotted key; empty without a grid.
+    """A variant in short: ``constant, momentum=0.9``: its name, then the last part of each dotted key of the grid.
 
-    Keys whose last parts are the same are written in full.
+    Keys whose last parts are the same are written in full. Empty where the spec has neither names nor a grid.
     """
     last = [key.rsplit(".", 1)[-1] for key in variant]
-    names = [short if last.count(short) == 1 else key for key, short in zip(variant, last, strict=True)]
-    return printable(", ".join(f"{name}={value}" for name, value in zip(names, variant.values(), strict=True)))
+    keys = [short if last.count(short) == 1 else key for key, short in zip(variant, last, strict=True)]
+    said = zip(variant, keys, variant.values(), strict=True)
+    return printable(", ".join(f"{value}" if key == "variant" else f"{short}={value}" for key, short, value in said))
 
 
 def window(onset: int, offset: int) -> str:

@@ -9,7 +9,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cpframe.analysis.curves import MetricCurve, is_fisher, layer_shares, metric_curves, metric_names
+from cpframe.analysis.curves import (
+    MetricCurve,
+    array_metric_names,
+    is_fisher,
+    layer_shares,
+    metric_curves,
+    metric_names,
+)
 from cpframe.records import CLEAN, MetricHistory, StudyRecord, TrajectoryRecord
 
 NewStudy = Callable[..., StudyRecord]
@@ -146,9 +153,9 @@ def test_shares_add_up_to_one(study: StudyRecord) -> None:
 
 def test_shares_of_nothing_are_nan(study: StudyRecord) -> None:
     curve = curve_of(study, "removal", "blur", 40)
-    values = curve.values.copy()
-    values[2] = 0.0
-    shares = layer_shares(replace(curve, values=values))
+    by_seed = curve.by_seed.copy()
+    by_seed[:, 2] = 0.0
+    shares = layer_shares(replace(curve, by_seed=by_seed))
     assert np.isnan(shares[2]).all()
     assert np.isfinite(np.delete(shares, 2, axis=0)).all()
 
@@ -172,3 +179,39 @@ def test_fisher_is_known_by_the_first_word_of_its_estimator(
     )
     assert metric_names(named) == (name,)
     assert is_fisher(named, name) is expected
+
+
+def test_larger_arrays_are_no_curves(study: StudyRecord) -> None:
+    filters = MetricHistory(
+        np.ones((28, 4, 3, 3)), None, "", "first-layer filters", "clean", own=("filter", "height", "width")
+    )
+
+    def add(t: TrajectoryRecord) -> TrajectoryRecord:
+        return replace(t, history=replace(t.history, metrics={**t.history.metrics, "filters": filters}))
+
+    with_filters = changed(study, list(study.trajectories), add)
+    assert metric_names(with_filters) == ("fisher", "weight-norm")
+    assert array_metric_names(with_filters) == ("filters",)
+    assert array_metric_names(study) == ()
+
+
+def test_a_curve_keeps_what_every_seed_measured(study: StudyRecord) -> None:
+    curve = curve_of(study, "removal", "blur", 40)
+    members = [t for t in study.trajectories if (t.protocol, t.deficit, t.offset) == ("removal", "blur", 40)]
+    assert curve.seeds == tuple(t.seed for t in members)
+    assert curve.n == 5
+    for row, t in zip(curve.by_seed, members, strict=True):
+        np.testing.assert_array_equal(row, t.history.metrics["fisher"].values)
+    np.testing.assert_allclose(curve.total_by_seed.mean(axis=0), curve.total, rtol=1e-12)
+    weights = next(c for c in metric_curves(study, "weight-norm") if c.deficit == "blur")
+    assert weights.errors is None
+
+
+def test_metrics_with_dimensions_of_their_own_have_no_curve(study: StudyRecord) -> None:
+    """Even when they look like one number a layer."""
+    first = study.trajectories[0]
+    filters = MetricHistory(np.ones((28, 4)), None, "", "Fisher", "clean", own=("filter",))
+    metrics = {**first.history.metrics, "filters": filters}
+    more = replace(study, trajectories=(replace(first, history=replace(first.history, metrics=metrics)),))
+    assert metric_names(more) == metric_names(study)
+    assert metric_curves(more, "filters") == ()

@@ -116,3 +116,41 @@ def test_a_curve_of_zeros_is_level() -> None:
 @pytest.mark.parametrize("count", [0, 1, 4])
 def test_few_measurements_have_no_phases(count: int) -> None:
     assert phases(EPOCH[:count], pulse(EPOCH[:count])) is None
+
+
+def test_the_plateau_begins_within_a_tenth_of_the_end() -> None:
+    # A decay to 90: within a tenth of it after 50 ln(600 / 9) = 210 epochs, and sampled until 600.
+    epoch = np.arange(3, 601, 3)
+    found = phases(epoch, 90 + 600 * np.exp(-epoch / 50))
+    assert found is not None
+    assert found.plateau_epoch == pytest.approx(50 * math.log(600 / 9), abs=3)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_noise_moves_the_plateau_little(seed: int) -> None:
+    epoch = np.arange(3, 601, 3)
+    values = (90 + 600 * np.exp(-epoch / 50)) * np.random.default_rng(seed).normal(1, 0.05, epoch.size)
+    found = phases(epoch, values)
+    assert found is not None
+    # The tolerance is then three times 5 %: reached after 50 ln(600 / 13.5) = 190. Medians of five err by 3 %, and the
+    # end as much: two of 4 % together make 7 to 21 of 90 the distance that counts, epochs 168 to 222.
+    assert 160 <= found.plateau_epoch <= 230
+
+
+def test_what_still_falls_has_no_plateau() -> None:
+    found = phases(EPOCH, 1000 * np.exp(-EPOCH / 50))
+    assert found is not None
+    assert math.isnan(found.plateau_epoch)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_level_curve_is_all_plateau(seed: int) -> None:
+    found = phases(EPOCH[:60], 500 * np.random.default_rng(seed).normal(1, 0.02, 60))
+    assert found is not None
+    assert found.plateau_epoch == 1
+
+
+def test_a_curve_that_saturates_has_a_plateau() -> None:
+    found = phases(EPOCH, 1000 * (1 - np.exp(-EPOCH / 30)))
+    assert found is not None
+    assert found.plateau_epoch == pytest.approx(30 * math.log(10), abs=2)  # 90 % are reached

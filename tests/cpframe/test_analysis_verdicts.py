@@ -9,10 +9,20 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from cpframe.analysis.comparisons import all_groups
 from cpframe.analysis.verdicts import Candidate, Claim, claims, judge, missing_controls
 from cpframe.records import StudyRecord
 
 NewStudy = Callable[..., StudyRecord]
+
+
+def claims_of(study: StudyRecord) -> tuple[Claim, ...]:
+    return claims(study, all_groups(study))
+
+
+def missing_of(study: StudyRecord) -> tuple[str, ...]:
+    groups = all_groups(study)
+    return missing_controls(study, groups, claims(study, groups))
 
 
 def candidate(at: int, losses: list[float], idle: list[float] | None = None, *, matched: bool = True) -> Candidate:
@@ -37,7 +47,7 @@ def falling(epoch: int) -> float:
 
 
 def by_deficit(study: StudyRecord, kind: str = "Removal") -> dict[str, Claim]:
-    return {claim.deficit: claim for claim in claims(study) if type(claim.group).__name__ == kind}
+    return {claim.deficit: claim for claim in claims_of(study) if type(claim.group).__name__ == kind}
 
 
 def test_verdict_follows_corrected_p_values() -> None:
@@ -139,7 +149,7 @@ def test_claims_of_a_study_with_a_known_scar(study: StudyRecord) -> None:
 def test_critical_period_is_the_loss_beyond_the_last_onset(new_study: NewStudy) -> None:
     # A window costs three points whenever it begins: a loss, and no critical period.
     made = new_study(effects={"blur": lambda onset, offset: 0.03}, deficits={"blur": "blur"}, until=())
-    (claim,) = claims(made)
+    (claim,) = claims_of(made)
     assert claim.verdict.kind == "none"
     *earlier, last = claim.group.curves[0].points
     assert min(min(point.drops.values()) for point in (*earlier, last)) > 0.01
@@ -150,7 +160,7 @@ def test_critical_period_is_the_loss_beyond_the_last_onset(new_study: NewStudy) 
 
 
 def test_one_onset_makes_no_claim(new_study: NewStudy) -> None:
-    assert claims(new_study(until=(), onsets=(0,))) == ()
+    assert claims_of(new_study(until=(), onsets=(0,))) == ()
 
 
 def test_idle_that_loses_as_much_explains_a_drop(new_study: NewStudy) -> None:
@@ -172,11 +182,11 @@ def test_idle_that_loses_as_much_explains_a_drop(new_study: NewStudy) -> None:
 
 
 def names(study: StudyRecord) -> list[str]:
-    return [control.split(":")[0] for control in missing_controls(study)]
+    return [control.split(":")[0] for control in missing_of(study)]
 
 
 def test_nothing_is_missing_from_a_complete_design(study: StudyRecord) -> None:
-    assert missing_controls(study) == ()
+    assert missing_of(study) == ()
 
 
 def test_a_bare_design_lacks_everything(new_study: NewStudy) -> None:
@@ -198,7 +208,7 @@ def test_a_bare_design_lacks_everything(new_study: NewStudy) -> None:
 
 def test_few_seeds_are_missing(new_study: NewStudy) -> None:
     assert names(new_study(seeds=(0, 1))) == ["seeds"]
-    assert "2 of at least 3" in missing_controls(new_study(seeds=(0, 1)))[0]
+    assert "2 of at least 3" in missing_of(new_study(seeds=(0, 1)))[0]
 
 
 def test_idle_takes_the_place_of_one_control_and_not_of_the_rate(new_study: NewStudy) -> None:
@@ -207,7 +217,7 @@ def test_idle_takes_the_place_of_one_control_and_not_of_the_rate(new_study: NewS
 
 def test_a_deficit_without_effect_needs_no_timing(new_study: NewStudy) -> None:
     none = new_study(effects={"flip": lambda onset, offset: 0.0}, deficits={"flip": "flip"}, onsets=(), noise=1e-3)
-    assert [claim.verdict.kind for claim in claims(none)] == ["none"]
+    assert [claim.verdict.kind for claim in claims_of(none)] == ["none"]
     assert names(none) == ["negative control"]
 
 
@@ -222,5 +232,5 @@ def test_deficits_that_all_hurt_lack_a_negative_control(new_study: NewStudy) -> 
 
 def test_a_study_without_deficits_claims_and_lacks_nothing(new_study: NewStudy) -> None:
     bare = new_study(effects={}, deficits={}, onsets=())
-    assert claims(bare) == ()
-    assert missing_controls(bare) == ()
+    assert claims_of(bare) == ()
+    assert missing_of(bare) == ()

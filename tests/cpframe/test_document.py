@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cpframe.document import dotted, key_path, read_document
+from cpframe.document import read_document
+from cpframe.keys import dotted, key_path
 from cpframe.problems import SpecError
 
 TEXT = """\

@@ -18,12 +18,13 @@ VALUES = [
 ]  # fmt: skip
 KEYS = [
     "use", "lr", "title", "seeds", "deficits", "grid", "metrics", "until", "protocols", "profiles", "schedule", "x",
-    "'a.b'", "optimizer.lr",
+    "'a.b'", "optimizer.lr", "'optimizer.lr'", "variants", "[variants.constant]",
 ]  # fmt: skip
 SETS = [
     "seeds", "optimizer", "optimizer.lr", "optimizer.schedule.use", "protocols", "protocols.0.until", "protocols.9",
     "deficits.blur", "metrics.fisher.every", "grid", "grid.'optimizer.lr'", "grid.'deficits.blur'", "dataset.use",
-    "training.augment", "profiles", "..", "''",
+    "training.augment", "profiles", "..", "''", "variants", "variants.constant", "variants.constant.optimizer.lr",
+    "variants.constant.'optimizer.lr'", "variants.other",
 ]  # fmt: skip
 
 
@@ -53,12 +54,25 @@ def mutated(rng: random.Random, text: str) -> str:
     return "\n".join(lines)
 
 
-@pytest.mark.parametrize("path", ["quickstart.toml", "flip_vs_blur.toml"])
-def test_read_or_refused_in_sentences(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+VARIANTS = """
+[variants.falling]
+[variants.constant]
+"optimizer.schedule" = { use = "constant" }
+deficits.blur.size = 3
+"training.batch_size" = 10
+[profiles.cpu.variants.constant]
+"optimizer.lr" = 0.5
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "more"), [("quickstart.toml", ""), ("flip_vs_blur.toml", ""), ("flip_vs_blur.toml", VARIANTS)]
+)
+def test_read_or_refused_in_sentences(path: str, more: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     catalogue = discover()
-    rng = random.Random(path)
-    original = (SPECS / path).read_text()
+    rng = random.Random(path + more)
+    original = (SPECS / path).read_text() + more
     read_well = 0
     for _ in range(250):
         text = mutated(rng, original)

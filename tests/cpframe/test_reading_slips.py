@@ -50,12 +50,14 @@ inputs = 10
 ARCHITECTURES = "there are 'all-cnn', 'depth-cnn', 'mlp', 'resnet18'"
 DATASETS = "there are 'cifar10', 'cifar100', 'digits', 'fashion-mnist', 'image-folder', 'mnist'"
 DEFICITS = "there are 'blur', 'idle', 'label-permutation', 'noise', 'random-labels', 'vertical-flip'"
-METRICS = "there are 'fisher-trace', 'fisher-variational', 'gradient', 'hessian-trace', 'weight-norm'"
+METRICS = (
+    "there are 'first-layer-filters', 'fisher-trace', 'fisher-variational', 'gradient', 'hessian-trace', 'weight-norm'"
+)
 OPTIMIZERS = "there are 'adam', 'adamw', 'sgd'"
 SCHEDULES = "there are 'constant', 'cosine', 'exponential', 'step'"
 TABLES = (
     "there are 'architecture', 'dataset', 'deficits', 'grid', 'metrics', 'optimizer', 'profiles', 'protocols', "
-    "'score_epochs', 'seeds', 'title', 'training'"
+    "'score_epochs', 'seeds', 'title', 'training', 'variants'"
 )
 NO_PROTOCOLS = "should be at least one [[protocols]] table, which says when the deficits act"
 

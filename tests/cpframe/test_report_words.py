@@ -57,6 +57,8 @@ def test_mark_is_of_the_interval() -> None:
 
 def test_variant_label() -> None:
     assert variant_label({}) == ""
+    assert variant_label({"variant": "constant"}) == "constant"
+    assert variant_label({"variant": "constant", "optimizer.lr": 0.1}) == "constant, lr=0.1"
     assert variant_label({"optimizer.momentum": 0.9, "architecture.depth": 3}) == "momentum=0.9, depth=3"
     assert variant_label({"deficits.blur.size": 8, "deficits.noise.size": 4}) == (
         "deficits.blur.size=8, deficits.noise.size=4"

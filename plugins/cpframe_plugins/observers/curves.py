@@ -30,9 +30,9 @@ def scalars(history: History, after: int = 0) -> Iterator[tuple[int, dict[str, f
             continue
         found = {name: float(getattr(history, curve)[row]) for name, curve in _CURVES.items()}
         for name, metric in history.metrics.items():
-            if epoch in measured and metric.values.ndim == 1:
+            if epoch in measured and not metric.dimensions:
                 found[name] = float(metric.values[measured[epoch]])
-            elif epoch in measured and metric.values.ndim == 2:
+            elif epoch in measured and metric.dimensions == ("layer",):
                 values = metric.values[measured[epoch]]
                 found |= {f"{name}/{layer}": float(one) for layer, one in zip(history.layers, values, strict=True)}
                 found[f"{name}/total"] = float(values.sum())

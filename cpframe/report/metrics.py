@@ -1,0 +1,53 @@
+"""The section on metrics that have no section of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from cpframe.analysis.curves import MetricCurve, array_metric_names
+from cpframe.analysis.representatives import by_variant
+from cpframe.records import CLEAN
+from cpframe.report.page import Page, heading
+from cpframe.report.words import number, plural, printable, shorten, variant_label, window
+
+
+def metrics_section(page: Page) -> Iterator[RenderableType]:
+    """One line for every metric and variant, other than Fisher information: its first and last value.
+
+    Without a deficit if that was measured, else of the first curve there is; of all curves where all is told.
+    """
+    rows: list[tuple[str, str]] = []
+    for metric, curves in page.findings.other_metrics.items():
+        for members in by_variant(curves):
+            clean = [curve for curve in members if curve.deficit == CLEAN] or members
+            rows += [(metric, course_words(curve)) for curve in (members if page.full else clean[:1])]
+    for metric in array_metric_names(page.study):
+        history = next(t.history.metrics[metric] for t in page.study.trajectories if metric in t.history.metrics)
+        shape = " x ".join(map(str, history.values.shape[1:]))
+        rows.append((metric, f"an array of {shape} at each measurement: no curve"))
+    if not rows:
+        return
+    yield heading(page, "Other metrics", {})
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column()
+    for metric, summary in rows:
+        table.add_row(Text(shorten(metric, 24), "bold"), summary)
+    yield table
+
+
+def course_words(curve: MetricCurve) -> str:
+    """A curve's course in words; layers are averaged."""
+    series = curve.values if curve.values.ndim == 1 else curve.values.mean(axis=1)
+    label = variant_label(curve.variant)
+    whom = "no deficit" if curve.deficit == CLEAN else f"{curve.deficit} {window(curve.onset, curve.offset)}"
+    about = [f"{label + ', ' if label else ''}{whom}", plural(curve.n, "seed")]
+    if curve.values.ndim > 1:
+        about.append(f"mean of {plural(curve.values.shape[1], 'layer')}")
+    course = f"{number(float(series[0]))} → {number(float(series[-1]))}"
+    units = f" {curve.units}" if curve.units else ""
+    return printable(f"{course}{units}  epochs {curve.epoch[0]}-{curve.epoch[-1]}: {', '.join(about)}")

@@ -1,0 +1,68 @@
+"""What a report can be asked for on the command line, checked before anything is read."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cpframe.problems import Problem, SpecError, nearest
+from cpframe.records import StudyRecord
+from cpframe.report.machine import summary
+from cpframe.report.terminal import NARROWEST, SECTIONS, WIDEST, render, report_console
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A report that can be made.
+
+    Attributes:
+        sections: of `cpframe.report.terminal.SECTIONS`; all of them where empty.
+        threshold: as a fraction of 1.
+        width: in columns; None for the terminal's.
+        as_json: whether it is for machines.
+    """
+
+    sections: tuple[str, ...]
+    threshold: float
+    width: int | None
+    as_json: bool
+
+
+def check_report(sections: Sequence[str], threshold: float, width: int | None, *, as_json: bool) -> Asked:
+    """Check the options of a report.
+
+    Args:
+        sections: names.
+        threshold: in points.
+        width: in columns.
+        as_json: whether it is for machines.
+
+    Raises:
+        SpecError: if there is no such section, or no such width or threshold.
+    """
+    problems = [
+        Problem(f"--section {name}", "", f"is not a section; {nearest(name, SECTIONS)}")
+        for name in sections
+        if name not in SECTIONS
+    ]
+    if not (math.isfinite(threshold) and 0 <= threshold < 100):
+        problems.append(
+            Problem(f"--threshold {threshold:g}", "", "is no loss in points; from 0 to under 100 are right")
+        )
+    if width is not None and not NARROWEST <= width <= WIDEST:
+        problems.append(Problem(f"--width {width}", "", f"does not do; from {NARROWEST} to {WIDEST} columns are right"))
+    if width is not None and as_json:
+        problems.append(Problem("--width", "", "does nothing for --json; leave one of them out"))
+    if problems:
+        raise SpecError(problems)
+    return Asked(tuple(sections), threshold / 100, width, as_json)
+
+
+def print_report(study: StudyRecord, asked: Asked) -> None:
+    """Print a report to the standard output: without escape codes where that is no terminal."""
+    if asked.as_json:
+        print(json.dumps(summary(study, asked.sections, asked.threshold), indent=1, allow_nan=False))  # noqa: T201
+    else:
+        render(study, report_console(asked.width), asked.sections, asked.threshold)

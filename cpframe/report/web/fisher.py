@@ -1,0 +1,84 @@
+"""Sections on Fisher information: tables of phases, of plasticity, and of the link with sensitivity."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from cpframe.analysis.curves import MetricCurve
+from cpframe.analysis.findings import Findings
+from cpframe.analysis.layers import after_deficit
+from cpframe.analysis.phases import NOTICEABLE, RISEN, WINDOW
+from cpframe.analysis.representatives import by_variant, representatives
+from cpframe.report.link import fit_words
+from cpframe.report.phases import phase_cells
+from cpframe.report.plasticity import plasticity_cells
+from cpframe.report.web.labels import Labels, variant_heading
+from cpframe.report.web.markup import Column, Html, element, table
+from cpframe.report.words import printable
+
+_PHASES = ("rise", "peak", "at", "half", "flat", "end", "n")
+_PLASTICITY = ("epochs", "moved, %", "floor, %", "centre", "shift", "n")
+
+Cells = Callable[[MetricCurve], Sequence[str] | None]
+
+
+def phase_tables(findings: Findings, labels: Labels) -> Iterator[Html]:
+    """For every Fisher metric and variant the phases of the most telling timelines, and all of them to unfold."""
+    yield from _tables(findings, labels, "Phases", _PHASES, phase_cells)
+    yield element(
+        "p",
+        f"Epochs, of a running median of {WINDOW} measurements. rise: {RISEN:.0%} of the way to the peak is done; half: "
+        "halfway down from the peak to the end; flat: from when on it stays within "
+        f"{NOTICEABLE:.0%} of its end. What changes by less than {NOTICEABLE:.0%} of the peak, or within the noise, is "
+        "level. The rule is ours.",
+        class_="note",
+    )
+
+
+def plasticity_tables(findings: Findings, labels: Labels) -> Iterator[Html]:
+    """For every Fisher metric by layer and variant what is redistributed once a deficit has ended."""
+    yield from _tables(findings, labels, "Information plasticity after the deficit", _PLASTICITY, _plasticity)
+    yield element(
+        "p",
+        "moved: of all the information, the part that lies in another layer at the end of the training than at the end "
+        "of the deficit (half the summed changes of the shares; a measure of ours), ± its 95 % interval over seeds; "
+        "floor: what errors of measurement alone make of it. centre: the mean layer, from 1, weighted by its share; "
+        "shift: its move, + towards the output.",
+        class_="note",
+    )
+
+
+def link_table(findings: Findings, labels: Labels) -> Iterator[Html]:
+    """The fits of Fisher information to sensitivity, in words."""
+    columns = [Column("deficit", number=False), Column("windows"), Column("fit", number=False)]
+    for metric, found in findings.links.items():
+        rows = [
+            [labels.name(link.deficit), f"{link.group.length} of {link.group.epochs}", fit_words(link.fit)]
+            for link in found
+        ]
+        if rows:
+            yield table(f"F = a exp(c S) + b, S the sensitivity in points: {printable(metric)}", columns, rows)
+
+
+def _plasticity(curve: MetricCurve) -> Sequence[str] | None:
+    found = after_deficit(curve)
+    return plasticity_cells(curve, found) if found else None
+
+
+def _tables(findings: Findings, labels: Labels, title: str, heads: Sequence[str], cells: Cells) -> Iterator[Html]:
+    columns = [Column("timeline", number=False), *map(Column, heads)]
+    for metric, curves in findings.fisher.items():
+        for members in by_variant(curves):
+            caption = f"{title}: {printable(metric)}{variant_heading(members[0].variant)}"
+            few = _rows(representatives(findings.study, findings.groups, members), labels, cells)
+            every = _rows(members, labels, cells)
+            if few:
+                yield table(caption, columns, few)
+            if len(every) > len(few):
+                summary = element("summary", f"All {len(every)} timelines")
+                yield element("details", summary, table(f"{caption}, all timelines", columns, every))
+
+
+def _rows(curves: Sequence[MetricCurve], labels: Labels, cells: Cells) -> list[list[str]]:
+    found = [(curve, cells(curve)) for curve in curves]
+    return [[labels.timeline(curve), *told] for curve, told in found if told is not None]

@@ -1,0 +1,48 @@
+"""The page's first section: what may be claimed of every deficit, in one card each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+
+from cpframe.analysis.comparisons import Removal
+from cpframe.analysis.findings import Findings
+from cpframe.analysis.verdicts import Claim
+from cpframe.report.periods import period_words
+from cpframe.report.verdicts import because, outcome, question
+from cpframe.report.web.labels import Labels
+from cpframe.report.web.markup import Html, element
+from cpframe.report.words import NONE, percent
+
+_NOTHING = "No verdict: no deficit has a complete trajectory and its no-deficit pair."
+
+
+def verdict_section(findings: Findings, labels: Labels) -> Iterator[Html]:
+    """A list of cards for every group of trajectories, under the question that the group asks."""
+    if not findings.claims:
+        yield element("p", _NOTHING)
+        return
+    for group, members in groupby(findings.claims, key=lambda claim: claim.group):
+        yield element("h3", question(group))
+        yield element("ul", *(_card(findings, labels, claim) for claim in members), class_="cards")
+    limit = percent(findings.threshold)
+    yield element(
+        "p",
+        "Points (pts) of final accuracy on clean test data, paired by seed; ± and ranges hold at 95 % for all epochs "
+        f"compared, at once. A deficit has healed when at most {limit} points stay lost.",
+        class_="note",
+    )
+
+
+def _card(findings: Findings, labels: Labels, claim: Claim) -> Html:
+    word = outcome(claim).plain
+    period = period_words(findings.period(claim.group, claim.deficit))
+    told = "heals if removed by epoch" if isinstance(claim.group, Removal) else "the last onset that hurts is"
+    strong = "claimed" if claim.verdict.kind == "supported" else "open"
+    return element(
+        "li",
+        element("p", labels.name(claim.deficit), " ", element("strong", word, class_=strong), class_="verdict"),
+        element("p", because(claim)),
+        *([element("p", f"{told} {period}", class_="when")] if period not in (NONE, "") else []),
+        style=f"--look: {labels.colour(claim.deficit)}",
+    )

@@ -1,0 +1,292 @@
+"""Named variants: overlays of a spec under a name, what profiles and the command line do to them, and every slip."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from cpframe.plan import plan
+from cpframe.plugins import Catalogue, discover
+from cpframe.problems import SpecError
+from cpframe.reading import read_spec
+from cpframe.spec import Spec, Training, Variant
+
+BASE = """\
+seeds = [0, 1]
+score_epochs = 3
+[dataset]
+use = "digits"
+[architecture]
+use = "mlp"
+sizes = [16, 8]
+[optimizer]
+use = "sgd"
+lr = 0.1
+schedule = { use = "exponential", gamma = 0.9 }
+[deficits.blur]
+use = "blur"
+size = 2
+[deficits.dark]
+use = "idle"
+[[protocols]]
+use = "removal"
+until = [0, 4]
+recovery = 6
+"""
+LINE = BASE.count("\n") + 1
+"""Of what is written after it."""
+VARIED = "dataset, architecture, optimizer, training, deficits"
+
+
+@pytest.fixture(scope="session")
+def catalogue() -> Catalogue:
+    return discover()
+
+
+@pytest.fixture(autouse=True)
+def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def read(text: str, catalogue: Catalogue, profile: str | None = None, *overrides: str) -> Spec:
+    Path("s.toml").write_text(BASE + text)
+    return read_spec(Path("s.toml"), catalogue, profile, overrides)
+
+
+def by_name(spec: Spec) -> Mapping[str, Variant]:
+    return {str(variant.values["variant"]): variant for variant in spec.variants}
+
+
+def problems(text: str, catalogue: Catalogue, profile: str | None = None, *overrides: str) -> list[str]:
+    with pytest.raises(SpecError) as caught:
+        read(text, catalogue, profile, *overrides)
+    told = [re.fullmatch(r"s\.toml:(\d+): (.*)", str(problem)) for problem in caught.value.problems]
+    # lines are counted from the end of the base
+    return [
+        f"{int(match[1]) - LINE + 1}: {match[2]}" if match else str(problem)
+        for match, problem in zip(told, caught.value.problems, strict=True)
+    ]
+
+
+NAMED = """\
+[variants.falling]
+[variants.constant]
+"optimizer.schedule" = { use = "constant" }
+"deficits.blur.size" = 3
+[variants.restart]
+"training.restart_at_removal" = "rate"
+training.batch_size = 10
+[variants.adam]
+optimizer = { use = "adam", lr = 0.001 }
+architecture.sizes = [4]
+"""
+
+
+def test_named_variants(catalogue: Catalogue) -> None:
+    spec = read(NAMED, catalogue)
+    assert [variant.values for variant in spec.variants] == [
+        {"variant": name} for name in ("falling", "constant", "restart", "adam")
+    ]
+    alone = read("", catalogue).variants[0]
+    falling, constant, restart, adam = spec.variants
+    assert [getattr(falling, part) for part in ("dataset", "architecture", "optimizer", "training", "deficits")] == [
+        getattr(alone, part) for part in ("dataset", "architecture", "optimizer", "training", "deficits")
+    ]
+    assert [constant.optimizer.call.learning_rate(epoch) for epoch in (0, 9)] == [0.1, 0.1]
+    assert (constant.deficits["blur"].call.size, falling.deficits["blur"].call.size) == (3, 2)
+    assert restart.training == Training(batch_size=10, restart_at_removal="rate")
+    assert restart.optimizer == falling.optimizer
+    # a table with another `use` takes the place of the one that is there: no schedule is left of it
+    assert (adam.optimizer.use, adam.optimizer.call.learning_rate(9)) == ("cpframe/adam", 0.001)
+    assert adam.architecture.call.sizes == (4,)
+
+
+def test_a_variant_is_what_a_profile_of_the_same_text_is(catalogue: Catalogue) -> None:
+    """Whatever the notation: the two are laid over a spec by one rule."""
+    for changes in (
+        '"optimizer.lr" = 0.2\n"optimizer.schedule.gamma" = 0.5',
+        "optimizer = { lr = 0.2, schedule = { use = 'step', every = 3 } }",
+        "optimizer.lr = 0.2\ndeficits.blur.size = 5\ndeficits.dark = { use = 'noise' }",
+        '"optimizer.schedule" = { use = "cosine", epochs = 10 }\n"deficits.blur" = { use = "vertical-flip" }',
+        '"architecture.sizes.1" = 5\n"training.augment.shift" = 1\ntraining.augment.flip = true',
+    ):
+        (one,) = read(f"[variants.x]\n{changes}", catalogue).variants
+        (other,) = read(f"[profiles.x]\n{changes}", catalogue, "x").variants
+        for part in ("dataset", "architecture", "optimizer", "training", "deficits"):
+            assert getattr(one, part) == getattr(other, part), changes
+
+
+def test_a_variant_may_bring_what_the_spec_lacks(catalogue: Catalogue) -> None:
+    Path("s.toml").write_text(
+        BASE.replace('[architecture]\nuse = "mlp"\nsizes = [16, 8]\n', "")
+        + "[variants.a.architecture]\nuse = 'mlp'\nsizes = [3]\n[variants.b.architecture]\nuse = 'all-cnn'\n"
+    )
+    spec = read_spec(Path("s.toml"), catalogue)
+    assert [variant.architecture.use for variant in spec.variants] == ["cpframe/mlp", "cpframe/all-cnn"]
+
+
+def test_named_variants_and_a_grid(catalogue: Catalogue) -> None:
+    spec = read(NAMED + '[grid]\n"deficits.dark.use" = ["idle", "noise"]\n"optimizer.lr" = [0.5]\n', catalogue, None,
+                "variants.adam.optimizer={ use = 'adamw' }")  # fmt: skip
+    assert [variant.values for variant in spec.variants] == [
+        {"variant": name, "deficits.dark.use": use, "optimizer.lr": 0.5}
+        for name in ("falling", "constant", "restart", "adam")
+        for use in ("idle", "noise")
+    ]
+    assert {variant.optimizer.call.lr for variant in spec.variants} == {0.5}
+    assert [variant.optimizer.use for variant in spec.variants[5:7]] == ["cpframe/sgd", "cpframe/adamw"]
+    names = [trajectory.name for trajectory in plan(spec, {}).trajectories]
+    assert names[0] == "falling.variant0-removal-clean-of-6-seed0"
+    assert "adam.variant1-removal-blur-0-4-of-10-seed1" in names
+    assert len(set(names)) == len(names) == 8 * 2 * 3
+
+
+def test_trajectories_are_called_by_the_name_of_their_variant(catalogue: Catalogue) -> None:
+    study = plan(read(NAMED, catalogue), {})
+    names = [trajectory.name for trajectory in study.trajectories]
+    assert len(set(names)) == len(names)
+    assert [name for name in names if name.startswith("constant.")] == [
+        f"constant.removal-{what}-seed{seed}"
+        for seed in (0, 1)
+        for what in ("clean-of-6", "blur-0-4-of-10", "dark-0-4-of-10")
+    ]
+    # names of other trajectories cannot be hit upon, however a variant and a deficit are called
+    text = "[variants.a]\n[variants.a-removal]\n[deficits.removal-blur]\nuse = 'blur'\nsize = 3\n"
+    names = [trajectory.name for trajectory in plan(read(text, catalogue), {}).trajectories]
+    assert len(set(names)) == len(names)
+    # a variant without a change trains nothing of its own
+    alone = plan(read("", catalogue), {})
+    assert {stage for t in study.trajectories if t.variant == 0 for stage in t.stages} == set(alone.stages)
+
+
+@pytest.mark.parametrize(
+    "profile",
+    [
+        '[profiles.p.variants.constant]\n"optimizer.lr" = 0.7\n',
+        "[profiles.p.variants.constant.optimizer]\nlr = 0.7\n",
+        '[profiles.p]\n"variants.constant.optimizer.lr" = 0.7\n',
+        "[profiles.p]\n\"variants.constant.'optimizer.lr'\" = 0.7\n",
+        "[profiles.p]\n\"variants.constant\" = { 'optimizer.lr' = 0.7 }\n",
+        "[profiles.p]\nvariants.constant = { optimizer = { lr = 0.7 } }\n",
+    ],
+)
+@pytest.mark.parametrize("line", ['"optimizer.lr" = 0.3', "optimizer.lr = 0.3", "optimizer = { lr = 0.3 }", ""])
+def test_profiles_change_variants_in_any_notation(profile: str, line: str, catalogue: Catalogue) -> None:
+    text = f'[variants.plain]\n[variants.constant]\n{line}\n"optimizer.schedule" = {{ use = "constant" }}\n{profile}'
+    expected = 0.3 if line else 0.1
+    assert by_name(read(text, catalogue))["constant"].optimizer.call.lr == expected
+    variants = by_name(read(text, catalogue, "p"))
+    assert [variants[name].optimizer.call.learning_rate(1) for name in ("plain", "constant")] == [0.1 * 0.9, 0.7]
+    # and the command line comes after the profile
+    for override in (
+        "variants.constant.optimizer.lr=2",
+        "variants.constant.'optimizer.lr'=2",
+        "variants.constant={ 'optimizer.lr' = 2 }",
+        "variants={ constant = { optimizer.lr = 2 } }",
+    ):
+        assert by_name(read(text, catalogue, "p", override))["constant"].optimizer.call.lr == 2
+
+
+def test_a_profile_puts_another_component_into_a_variant(catalogue: Catalogue) -> None:
+    text = NAMED + "[profiles.p.variants.adam]\noptimizer = { use = 'sgd', momentum = 0.5 }\n"
+    changed = by_name(read(text, catalogue, "p", "optimizer.lr=0.4"))
+    assert (changed["adam"].optimizer.call.lr, changed["adam"].optimizer.call.momentum) == (0.4, 0.5)
+    assert changed["falling"].optimizer.call.momentum == 0.9
+    # what is laid over the spec outside its variants stays below them
+    assert by_name(read(NAMED, catalogue, None, "optimizer.lr=0.4"))["adam"].optimizer.call.lr == 0.001
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("variants = 3\n", ["1: variants: should be tables, [variants.NAME], not 3"]),
+        ("[[variants]]\nx = 1\n", ["1: variants: should be tables, [variants.NAME], not an array of tables"]),
+        ("[variants]\n", ["1: variants: is empty: name at least one, [variants.NAME], or leave it out"]),
+        ("[variants]\na = 3\n", ["2: variants.a: should be a table, [variants.a], not 3"]),
+        ("[variants.'']\n", ['1: variants."": should be a word of letters, digits, - and _']),
+        ("[variants.'a b']\n", ['1: variants."a b": should be a word of letters, digits, - and _']),
+        ("[variants.'a.b']\n", ['1: variants."a.b": should be a word of letters, digits, - and _']),
+        ("[variants.a]\noptimzer.lr = 1\n", [
+            "2: variants.a.optimzer: is not what a variant can have keys of; did you mean 'optimizer'?"]),
+        ("[variants.a]\n'optimzer.lr' = 1\n", [
+            "2: variants.a.optimzer: is not what a variant can have keys of; did you mean 'optimizer'?"]),
+        ("[variants.a]\nlr = 1\n", [
+            "2: variants.a.lr: is not what a variant can have keys of; there are 'architecture', 'dataset', "
+            "'deficits', 'optimizer', 'training'"]),
+        ("[variants.a]\n[[variants.a.protocols]]\nuse = 'removal'\n", [
+            f"2: variants.a.protocols: is shared by all variants; a variant has keys of {VARIED}"]),
+        ("[variants.a]\n'protocols.0.recovery' = 3\nseeds = [3]\n", [
+            f"2: variants.a.protocols: is shared by all variants; a variant has keys of {VARIED}",
+            f"3: variants.a.seeds: is shared by all variants; a variant has keys of {VARIED}"]),
+        ("[variants.a]\n'optimizer.' = 3\n", [
+            '2: variants.a."optimizer.": is not a key; write parts joined by dots, as in optimizer.lr']),
+        ("[variants.a]\n'optimizer.lr' = 3\noptimizer.lr = 2\n", [
+            "3: variants.a.optimizer: is said twice in this table"]),
+        ("[variants.a]\noptimizer.lr = 2\n'optimizer.lr' = 3\n", [
+            '3: variants.a."optimizer.lr": is said twice in this table']),
+        ("[variants.a]\n'optimizer.lr' = 2\n'optimizer.lr.x' = 3\n", [
+            '3: variants.a."optimizer.lr.x": is said twice in this table']),
+        ("[variants.a]\ndeficits = 3\n", ["2: variants.a.deficits: should be tables, deficits.NAME, not 3"]),
+        ("[variants.a]\n'deficits.blurr.size' = 3\n", [
+            "2: variants.a.deficits.blurr: 'blurr' is not a deficit of this spec; did you mean 'blur'?"]),
+        ("[variants.a]\ndeficits.blur = 3\n", [
+            "2: deficits.blur: should be a table with use = \"...\", the name of the deficit; there are "]),
+        ("[variants.a]\noptimizer = 3\n", [
+            "2: optimizer: should be a table with use = \"...\", the name of the optimizer; there are "]),
+        ("[variants.a]\n'optimizer.lr' = -1\n[variants.b]\noptimizer.lrr = 1\n", [
+            "2: optimizer.lr: should be above 0, not -1",
+            "4: optimizer.lrr: is not a key of this table; did you mean 'lr'?"]),
+        ("[variants.a]\n'architecture.sizes.2' = 1\n", [
+            "2: variants.a.architecture: architecture.sizes is an array of 2, numbered from 0: it has no '2'"]),
+        ("[variants.a]\noptimizer.use = 'adam'\n[grid]\n'optimizer.lr' = [1, 2]\n'optimizer.momentum' = [0.5]\n", [
+            "5: optimizer.momentum: is not a key of this table; there are 'betas', "]),
+        ("[grid]\n'optimizer.lr' = [0.1, 0.2]\n[variants.a]\n[variants.b]\n'optimizer.lr' = 3\n", [
+            "5: variants.b.optimizer.lr: is never used, since the grid varies optimizer.lr: leave it to one of "
+            "them"]),
+        ("[grid]\n'optimizer.schedule' = [{ use = 'constant' }]\n[variants.b]\noptimizer.schedule.gamma = 0.5\n", [
+            "4: variants.b.optimizer.schedule: is never used, since the grid varies optimizer.schedule: leave it to "
+            "one of them"]),
+    ],
+)  # fmt: skip
+def test_slips(text: str, expected: list[str], catalogue: Catalogue) -> None:
+    if text.startswith("variants"):
+        Path("s.toml").write_text(text + BASE)
+        with pytest.raises(SpecError) as caught:
+            read_spec(Path("s.toml"), catalogue)
+        found = [str(problem).removeprefix("s.toml:") for problem in caught.value.problems]
+    else:
+        found = problems(text, catalogue)
+    assert [one[: len(start)] for one, start in zip(found, expected, strict=True)] == expected
+
+
+def test_slips_in_what_is_laid_over_variants(catalogue: Catalogue) -> None:
+    profile = "[profiles.p.variants.constnat]\n'optimizer.lr' = 1\n"
+    assert problems(NAMED + profile, catalogue, "p") == [
+        "11: variants: 'constnat' is not a variant of this spec; did you mean 'constant'?"
+    ]
+    assert problems(NAMED, catalogue, None, "variants.constnat.optimizer.lr=1") == [
+        "--set variants.constnat.optimizer.lr=1: variants.constnat.optimizer.lr: 'constnat' is not a variant of this "
+        "spec; did you mean 'constant'?"
+    ]
+    assert problems(NAMED, catalogue, None, "variants.constant.seeds=[1]") == [
+        "--set variants.constant.seeds=[1]: variants.constant.seeds: is shared by all variants; a variant has keys of "
+        + VARIED
+    ]
+    assert problems(NAMED, catalogue, None, "variants.adam.optimizer.lr=x") == [
+        '--set variants.adam.optimizer.lr=x: optimizer.lr: should be a number, not "x"'
+    ]
+    twice = "[profiles.p.variants.adam]\n'optimizer.lr' = 1\noptimizer.lr = 2\n"
+    assert problems(NAMED + twice, catalogue, "p") == [
+        "13: profiles.p.variants.adam.optimizer: is said twice in this table"
+    ]
+    assert problems(NAMED, catalogue, None, "variants.adam={ 'optimizer.' = 1 }") == [
+        "--set variants.adam={ 'optimizer.' = 1 }: variants.adam: variants.adam.\"optimizer.\" is not a key; write "
+        "parts joined by dots, as in optimizer.lr"
+    ]
+
+
+def test_variants_beyond_all_measure_are_refused(catalogue: Catalogue) -> None:
+    text = "".join(f"[variants.v{number}]\n" for number in range(101))
+    grid = f'[grid]\n"dataset.train" = {list(range(10, 110))}\n'
+    assert problems(text + grid, catalogue) == ["102: grid: asks for 10100 variants; a study has at most 10000"]
