@@ -71,6 +71,8 @@ class _Watcher:
     """By the trajectory's name."""
     reached: dict[str, int] = field(default_factory=dict)
     """The last epoch that is logged, by the trajectory's name."""
+    scored: set[str] = field(default_factory=set)
+    """Names of the trajectories whose score is logged."""
     trajectories: dict[str, TrajectoryRecord] = field(default_factory=dict)
 
     def log_record(self, record: StudyRecord) -> None:
@@ -85,6 +87,8 @@ class _Watcher:
                     steps = self.client.get_metric_history(found.info.run_id, "learning_rate")
                     self.runs[name] = found.info.run_id
                     self.reached[name] = max((one.step for one in steps), default=0)
+                    if "score" in found.data.metrics:
+                        self.scored.add(name)
         for name, one in self.trajectories.items():
             self.log([name], one.history)
 
@@ -98,7 +102,7 @@ class _Watcher:
             self.log([one.name], one.history)
             if one.name in self.runs or one.status == "failed":
                 run = self.run(one.name)
-                if one.status == "complete":
+                if one.status == "complete" and one.name not in self.scored:
                     self.client.log_metric(run, "score", one.score, int(time.time() * 1000), one.epochs)
                 if one.reason:
                     self.client.set_tag(run, "cpframe.reason", one.reason[:5000])

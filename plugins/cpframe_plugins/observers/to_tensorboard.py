@@ -82,7 +82,7 @@ class _Watcher:
 
 
 def _head(trajectory: TrajectoryRecord) -> bytes:
-    from tensorboard.plugins.hparams.api import hparams_pb
+    from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 
     return _framed([(0, hparams_pb(settings(trajectory), trial_id=trajectory.name))])
 

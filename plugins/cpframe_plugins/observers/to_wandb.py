@@ -85,8 +85,8 @@ class _Watcher:
         self._waiting.pop(one.name, None)
         self._parts.pop(one.name, None)
         # Another training under the same name, after the spec was changed, is another run.
-        told = (str(self._folder), one.name, *(part.test_accuracy.tobytes().hex() for part in parts))
-        key = blake2b("|".join(told).encode(), digest_size=8).hexdigest()
+        curve = b"".join(part.test_accuracy.tobytes() for part in parts)
+        key = blake2b(f"{self._folder}\n{one.name}\n".encode() + curve, digest_size=8).hexdigest()
         if key in self._logged:
             return
         self._log_run(one, parts, score, key, failed=failed)
