@@ -6,7 +6,7 @@ dataclass. Names are lower case, words joined by hyphens.
 
 import pluggy
 
-from cpframe.api import Architectures, Datasets, Deficits, Metrics, Optimizers
+from cpframe.api import Architectures, Datasets, Deficits, Metrics, Observers, Optimizers
 
 hookspec = pluggy.HookspecMarker("cpframe")
 
@@ -37,3 +37,8 @@ def cpframe_optimizers() -> Optimizers:  # type: ignore[empty-body]
 @hookspec
 def cpframe_metrics() -> Metrics:  # type: ignore[empty-body]
     """Offer metrics: called with a `cpframe.api.Probe`, returns a `cpframe.api.Measurement` or a mapping of them."""
+
+
+@hookspec
+def cpframe_observers() -> Observers:  # type: ignore[empty-body]
+    """Offer observers: called with a `cpframe.api.RunStarted`, returns a `cpframe.api.Watcher`."""

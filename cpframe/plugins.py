@@ -17,7 +17,7 @@ from cpframe.parameters import check_annotations
 from cpframe.problems import nearest
 
 GROUP = "cpframe"
-Kind = Literal["architecture", "dataset", "deficit", "optimizer", "metric"]
+Kind = Literal["architecture", "dataset", "deficit", "optimizer", "metric", "observer"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
@@ -159,6 +159,7 @@ def _hooks(manager: pluggy.PluginManager) -> dict[Kind, pluggy.HookCaller]:
         "deficit": hook.cpframe_deficits,
         "optimizer": hook.cpframe_optimizers,
         "metric": hook.cpframe_metrics,
+        "observer": hook.cpframe_observers,
     }
 
 

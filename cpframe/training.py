@@ -92,6 +92,17 @@ class EpochDone:
 
 
 @dataclass(frozen=True)
+class Committed:
+    """Epochs of a stage that goes on were committed; the end of a stage, which commits too, is a `StageDone`.
+
+    Attributes:
+        stage: its id.
+    """
+
+    stage: str
+
+
+@dataclass(frozen=True)
 class StageDone:
     """A stage came to its end, or could not be begun.
 
@@ -120,7 +131,7 @@ class Noticed:
     message: str
 
 
-Event = EpochDone | StageDone | Noticed
+Event = EpochDone | Committed | StageDone | Noticed
 
 
 class _GoneError(Exception):
@@ -131,7 +142,8 @@ def run_stage(job: Job) -> Iterator[Event]:
     """Train what is left of a stage, from its own last commit or its parent's end.
 
     Yields:
-        A `Noticed` for what is damaged in its folder, an `EpochDone` for every epoch, then a `StageDone`. A training
+        A `Noticed` for what is damaged in its folder, an `EpochDone` for every epoch, a `Committed` after
+        each commit on the way, then a `StageDone`. A training
         whose loss is no longer finite, or in which a plugin raises, ends as failed.
 
     Raises:
@@ -153,7 +165,7 @@ def run_stage(job: Job) -> Iterator[Event]:
     yield StageDone(job.stage.id, failure, back)
 
 
-def described(error: Exception) -> str:
+def described(error: BaseException) -> str:
     """An exception in one line: what, and the file and line that raised it."""
     last = traceback.extract_tb(error.__traceback__)[-1]
     text = " ".join(str(error).split()) or "no message"
@@ -205,6 +217,7 @@ def _epochs(job: Job) -> Generator[Event, None, str]:
             rows = [joined(rows)]
             commit(folder, "unfinished", "", rows[0], saved(learner))
             last_commit = time.monotonic()
+            yield Committed(stage.id)
     return ""
 
 
