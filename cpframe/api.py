@@ -170,16 +170,20 @@ class Measurement:
     """What a metric returns.
 
     Attributes:
-        values: a number, or one per layer of the probe.
+        values: a number, or one per layer of the probe; or an array whose axes have names of their own, `dimensions`.
         stderr: their standard errors, of the same shape, or None where there are none.
         units: of the values; empty when they have none.
         estimator: how it was computed, for the record.
+        dimensions: names of the axes of `values`, ``("filter", "channel", "height", "width")`` say: words, none of them
+            ``layer``, ``epoch`` or another name that results files use, with the same lengths at every measurement, and
+            in every metric of the study that has an axis of that name. None for a number or one per layer.
     """
 
     values: ArrayLike
     stderr: ArrayLike | None = None
     units: str = ""
     estimator: str = ""
+    dimensions: tuple[str, ...] | None = None
 
 
 class Architecture(Protocol):

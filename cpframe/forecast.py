@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import heapq
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cpframe.engine import Progress, remaining
-from cpframe.plan import Stage
 from cpframe.rehearsal import Costs, estimated_seconds
+from cpframe.spec import Metric
 
 _HISTORY_BYTES = 14_000
 """An empty history in HDF5: its names, dimensions and attributes."""
@@ -71,16 +70,18 @@ def forecast(progress: Progress, costs: Mapping[int, Costs], slots: int, *, keep
                 held -= size(parent)
         for child in progress.following(id_):
             heapq.heappush(ready, (-ahead[child.id], child.id))
-    histories = sum(_history_bytes(stage, progress, costs) for stage in todo.values())
+    numbers = {variant: sum(cost.numbers.values()) for variant, cost in costs.items()}
+    metrics = study.spec.metrics
+    histories = sum(_history_bytes(one.start, one.stop, numbers[one.variant], metrics) for one in todo.values())
     # results.h5 has the epochs of all trajectories, and while it is rebuilt it is there twice.
-    a_trajectory = math.ceil(histories / len(todo)) if todo else 0
-    results = len(study.trajectories) * a_trajectory
+    most = max(numbers.values(), default=0)  # for variants of which all is there already, and nothing was rehearsed
+    results = sum(
+        _history_bytes(0, one.course.epochs, numbers.get(one.variant, most), metrics) for one in study.trajectories
+    )
     return Forecast(now, peak + histories + 2 * results, held + histories + results)
 
 
-def _history_bytes(stage: Stage, progress: Progress, costs: Mapping[int, Costs]) -> int:
-    numbers = 0
-    for metric in progress.study.spec.metrics:
-        due = sum(metric.measuring.due(epoch + 1) for epoch in range(stage.start, stage.stop))
-        numbers += due * costs[stage.variant].numbers.get(metric.name, 0)
-    return _HISTORY_BYTES + stage.epochs * _EPOCH_BYTES + 8 * numbers
+def _history_bytes(start: int, stop: int, numbers: int, metrics: Sequence[Metric]) -> int:
+    """Of the epochs from `start` to `stop`; where any metric is measured there is a place for all their numbers."""
+    rows = sum(any(metric.measuring.due(epoch + 1) for metric in metrics) for epoch in range(start, stop))
+    return _HISTORY_BYTES + (stop - start) * _EPOCH_BYTES + 8 * numbers * rows

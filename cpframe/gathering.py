@@ -63,7 +63,9 @@ def _trajectory(
     reason = next((failures[stage] for stage in trajectory.stages if stage in failures), "")
     if reason:
         status = "failed"
-    history = joined(parts) if parts else _EMPTY
+    history, odd = _history(parts)
+    if odd and not reason:
+        status, reason = "failed", odd
     last = history.test_accuracy[-study.spec.score_epochs :]
     course = trajectory.course
     return TrajectoryRecord(
@@ -80,3 +82,14 @@ def _trajectory(
         score=float(last.mean()) if status == "complete" else float("nan"),
         history=history,
     )
+
+
+def _history(parts: list[History]) -> tuple[History, str]:
+    """The history of a trajectory as far as its stages fit one another, and why they do not, or an empty text."""
+    reason = ""
+    for count in range(len(parts), 0, -1):
+        try:
+            return joined(parts[:count]), reason
+        except ValueError as error:
+            reason = str(error)
+    return _EMPTY, reason

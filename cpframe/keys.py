@@ -15,7 +15,7 @@ Table = dict[str, Any]
 
 _DEPTH = 32
 """Tables and arrays inside one another: more than any spec needs, and less than Python's recursion bears."""
-_BARE = re.compile(r"[A-Za-z0-9_-]+")
+_WORD = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def parse(text: str) -> Table:
@@ -61,6 +61,11 @@ def key_path(key: str) -> tuple[str, ...]:
     return tuple(path)
 
 
+def is_word(name: str) -> bool:
+    """Whether a name is made of letters, digits, - and _: then it needs no quotes."""
+    return _WORD.fullmatch(name) is not None
+
+
 def dotted(path: KeyPath) -> str:
     """Write a path as a dotted key, quoted where TOML asks for it, with array elements as ``[number]``."""
     return "".join(_dotted_parts(path))
@@ -71,4 +76,4 @@ def _dotted_parts(path: KeyPath) -> Iterator[str]:
         if isinstance(part, int):
             yield f"[{part}]"
         else:
-            yield "." * (place > 0) + (part if _BARE.fullmatch(part) else json.dumps(part, ensure_ascii=False))
+            yield "." * (place > 0) + (part if is_word(part) else json.dumps(part, ensure_ascii=False))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,17 +10,15 @@ from typing import Any
 from cpframe.api import Count, Natural
 from cpframe.checking import build, shown
 from cpframe.document import Document, read_document
-from cpframe.keys import dotted
+from cpframe.keys import dotted, is_word
 from cpframe.parameters import parameters
 from cpframe.plugins import Catalogue, Kind
 from cpframe.problems import Problem, SpecError, nearest
 from cpframe.protocols import PROTOCOLS, Protocol
-from cpframe.records import CLEAN, History
+from cpframe.records import CLEAN, TAKEN
 from cpframe.spec import Component, Measuring, Metric, Spec, Training, Variant
 from cpframe.toml_lines import KeyPath
 from cpframe.varying import variations
-
-_WORD = re.compile(r"[A-Za-z0-9_-]+")
 
 
 @dataclass(frozen=True)
@@ -38,8 +34,6 @@ _TABLES = {
     *("dataset", "architecture", "optimizer", "training", "deficits", "protocols", "metrics"),
     *("variants", "grid", "profiles"),
 }
-_TAKEN = {field.name for field in dataclasses.fields(History)} | {"layer"}
-"""Names in a results file that no metric can have."""
 
 
 def read_spec(path: Path, catalogue: Catalogue, profile: str | None = None, overrides: Sequence[str] = ()) -> Spec:
@@ -132,7 +126,7 @@ class _Reader:
         training = build(Training, tables.get("training", {}), ("training",), self.document, self.problems)
         deficits = {}
         for name, table in self.deficits().items():
-            if not _WORD.fullmatch(name) or name == CLEAN:
+            if not is_word(name) or name == CLEAN:
                 self.problem(("deficits", name), f"should be a word of letters, digits, - and _, other than {CLEAN!r}")
             deficits[name] = self.component("deficit", ("deficits", name), table)
         sound = {name: deficit for name, deficit in deficits.items() if deficit is not None}
@@ -197,9 +191,9 @@ class _Reader:
         found = []
         for name, table in self.table("metrics", "tables, [metrics.NAME]").items():
             path: KeyPath = ("metrics", name)
-            if not _WORD.fullmatch(name):
+            if not is_word(name):
                 self.problem(path, "should be a word of letters, digits, - and _")
-            if name in _TAKEN or name.endswith("_stderr"):
+            if name in TAKEN or name.endswith("_stderr"):
                 self.problem(path, "needs another name: results files have something else under this one")
             component = self.component("metric", path, table, others=own)
             if not isinstance(table, Mapping):

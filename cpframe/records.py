@@ -6,7 +6,7 @@ Importing this module imports neither torch nor h5py.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 import numpy as np
@@ -25,11 +25,13 @@ class MetricHistory:
     """One metric through a training.
 
     Attributes:
-        values: (measured_epoch,) or (measured_epoch, layer); nan where it was not measured at that epoch.
+        values: (measured_epoch, *dimensions); nan where it was not measured at that epoch.
         stderr: standard errors of the same shape, or None.
         units: of the values; empty when they have none.
         estimator: how it was computed.
         source: which inputs it was measured on: ``clean``, or ``condition`` (what the learner saw in that epoch).
+        own: names of the axes of the values after the first where these are the metric's own; empty where it is one
+            number, or one per layer.
     """
 
     values: Floats
@@ -37,6 +39,12 @@ class MetricHistory:
     units: str
     estimator: str
     source: str
+    own: tuple[str, ...] = ()
+
+    @property
+    def dimensions(self) -> tuple[str, ...]:
+        """Names of the axes of the values after the first: () for numbers, ("layer",), or the metric's own."""
+        return self.own or ("layer",) * (self.values.ndim - 1)
 
 
 @dataclass(frozen=True)
@@ -66,6 +74,10 @@ class History:
     measured_epoch: Integers
     layers: tuple[str, ...]
     metrics: Mapping[str, MetricHistory]
+
+
+TAKEN = frozenset({"layer", "trajectory", *(one.name for one in fields(History))})
+"""Names in a results file that neither a metric nor a dimension of its own can have."""
 
 
 @dataclass(frozen=True)

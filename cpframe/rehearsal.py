@@ -14,12 +14,15 @@ import torch
 from cpframe.api import DataError
 from cpframe.data import DeviceData, batches, degraded, load
 from cpframe.learner import TEST_BATCH, Learner, new_learner, new_model, new_tally, saved, test, train_step
+from cpframe.measuring import measure
 from cpframe.numerics import Numerics
 from cpframe.plan import Stage
 from cpframe.problems import Problem, SpecError
-from cpframe.records import CLEAN
-from cpframe.spec import Metric, Spec, Variant
-from cpframe.training import condition_of, described, measure
+from cpframe.records import CLEAN, MetricHistory
+from cpframe.spec import VARIANT, Metric, Spec, Variant
+from cpframe.store import sizes
+from cpframe.toml_lines import KeyPath
+from cpframe.training import condition_of, described
 
 _EXAMPLES = 32
 """Examples on which deficits, tests and metrics are tried."""
@@ -71,8 +74,8 @@ def rehearse(spec: Spec, numerics: Numerics, data_folder: Path) -> dict[int, Cos
 
 
 @contextmanager
-def _part(spec: Spec, key: str) -> Iterator[None]:
-    """Tell whatever is raised inside as a problem of the spec's `key`."""
+def _part(spec: Spec, variant: Variant, key: str) -> Iterator[None]:
+    """Tell whatever is raised inside as a problem of the spec's `key`, where the variant or else the spec has it."""
     try:
         yield
     except DataError:
@@ -83,33 +86,45 @@ def _part(spec: Spec, key: str) -> Iterator[None]:
         why = described(error)
     else:
         return
-    raise SpecError([Problem(spec.document.where(tuple(key.split("."))), key, why)])
+    path: KeyPath = tuple(key.split("."))
+    if VARIANT in variant.values:
+        name = str(variant.values[VARIANT])
+        why += f" (variant {name})"
+        if ("variants", name, *path) in spec.document.origins:
+            path = ("variants", name, *path)
+    raise SpecError([Problem(spec.document.where(path), key, why)])
 
 
 def _costs(spec: Spec, variant: Variant, numerics: Numerics, data_folder: Path) -> Costs:
     seed = spec.seeds[0]
-    with _part(spec, "dataset"):
+    with _part(spec, variant, "dataset"):
         data = load(variant.dataset.call, data_folder, numerics.device)
-    with _part(spec, "architecture"):
+    with _part(spec, variant, "architecture"):
         model = new_model(variant, data, seed, numerics)
-    with _part(spec, "optimizer"):
+    with _part(spec, variant, "optimizer"):
         learner = new_learner(variant, model, numerics)
-    with _part(spec, "architecture"):
+    with _part(spec, variant, "architecture"):
         tested = _test_seconds(learner, data)
     idle = frozenset(name for name in variant.deficits if not _seen(spec, variant, name, data, seed))
     clean = condition_of(variant, CLEAN)
     metrics = {}
     numbers = {}
+    measured: dict[str, MetricHistory] = {}
     for metric in spec.metrics:
         inputs = min(metric.measuring.inputs, data.size)
         small = replace(metric, measuring=replace(metric.measuring, inputs=min(inputs, _EXAMPLES)))
-        with _part(spec, f"metrics.{metric.name}"):
+        with _part(spec, variant, f"metrics.{metric.name}"):
             seconds = _seconds(partial(measure, [small], learner, data, clean, seed, 0))
-            found = measure([small], learner, data, clean, seed, 0).values()
-        numbers[metric.name] = sum(one.values.size + (0 if one.stderr is None else one.stderr.size) for one in found)
+            found = measure([small], learner, data, clean, seed, 0)
+            if again := [name for name in found if name in measured]:
+                raise ValueError(f"gives {again[0]}, which another metric gives as well: one needs another name")
+            measured |= found
+            sizes(measured)
+        of = found.values()
+        numbers[metric.name] = sum(one.values.size + (0 if one.stderr is None else one.stderr.size) for one in of)
         metrics[metric.name] = seconds * inputs / small.measuring.inputs
     # Last, since it changes the weights.
-    with _part(spec, "training"):
+    with _part(spec, variant, "training"):
         train = _training_seconds(learner, data, variant, seed)
     return Costs(train, tested, metrics, idle, len(saved(learner)), numbers)
 
@@ -117,7 +132,7 @@ def _costs(spec: Spec, variant: Variant, numerics: Numerics, data_folder: Path) 
 def _seen(spec: Spec, variant: Variant, name: str, data: DeviceData, seed: int) -> bool:
     """Let a deficit act on a few examples; whether the learner sees anything."""
     positions = torch.arange(min(_EXAMPLES, data.size), device=data.inputs.device)
-    with _part(spec, f"deficits.{name}"):
+    with _part(spec, variant, f"deficits.{name}"):
         return degraded(data.batch(positions), condition_of(variant, name), seed, 0, 0) is not None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import traceback
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from cpframe.api import Measurement, Probe
-from cpframe.data import Condition, DeviceData, batches, degraded, load, probe_positions, view
+from cpframe.data import Condition, DeviceData, batches, load, view
 from cpframe.learner import (
     Learner,
     drawing,
@@ -27,9 +26,9 @@ from cpframe.learner import (
     test,
     train_step,
 )
+from cpframe.measuring import measure
 from cpframe.numerics import Numerics
 from cpframe.plan import Stage
-from cpframe.randomness import stream
 from cpframe.records import CLEAN, History, MetricHistory
 from cpframe.spec import Metric, Variant
 from cpframe.store import (
@@ -274,40 +273,3 @@ def _test_statistics(job: Job, learner: Learner, data: DeviceData) -> AbstractCo
 def condition_of(variant: Variant, name: str) -> Condition:
     """The condition of that name: clean, or the deficit of the variant."""
     return Condition(name, None if name == CLEAN else variant.deficits[name].call)
-
-
-def measure(
-    metrics: Iterable[Metric], learner: Learner, data: DeviceData, condition: Condition, seed: int, epoch: int
-) -> dict[str, MetricHistory]:
-    """Measure every metric that is due after this epoch; each result is a history of one row."""
-    learner.model.eval()
-    found: dict[str, MetricHistory] = {}
-    for metric in metrics:
-        if not metric.measuring.due(epoch + 1):
-            continue
-        seen = data.batch(probe_positions(data, metric.measuring.inputs, seed))
-        if metric.measuring.on == "condition":
-            seen = degraded(seen, condition, seed, epoch) or seen
-        probe = Probe(
-            model=learner.model,
-            inputs=data.normalised(seen.inputs),
-            targets=seen.targets,
-            layers=learner.layers,
-            task=data.task,
-            rng=stream(seed, f"metric {metric.name}"),
-        )
-        answer = metric.component.call(probe)
-        parts = {"": answer} if isinstance(answer, Measurement) else answer
-        for key, measurement in parts.items():
-            name = f"{metric.name}-{key}" if key else metric.name
-            found[name] = _row(name, measurement, metric.measuring.on, len(probe.layers))
-    return found
-
-
-def _row(name: str, measurement: Measurement, source: str, layers: int) -> MetricHistory:
-    values = np.asarray(measurement.values, dtype=np.float64)
-    stderr = None if measurement.stderr is None else np.asarray(measurement.stderr, dtype=np.float64)
-    if values.shape not in ((), (layers,)) or (stderr is not None and stderr.shape != values.shape):
-        raise ValueError(f"the metric {name} should give a number or one for each of {layers} layers")
-    rows = None if stderr is None else stderr[None]
-    return MetricHistory(values[None], rows, measurement.units, measurement.estimator, source)

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import itertools
 import math
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from cpframe.checking import shown
 from cpframe.document import Document
-from cpframe.keys import dotted, key_path
+from cpframe.keys import dotted, is_word, key_path
 from cpframe.problems import Problem, nearest
 from cpframe.spec import VARIANT
 from cpframe.toml_lines import KeyPath
 
-_WORD = re.compile(r"[A-Za-z0-9_-]+")
 _VARIED = ("dataset", "architecture", "optimizer", "training", "deficits")
 _SHARED = ("title", "seeds", "score_epochs", "protocols", "metrics", "grid", "profiles", "variants")
 _GRID = 'a table of arrays, "optimizer.lr" = [0.1, 0.2]'
@@ -111,7 +109,7 @@ class _Varying:
         """Whether a named variant makes sense by itself and beside the grid."""
         before = len(self.problems)
         where: KeyPath = ("variants", name)
-        if not _WORD.fullmatch(name):
+        if not is_word(name):
             self.problem(where, "should be a word of letters, digits, - and _")
         if not isinstance(changes, Mapping):
             self.problem(where, f"should be a table, [{dotted(where)}], not {shown(changes)}")

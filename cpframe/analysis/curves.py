@@ -83,7 +83,7 @@ def array_metric_names(study: StudyRecord) -> tuple[str, ...]:
 
 def _metrics(study: StudyRecord) -> dict[str, bool]:
     """All metrics measured, and whether they are numbers or one number a layer."""
-    return {name: m.values.ndim <= 2 for t in study.trajectories for name, m in t.history.metrics.items()}
+    return {name: not m.own for t in study.trajectories for name, m in t.history.metrics.items()}
 
 
 def is_fisher(study: StudyRecord, metric: str) -> bool:
@@ -103,7 +103,7 @@ def metric_curves(study: StudyRecord, metric: str) -> tuple[MetricCurve, ...]:
     """
     groups: dict[tuple[object, ...], list[TrajectoryRecord]] = {}
     for t in study.trajectories:
-        if metric in t.history.metrics and t.status != "failed":
+        if metric in t.history.metrics and not t.history.metrics[metric].own and t.status != "failed":
             key = variant_key(t.variant), t.protocol, t.deficit, t.onset, t.offset, t.epochs
             groups.setdefault(key, []).append(t)
     averaged = (_average(metric, members) for members in groups.values())

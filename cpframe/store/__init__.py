@@ -13,7 +13,7 @@ from cpframe.store.files import (
     locked,
     write_atomically,
 )
-from cpframe.store.histories import joined
+from cpframe.store.histories import joined, sizes
 from cpframe.store.results import read_results, write_results
 from cpframe.store.stages import (
     StageRecord,
@@ -46,6 +46,7 @@ __all__ = [
     "read_state",
     "recover",
     "remake_folder",
+    "sizes",
     "stage_folder",
     "write_atomically",
     "write_results",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import h5py
@@ -31,18 +31,26 @@ def write_history(group: h5py.Group, history: History) -> dict[str, h5d.DatasetI
         h5ds.attach_scale(made[name], epoch, 0)
     measured = _scale(made["measured_epoch"], "measured_epoch", "epochs completed when metrics were measured")
     layer = _scale(put_texts(group, "layer", history.layers), "layer", "layers of the network")
+    scales = {"layer": layer}
+    for name, size in sizes(history.metrics).items():
+        scales[name] = _scale(put(group, name, np.arange(size)), name, f"{name}, counted from 0")
     for name, metric in history.metrics.items():
-        made[name] = values = _quantity(group, name, metric.values, measured, layer)
+        along = [measured, *(scales[dimension] for dimension in metric.dimensions)]
+        made[name] = values = _quantity(group, name, metric.values, along)
         note(values, units=metric.units or "1", estimator=metric.estimator, source=metric.source)
         if metric.stderr is not None:
-            made[f"{name}_stderr"] = stderr = _quantity(group, f"{name}_stderr", metric.stderr, measured, layer)
+            made[f"{name}_stderr"] = stderr = _quantity(group, f"{name}_stderr", metric.stderr, along)
             note(stderr, units=metric.units or "1", long_name=f"standard error of {name}")
             note(values, ancillary_variables=f"{name}_stderr")
     return made
 
 
 def joined(parts: Sequence[History]) -> History:
-    """Put the histories of consecutive epochs behind one another; a metric is nan where a part did not measure it."""
+    """Put the histories of consecutive epochs behind one another; a metric is nan where a part did not measure it.
+
+    Raises:
+        ValueError: when a metric has another shape in one part than in another.
+    """
     names = dict.fromkeys(name for part in parts for name in part.metrics)
     return History(
         epoch=np.concatenate([part.epoch for part in parts]),
@@ -56,6 +64,14 @@ def joined(parts: Sequence[History]) -> History:
 
 def _joined_metric(name: str, parts: Sequence[History]) -> MetricHistory:
     known = next(part.metrics[name] for part in parts if name in part.metrics)
+    shapes = {
+        (part.metrics[name].dimensions, part.metrics[name].values.shape[1:]): int(part.epoch[-1])
+        for part in parts
+        if name in part.metrics
+    }
+    if len(shapes) > 1:
+        told = " and ".join(f"{shape} {own} in epoch {epoch}" for (own, shape), epoch in shapes.items())
+        raise ValueError(f"the metric {name} has to keep its shape: it has {told}")
     has_stderr = any(part.metrics[name].stderr is not None for part in parts if name in part.metrics)
 
     def rows(part: History, of: Callable[[MetricHistory], Floats | None]) -> Floats:
@@ -73,14 +89,31 @@ def _scale(dataset: h5d.DatasetID, name: str, meaning: str) -> h5d.DatasetID:
     return dataset
 
 
-def _quantity(
-    group: h5py.Group, name: str, data: Floats, measured: h5d.DatasetID, layer: h5d.DatasetID
-) -> h5d.DatasetID:
+def _quantity(group: h5py.Group, name: str, data: Floats, along: Sequence[h5d.DatasetID]) -> h5d.DatasetID:
     dataset = put(group, name, data)
-    h5ds.attach_scale(dataset, measured, 0)
-    if data.ndim == 2:
-        h5ds.attach_scale(dataset, layer, 1)
+    for axis, scale in enumerate(along):
+        h5ds.attach_scale(dataset, scale, axis)
     return dataset
+
+
+def sizes(metrics: Mapping[str, MetricHistory]) -> dict[str, int]:
+    """The length of every dimension that metrics have of their own, by its name.
+
+    Raises:
+        ValueError: when two metrics have a dimension of one name and different lengths, or it is called like a metric.
+    """
+    found: dict[str, tuple[int, str]] = {}
+    for metric, history in metrics.items():
+        for dimension, size in zip(history.own, history.values.shape[1:], strict=False):  # of layers nothing is said
+            if dimension in metrics or dimension.removesuffix("_stderr") in metrics:
+                raise ValueError(f"the dimension {dimension} of the metric {metric} is called like a metric")
+            known, first = found.setdefault(dimension, (size, metric))
+            if known != size:
+                raise ValueError(
+                    f"the dimension {dimension} has {known} in the metric {first} and {size} in {metric}: "
+                    "one of them needs another name"
+                )
+    return {dimension: size for dimension, (size, _) in found.items()}
 
 
 def checked(history: History) -> History:
@@ -90,9 +123,9 @@ def checked(history: History) -> History:
     if len(epochs) != 1 or any(shape != epochs for shape in [*curves, (len(history.condition),)]):
         raise ValueError("its curves are not of one length")
     for name, metric in history.metrics.items():
-        allowed = (measured, (*measured, len(history.layers)))
-        if metric.values.shape not in allowed or (
-            metric.stderr is not None and metric.stderr.shape != metric.values.shape
-        ):
+        shape = metric.values.shape
+        fits = len(shape) == 1 + len(metric.own) if metric.own else shape[1:] in ((), (len(history.layers),))
+        if not fits or shape[:1] != measured or (metric.stderr is not None and metric.stderr.shape != shape):
             raise ValueError(f"the metric {name} has the wrong shape")
+    sizes(history.metrics)
     return history

@@ -52,6 +52,7 @@ def places_of(history: History, written: Mapping[str, h5d.DatasetID]) -> dict[st
             "values": place(name),
             "stderr": None if metric.stderr is None else place(f"{name}_stderr"),
             "about": [metric.units, metric.estimator, metric.source],
+            "own": list(metric.own),
         }
         for name, metric in history.metrics.items()
     }
@@ -82,19 +83,19 @@ def history_at(row: Mapping[str, Any], content: bytes, order: str) -> History:
     def floats(place: Sequence[Any]) -> Floats:
         return array(place, "f8")
 
+    def metric(row: Mapping[str, Any]) -> MetricHistory:
+        stderr = None if row["stderr"] is None else floats(row["stderr"])
+        units, estimator, source = row["about"]
+        own = tuple(row.get("own", ()))  # files written before metrics could have dimensions do not say it
+        return MetricHistory(floats(row["values"]), stderr, units, estimator, source, own)
+
     places = row["places"]
-    metrics = {
-        name: MetricHistory(
-            floats(metric["values"]), None if metric["stderr"] is None else floats(metric["stderr"]), *metric["about"]
-        )
-        for name, metric in row["metrics"].items()
-    }
     history = History(
         epoch=array(places["epoch"], "i8"),
         condition=tuple(chain.from_iterable(repeat(name, count) for name, count in row["condition"])),
         measured_epoch=array(places["measured_epoch"], "i8"),
         layers=tuple(row["layers"]),
-        metrics=metrics,
+        metrics={name: metric(one) for name, one in row["metrics"].items()},
         **{name: floats(places[name]) for name in CURVES},
     )
     return checked(history)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpframe.api import Count, Measurement, Metrics, Positive, Probe, hookimpl
+from cpframe_plugins.filters import FirstLayerFilters
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -174,14 +175,17 @@ class WeightNorm:
 
 @dataclass(frozen=True)
 class Gradient:
-    """Mean and spread of the gradient of single examples, layer by layer: is a layer starved of signal?"""
+    """Mean and spread of the gradient of single examples, layer by layer: is a layer starved of signal?
+
+    The paper's figure of gradients is the logarithm of these two norms, layer by layer, through training.
+    """
 
     def __call__(self, probe: Probe) -> Mapping[str, Measurement]:
         """Measure on the gradients g_i of the task's loss, one for each of the n inputs of the probe.
 
         Returns:
-            ``mean``, the norm of the mean of g_i, and ``std``, the root of the variances of g_i (over n - 1, so nan
-            for one input) summed over the layer's weights; in nats for classification.
+            ``mean``, the Euclidean norm of the mean of g_i over the layer's weights, and ``std``, that of the standard
+            deviation of g_i weight by weight (over n - 1, so nan for one input); in nats for classification.
         """
         from cpframe.fisher import chunks, example_gradients
 
@@ -233,6 +237,7 @@ def _layer_norms(probe: Probe, squares: Mapping[str, "Tensor"]) -> NDArray[np.fl
 def cpframe_metrics() -> Metrics:
     """Offer the bundled metrics."""
     return {
+        "first-layer-filters": FirstLayerFilters,
         "fisher-trace": Fisher,
         "fisher-variational": VariationalFisher,
         "gradient": Gradient,

@@ -182,7 +182,9 @@ def test_fisher_is_known_by_the_first_word_of_its_estimator(
 
 
 def test_larger_arrays_are_no_curves(study: StudyRecord) -> None:
-    filters = MetricHistory(np.ones((28, 4, 3, 3)), None, "", "first-layer filters", "clean")
+    filters = MetricHistory(
+        np.ones((28, 4, 3, 3)), None, "", "first-layer filters", "clean", own=("filter", "height", "width")
+    )
 
     def add(t: TrajectoryRecord) -> TrajectoryRecord:
         return replace(t, history=replace(t.history, metrics={**t.history.metrics, "filters": filters}))
@@ -203,3 +205,13 @@ def test_a_curve_keeps_what_every_seed_measured(study: StudyRecord) -> None:
     np.testing.assert_allclose(curve.total_by_seed.mean(axis=0), curve.total, rtol=1e-12)
     weights = next(c for c in metric_curves(study, "weight-norm") if c.deficit == "blur")
     assert weights.errors is None
+
+
+def test_metrics_with_dimensions_of_their_own_have_no_curve(study: StudyRecord) -> None:
+    """Even when they look like one number a layer."""
+    first = study.trajectories[0]
+    filters = MetricHistory(np.ones((28, 4)), None, "", "Fisher", "clean", own=("filter",))
+    metrics = {**first.history.metrics, "filters": filters}
+    more = replace(study, trajectories=(replace(first, history=replace(first.history, metrics=metrics)),))
+    assert metric_names(more) == metric_names(study)
+    assert metric_curves(more, "filters") == ()

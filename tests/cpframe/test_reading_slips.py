@@ -50,7 +50,9 @@ inputs = 10
 ARCHITECTURES = "there are 'all-cnn', 'depth-cnn', 'mlp', 'resnet18'"
 DATASETS = "there are 'cifar10', 'cifar100', 'digits', 'fashion-mnist', 'image-folder', 'mnist'"
 DEFICITS = "there are 'blur', 'idle', 'label-permutation', 'noise', 'random-labels', 'vertical-flip'"
-METRICS = "there are 'fisher-trace', 'fisher-variational', 'gradient', 'hessian-trace', 'weight-norm'"
+METRICS = (
+    "there are 'first-layer-filters', 'fisher-trace', 'fisher-variational', 'gradient', 'hessian-trace', 'weight-norm'"
+)
 OPTIMIZERS = "there are 'adam', 'adamw', 'sgd'"
 SCHEDULES = "there are 'constant', 'cosine', 'exponential', 'step'"
 TABLES = (

@@ -215,6 +215,19 @@ def test_a_network_with_too_few_outputs_is_told(tmp_path: Path) -> None:
     assert "out of bounds" in told(with_parts(spec_of(tmp_path), architecture=Narrow()), tmp_path)[2]
 
 
+def test_a_mistake_of_a_named_variant_is_told_where_it_was_written(tmp_path: Path) -> None:
+    variants = '[variants.plain]\n[variants.deep]\n"architecture" = { use = "depth-cnn", depth = 4 }\n'
+    line, key, why = told(spec_of(tmp_path, text=SPEC + variants), tmp_path)
+    assert line.startswith('"architecture" = ')
+    assert key == "architecture"
+    assert "needs at least 16 x 16 pixels" in why
+    assert why.endswith("(variant deep)")
+    # what the variant has from the spec is told there
+    variants = "[variants.plain]\n[variants.small]\n'training.batch_size' = 10\n"
+    _, key, why = told(spec_of(tmp_path, "deficits.blur.size=20", text=SPEC + variants), tmp_path)
+    assert (key, why.endswith("(variant plain)")) == ("deficits.blur", True)
+
+
 def test_a_mistake_of_one_variant_is_found(tmp_path: Path) -> None:
     spec = spec_of(tmp_path, text=SPEC + '\n[grid]\n"deficits.blur.size" = [2, 4, 8]\n')
     header, key, why = told(spec, tmp_path)

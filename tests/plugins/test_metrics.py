@@ -59,7 +59,9 @@ def loop(probe, loss):
 
 def test_what_is_offered():
     offered = metrics.cpframe_metrics()
-    assert set(offered) == {"fisher-trace", "fisher-variational", "weight-norm", "gradient", "hessian-trace"}
+    assert set(offered) == {
+        *("fisher-trace", "fisher-variational", "first-layer-filters", "weight-norm", "gradient", "hessian-trace")
+    }
 
 
 def test_the_module_imports_without_torch():

@@ -1,0 +1,80 @@
+"""Metrics measured on the probe, and what they give checked: each measurement is one row of a history."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from cpframe.api import Measurement, Probe
+from cpframe.data import Condition, DeviceData, degraded, probe_positions
+from cpframe.keys import is_word
+from cpframe.learner import Learner
+from cpframe.randomness import stream
+from cpframe.records import TAKEN, MetricHistory
+from cpframe.spec import Metric
+from cpframe.store import sizes
+
+
+def measure(
+    metrics: Iterable[Metric], learner: Learner, data: DeviceData, condition: Condition, seed: int, epoch: int
+) -> dict[str, MetricHistory]:
+    """Measure every metric that is due after this epoch; each result is a history of one row.
+
+    Raises:
+        ValueError: when a metric gives what cannot be kept, by itself or beside the others.
+    """
+    learner.model.eval()
+    found: dict[str, MetricHistory] = {}
+    for metric in metrics:
+        if not metric.measuring.due(epoch + 1):
+            continue
+        seen = data.batch(probe_positions(data, metric.measuring.inputs, seed))
+        if metric.measuring.on == "condition":
+            seen = degraded(seen, condition, seed, epoch) or seen
+        probe = Probe(
+            model=learner.model,
+            inputs=data.normalised(seen.inputs),
+            targets=seen.targets,
+            layers=learner.layers,
+            task=data.task,
+            rng=stream(seed, f"metric {metric.name}"),
+        )
+        answer = metric.component.call(probe)
+        parts = {"": answer} if isinstance(answer, Measurement) else answer
+        for key, measurement in parts.items():
+            name = f"{metric.name}-{key}" if key else metric.name
+            if not is_word(name) or name in found:
+                raise ValueError(f"the metric {metric.name} cannot call a quantity {key!r}: it needs a word of its own")
+            found[name] = _row(name, measurement, metric.measuring.on, len(probe.layers))
+    sizes(found)
+    return found
+
+
+def _row(name: str, measurement: Measurement, source: str, layers: int) -> MetricHistory:
+    values = np.asarray(measurement.values, dtype=np.float64)
+    stderr = None if measurement.stderr is None else np.asarray(measurement.stderr, dtype=np.float64)
+    own = measurement.dimensions
+    if own is None and values.shape not in ((), (layers,)):
+        raise ValueError(
+            f"the metric {name} should give a number or one for each of {layers} layers, or name its `dimensions`"
+        )
+    if own is not None:
+        _check_dimensions(name, own, values.shape)
+    if stderr is not None and stderr.shape != values.shape:
+        raise ValueError(f"the metric {name} has values of shape {values.shape} and standard errors of {stderr.shape}")
+    rows = None if stderr is None else stderr[None]
+    return MetricHistory(values[None], rows, measurement.units, measurement.estimator, source, own or ())
+
+
+def _check_dimensions(name: str, own: tuple[str, ...], shape: tuple[int, ...]) -> None:
+    odd = [one for one in own if not isinstance(one, str) or not is_word(one) or one in TAKEN]
+    if odd:
+        raise ValueError(
+            f"the metric {name} cannot have a dimension called {odd[0]!r}: it should be a word, other than "
+            f"{', '.join(sorted(TAKEN))}"
+        )
+    if len(set(own)) < len(own):
+        raise ValueError(f"the metric {name} has two dimensions of one name: {', '.join(own)}")
+    if len(own) != len(shape) or 0 in shape:
+        raise ValueError(f"the metric {name} has values of shape {shape}, which are not of dimensions {own}")

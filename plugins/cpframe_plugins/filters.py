@@ -1,0 +1,58 @@
+"""The weights of a network's first layer, which can be looked at: what it has learned to see."""
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cpframe.api import Count, Measurement, Probe
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class FirstLayerFilters:
+    """The weights of the first layer, as images: of a convolution, or of a linear map on images.
+
+    Attributes:
+        most: of a linear map, the weights of this many units, the first; a convolution has few and small filters, and
+            all of them are kept.
+    """
+
+    most: Count = 64
+
+    def __call__(self, probe: Probe) -> Measurement:
+        """Return them as they are, (filter, channel, height, width), float64: the weights of unit i at filter i.
+
+        Raises:
+            ValueError: where the first layer is neither a two-dimensional convolution nor a linear map of images.
+        """
+        from torch import nn
+
+        module = _first(probe)
+        shape = tuple(probe.inputs.shape[1:])
+        weight: Tensor
+        if isinstance(module, nn.Conv2d):
+            weight = module.weight
+        elif isinstance(module, nn.Linear) and len(shape) == 3 and module.in_features == math.prod(shape):
+            weight = module.weight[: self.most].reshape(-1, *shape)
+        else:
+            found = "nothing of the kind" if module is None else f"a {type(module).__name__}"
+            raise ValueError(
+                "first-layer-filters needs a first layer that is a two-dimensional convolution, or a linear map of "
+                f"images (C, H, W); it is {found}, and the inputs have shape {shape}"
+            )
+        values = weight.detach().cpu().double().numpy()
+        return Measurement(values, estimator="weights", dimensions=("filter", "channel", "height", "width"))
+
+
+def _first(probe: Probe) -> "nn.Module | None":
+    """The module with weights of the first layer that has them."""
+    from torch import nn
+
+    names = set(probe.layers[0].parameters) if probe.layers else set()
+    for path, module in probe.model.named_modules():
+        own = {f"{path}.{name}" if path else name for name, _ in module.named_parameters()}
+        if own & names and isinstance(module, nn.modules.conv._ConvNd | nn.Linear):
+            return module
+    return None

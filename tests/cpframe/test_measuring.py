@@ -1,0 +1,333 @@
+"""What metrics may give: quantities with dimensions of their own, from the probe to the files; and what is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import xarray
+
+from cpframe.api import Measurement, Probe
+from cpframe.engine import Place, run_study, survey
+from cpframe.executors.inline import Inline
+from cpframe.forecast import forecast
+from cpframe.numerics import Numerics, prepare
+from cpframe.plan import plan
+from cpframe.plugins import discover
+from cpframe.problems import SpecError
+from cpframe.reading import read_spec
+from cpframe.records import History, MetricHistory, StudyRecord
+from cpframe.rehearsal import Costs, rehearse
+from cpframe.spec import Component, Measuring, Metric, Spec
+from cpframe.store import StoreError, commit, files, joined, read_results, read_stage, sizes, write_results
+
+EXACT = Numerics("cpu", "exact", "float32")
+CATALOGUE = discover()
+SPEC = """
+title = "Small"
+seeds = [0]
+score_epochs = 1
+[dataset]
+use = "digits"
+train = 60
+[architecture]
+use = "mlp"
+sizes = [6]
+[optimizer]
+use = "sgd"
+[training]
+batch_size = 20
+[deficits.blur]
+use = "blur"
+size = 2
+[[protocols]]
+use = "removal"
+until = [0, 2]
+recovery = 3
+[metrics.weights]
+use = "weight-norm"
+inputs = 8
+[metrics.filters]
+use = "first-layer-filters"
+every = 2
+inputs = 8
+most = 5
+"""
+
+
+@pytest.fixture(autouse=True)
+def exact() -> None:
+    prepare(EXACT)
+
+
+def spec_of(folder: Path, *overrides: str) -> Spec:
+    (folder / "small.toml").write_text(SPEC)
+    return read_spec(folder / "small.toml", CATALOGUE, None, overrides)
+
+
+def run(spec: Spec, folder: Path) -> StudyRecord:
+    place = Place(folder, folder / "stages", folder, EXACT, {"device": "cpu"})
+    study = plan(spec, {})
+    return run_study(survey(study, place), place, Inline(EXACT), lambda event: None)
+
+
+# --- from the probe to the files ------------------------------------------------------------------------------------
+
+
+def test_filters_of_a_study_are_in_its_results(tmp_path: Path) -> None:
+    """The branch's rows are those of the whole run; xarray names the axes; nan stands where nothing was measured."""
+    record = run(spec_of(tmp_path), tmp_path)
+    assert {one.status for one in record.trajectories} == {"complete"}
+    for one in read_results(tmp_path / "results.h5").trajectories:
+        with xarray.open_dataset(
+            tmp_path / "results.h5", group=f"trajectories/{one.name}", engine="h5netcdf"
+        ) as dataset:
+            filters = dataset["filters"]
+            assert filters.dims == ("measured_epoch", "filter", "channel", "height", "width")
+            assert filters.shape == (one.epochs, 5, 1, 8, 8)
+            assert dataset["filter"].values.tolist() == [0, 1, 2, 3, 4]
+            assert dataset["weights"].dims == ("measured_epoch", "layer")
+            np.testing.assert_array_equal(filters.values, one.history.metrics["filters"].values)
+            metric = one.history.metrics["filters"]
+            assert (metric.dimensions, metric.source) == (("filter", "channel", "height", "width"), "clean")
+            assert one.history.metrics["weights"].dimensions == ("layer",)
+            measured = np.isfinite(filters.values).all(axis=(1, 2, 3, 4))
+            assert measured.tolist() == [epoch in (1, 2, 4) for epoch in dataset["measured_epoch"].values]
+            assert np.isnan(filters.values[~measured]).all()
+            # they are trained on the way
+            assert (filters.values[0] != filters.values[1]).any()
+
+
+def test_results_of_metrics_with_dimensions_are_read_as_they_were_written(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    history = MetricHistory(rng.random((2, 4, 3)), rng.random((2, 4, 3)), "nat", "θ", "clean", own=("input", "class"))
+    other = MetricHistory(rng.random((2, 3)), None, "", "", "clean", own=("class",))
+    commit(tmp_path / "stage", "complete", "", of({"one": history, "other": other}), None)
+    record = read_stage(tmp_path / "stage")
+    assert record is not None
+    for name, metric in {"one": history, "other": other}.items():
+        found = record.history.metrics[name]
+        np.testing.assert_array_equal(found.values, metric.values, strict=True)
+        assert (found.own, found.stderr is None) == (metric.own, metric.stderr is None)
+    with xarray.open_dataset(tmp_path / "stage" / "history.h5", group="history", engine="h5netcdf") as dataset:
+        assert dataset["one_stderr"].dims == dataset["one"].dims == ("measured_epoch", "input", "class")
+        assert dataset["other"].dims == ("measured_epoch", "class")  # the number of classes is that of the layers
+
+
+def of(metrics: Mapping[str, MetricHistory], start: int = 0) -> History:
+    """Two epochs, both measured, of a network with three layers."""
+    return History(
+        epoch=np.array([start + 1, start + 2]),
+        condition=("clean", "clean"),
+        learning_rate=np.ones(2),
+        train_loss=np.ones(2),
+        train_accuracy=np.ones(2),
+        test_loss=np.ones(2),
+        test_accuracy=np.ones(2),
+        measured_epoch=np.array([start + 1, start + 2]),
+        layers=("a", "b", "c"),
+        metrics=metrics,
+    )
+
+
+def reindexed(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change what the index of a results file says of each metric of the first trajectory, and seal the file again."""
+    content = path.read_bytes()
+    path.write_bytes(content[: content.rindex(b"\ncpframe sealed\n")])
+    with h5py.File(path, "r+") as file:
+        index = json.loads(file["index"][()])
+        for metric in index["content"][0]["metrics"].values():
+            change(metric)
+        del file["index"]
+        file["index"] = np.bytes_(json.dumps(index).encode())
+    path.write_bytes(files.sealed(path.read_bytes()))
+
+
+def test_files_written_before_metrics_could_have_dimensions_are_read(tmp_path: Path) -> None:
+    """As they are today, but for the one word that they lack."""
+    spec = spec_of(tmp_path)
+    run(replace(spec, metrics=spec.metrics[:1]), tmp_path)
+    today = read_results(tmp_path / "results.h5").trajectories[0].history
+    reindexed(tmp_path / "results.h5", lambda metric: metric.pop("own"))
+    old = read_results(tmp_path / "results.h5").trajectories[0].history
+    np.testing.assert_array_equal(old.metrics["weights"].values, today.metrics["weights"].values)
+    assert old.metrics["weights"].dimensions == ("layer",)
+
+
+@pytest.mark.parametrize("own", [["a"], ["a", "b", "c"], ["weights", "b", "c", "d"], ["a", "a", "c", "d"]])
+def test_dimensions_that_are_not_those_of_the_values_are_damage(own: list[str], tmp_path: Path) -> None:
+    run(spec_of(tmp_path), tmp_path)
+    reindexed(tmp_path / "results.h5", lambda metric: metric.update(own=own if metric["own"] else []))
+    with pytest.raises(StoreError, match=r"results\.h5: is not a results file"):
+        read_results(tmp_path / "results.h5")
+
+
+# --- joined ---------------------------------------------------------------------------------------------------------
+
+
+def test_what_was_not_measured_is_nan_in_the_shape_of_what_was() -> None:
+    values = np.arange(12.0).reshape(2, 3, 2)
+    with_it = of({"m": MetricHistory(values, values / 2, "", "", "clean", own=("unit", "class"))}, start=2)
+    whole = joined([of({}), with_it]).metrics["m"]
+    assert whole.own == ("unit", "class")
+    for whole_values, part in ((whole.values, values), (whole.stderr, values / 2)):
+        assert whole_values is not None
+        assert np.isnan(whole_values[:2]).all()
+        np.testing.assert_array_equal(whole_values[2:], part)
+
+
+@pytest.mark.parametrize(
+    ("shape", "own", "said"),
+    [
+        ((2, 4), ("unit",), r"\(3,\) \('unit',\) in epoch 2 and \(4,\) \('unit',\) in epoch 4"),
+        ((2, 3), ("class",), r"\('unit',\) in epoch 2 and \(3,\) \('class',\)"),
+        ((2, 3), (), r"\('unit',\) in epoch 2 and \(3,\) \('layer',\)"),
+        ((2,), (), "in epoch 4"),
+    ],
+)
+def test_a_metric_has_to_keep_its_shape(shape: tuple[int, ...], own: tuple[str, ...], said: str) -> None:
+    first = of({"m": MetricHistory(np.zeros((2, 3)), None, "", "", "clean", own=("unit",))})
+    second = of({"m": MetricHistory(np.zeros(shape), None, "", "", "clean", own=own)}, start=2)
+    with pytest.raises(ValueError, match=f"the metric m has to keep its shape: it has .*{said}"):
+        joined([first, second])
+
+
+def test_sizes_of_dimensions() -> None:
+    one = MetricHistory(np.zeros((1, 3, 2)), None, "", "", "clean", own=("unit", "class"))
+    other = MetricHistory(np.zeros((1, 2)), None, "", "", "clean", own=("class",))
+    by_layer = MetricHistory(np.zeros((1, 7)), None, "", "", "clean")
+    assert sizes({"one": one, "by layer": by_layer, "other": other}) == {"unit": 3, "class": 2}
+    longer = replace(other, values=np.zeros((1, 5)))
+    with pytest.raises(ValueError, match="the dimension class has 2 in the metric one and 5 in longer: one of them"):
+        sizes({"one": one, "longer": longer})
+    for name in ("class", "clas"):
+        with pytest.raises(ValueError, match=r"the dimension .* of the metric one is called like a metric"):
+            sizes({"one": replace(one, own=("unit", "class" if name == "class" else "clas_stderr")), name: by_layer})
+
+
+# --- what a rehearsal and a run make of odd metrics -----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Giving:
+    """A metric that gives what it is told to."""
+
+    shape: tuple[int, ...] = (3,)
+    own: Any = ("unit",)
+    stderr: Any = None
+    keys: tuple[str, ...] = ()
+
+    def __call__(self, probe: Probe) -> Any:
+        one = Measurement(np.ones(self.shape), self.stderr, dimensions=self.own)
+        return dict.fromkeys(self.keys, one) if self.keys else one
+
+
+def with_metrics(spec: Spec, **calls: Any) -> Spec:
+    measuring = Measuring(inputs=8)
+    metrics = tuple(Metric(name, Component("tests/m", "0", call), measuring) for name, call in calls.items())
+    return replace(spec, metrics=(*spec.metrics, *metrics))
+
+
+@pytest.mark.parametrize(
+    ("calls", "said"),
+    [
+        ({"m": Giving((3,), None)}, "m: the metric m should give a number or one for each of 2 layers, or name its"),
+        ({"m": Giving((3, 2), ("unit",))}, "m: the metric m has values of shape (3, 2), which are not of dimensions "),
+        ({"m": Giving((), ("unit",))}, "m: the metric m has values of shape (), which are not of dimensions"),
+        ({"m": Giving((3, 0), ("unit", "class"))}, "m: the metric m has values of shape (3, 0), which are not of"),
+        ({"m": Giving((2,), ("layer",))}, "m: the metric m cannot have a dimension called 'layer': it should be"),
+        ({"m": Giving(own=("epoch",))}, "m: the metric m cannot have a dimension called 'epoch'"),
+        ({"m": Giving(own=("measured_epoch",))}, "m: the metric m cannot have a dimension called 'measured_epoch'"),
+        ({"m": Giving(own=("test_loss",))}, "m: the metric m cannot have a dimension called 'test_loss'"),
+        ({"m": Giving(own=("a b",))}, "m: the metric m cannot have a dimension called 'a b'"),
+        ({"m": Giving(own=("",))}, "m: the metric m cannot have a dimension called ''"),
+        ({"m": Giving(own=(3,))}, "m: the metric m cannot have a dimension called 3"),
+        ({"m": Giving((3, 3), ("unit", "unit"))}, "m: the metric m has two dimensions of one name: unit, unit"),
+        ({"m": Giving(stderr=np.ones(2))}, "m: the metric m has values of shape (3,) and standard errors of (2,)"),
+        ({"m": Giving(own=("weights",))}, "m: the dimension weights of the metric m is called like a metric"),
+        ({"m": Giving(), "n": Giving((4,))}, "n: the dimension unit has 3 in the metric m and 4 in n: one of them"),
+        ({"m": Giving(own=("filter",))}, "m: the dimension filter has 5 in the metric filters and 3 in m"),
+        ({"m": Giving(keys=("a/b",))}, "m: the metric m cannot call a quantity 'a/b': it needs a word of its own"),
+        ({"m": Giving(keys=("x",)), "m-x": Giving()}, "m-x: gives m-x, which another metric gives as well"),
+    ],
+)  # fmt: skip
+def test_a_rehearsal_finds_what_cannot_be_kept(calls: dict[str, Giving], said: str, tmp_path: Path) -> None:
+    spec = with_metrics(spec_of(tmp_path), **calls)
+    with pytest.raises(SpecError) as caught:
+        rehearse(spec, EXACT, tmp_path)
+    (problem,) = caught.value.problems
+    assert f"{problem.key}: {problem.why}".startswith(f"metrics.{said}")
+
+
+def test_a_rehearsal_counts_every_number_and_the_forecast_every_place_for_one(tmp_path: Path) -> None:
+    spec = with_metrics(spec_of(tmp_path), m=Giving((3,), stderr=np.ones(3)))
+    costs = rehearse(spec, EXACT, tmp_path)
+    assert dict(costs[0].numbers) == {"weights": 2, "filters": 5 * 64, "m": 6}
+    assert [dict(costs[0].numbers)["filters"]] == [5 * 8 * 8]
+
+    def final(numbers: int, every: int) -> int:
+        metrics = tuple(replace(one, measuring=replace(one.measuring, every=every)) for one in spec.metrics)
+        study = plan(replace(spec, metrics=metrics), {})
+        progress = survey(study, Place(tmp_path, tmp_path / "none", tmp_path, EXACT, {}))
+        cost = Costs(1.0, 0.0, dict.fromkeys(("weights", "filters", "m"), 0.0), frozenset(), 0, {"filters": numbers})
+        return forecast(progress, {0: cost}, 1, keep_states=False).final_bytes
+
+    # epochs of stages: clean 3, blur 2, clean 3; of trajectories: 3 and 5; each number takes 8 bytes
+    assert final(1000, 1) - final(0, 1) == 8 * 1000 * (8 + 8)
+    # measured after 1 and every 2: stages 2, 2 and 1 times; trajectories 2 and 3 times
+    assert final(1000, 2) - final(0, 2) == 8 * 1000 * (2 + 2 + 1 + 2 + 3)
+
+
+@dataclass(frozen=True)
+class Growing:
+    """A metric whose size changes once the weights have changed more than they do in a rehearsal."""
+
+    calls: Any
+
+    def __call__(self, probe: Probe) -> Measurement:
+        self.calls.append(1)
+        return Measurement(np.ones(3 if len(self.calls) < 2 else 4), dimensions=("unit",))
+
+
+class Calls(list[int]):
+    """A list that a frozen dataclass may hold."""
+
+    def __deepcopy__(self, memo: object) -> Calls:
+        return self
+
+
+def test_a_size_that_changes_within_a_stage_fails_it_in_one_line(tmp_path: Path) -> None:
+    spec = with_metrics(spec_of(tmp_path, "protocols.0.until=[0]"), m=Growing(Calls()))
+    (one,) = run(spec, tmp_path).trajectories
+    assert one.status == "failed"
+    assert "the metric m has to keep its shape: it has (3,) ('unit',) in epoch 1 and (4,) ('unit',)" in one.reason
+    assert "\n" not in one.reason
+
+
+def test_a_size_that_changes_between_stages_fails_the_trajectory(tmp_path: Path) -> None:
+    """Each stage is of one size; the study ends, the others are complete, and what fits is kept."""
+
+    @dataclass(frozen=True)
+    class ByEpoch:
+        calls: Any
+
+        def __call__(self, probe: Probe) -> Measurement:
+            self.calls.append(1)
+            return Measurement(np.ones(3 if len(self.calls) <= 2 else 4), dimensions=("unit",))
+
+    spec = with_metrics(spec_of(tmp_path), m=ByEpoch(Calls()))
+    spec = replace(spec, metrics=(spec.metrics[-1],))
+    record = run(spec, tmp_path)
+    clean, blur = record.trajectories
+    assert clean.status == "complete"  # whichever order the stages took, one of them began with the two calls
+    assert blur.status == "failed"
+    assert "the metric m has to keep its shape" in blur.reason
+    assert blur.history.epoch.tolist() == [1, 2]
+    write_results(tmp_path / "again.h5", record)
+    assert read_results(tmp_path / "again.h5").trajectories[1].status == "failed"
