@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from cpframe.analysis.comparisons import variant_key
 from cpframe.records import CLEAN, Floats, Integers, StudyRecord, TrajectoryRecord
 
+Timeline = tuple[str, str, int, int, int]
+"""Variant, deficit, onset, offset, epochs."""
+
 
 @dataclass(frozen=True)
 class MetricCurve:
@@ -101,28 +104,24 @@ def metric_curves(study: StudyRecord, metric: str) -> tuple[MetricCurve, ...]:
     one another, each variant keeps the curve of most seeds, and of these the longest; where two protocols asked for
     one and the same training, it is kept once.
     """
-    groups: dict[tuple[object, ...], list[TrajectoryRecord]] = {}
+    groups: dict[Timeline, dict[str, list[TrajectoryRecord]]] = {}
     for t in study.trajectories:
         if metric in t.history.metrics and not t.history.metrics[metric].own and t.status != "failed":
-            key = variant_key(t.variant), t.protocol, t.deficit, t.onset, t.offset, t.epochs
-            groups.setdefault(key, []).append(t)
-    averaged = (_average(metric, members) for members in groups.values())
+            timeline = variant_key(t.variant), t.deficit, t.onset, t.offset, t.epochs
+            groups.setdefault(timeline, {}).setdefault(t.protocol, []).append(t)
     curves: list[MetricCurve] = []
-    for curve in averaged:
-        if curve is not None and not any(_same_training(curve, kept) for kept in curves):
-            curves.append(curve)
     clean: dict[str, MetricCurve] = {}
-    for curve in curves:
-        if curve.deficit == CLEAN:
-            clean[variant_key(curve.variant)] = max(
-                clean.get(variant_key(curve.variant), curve), curve, key=lambda c: (c.n, c.epoch[-1])
-            )
-    return tuple(c for c in curves if c.deficit != CLEAN or clean[variant_key(c.variant)] is c)
-
-
-def _same_training(one: MetricCurve, other: MetricCurve) -> bool:
-    timeline = [(c.deficit, c.onset, c.offset, c.epochs, variant_key(c.variant)) for c in (one, other)]
-    return timeline[0] == timeline[1] and np.array_equal(one.values, other.values)
+    for (variant, deficit, *_), by_protocol in groups.items():
+        kept: list[MetricCurve] = []
+        for members in by_protocol.values():
+            curve = _average(metric, members)
+            if curve is not None and not any(np.array_equal(curve.values, other.values) for other in kept):
+                kept.append(curve)
+                if deficit == CLEAN:
+                    clean[variant] = max(clean.get(variant, curve), curve, key=lambda c: (c.n, c.epoch[-1]))
+        curves += kept
+    without = set(map(id, clean.values()))
+    return tuple(curve for curve in curves if curve.deficit != CLEAN or id(curve) in without)
 
 
 def _average(metric: str, members: Sequence[TrajectoryRecord]) -> MetricCurve | None:

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from cpframe.analysis.comparisons import variant_key
 from cpframe.analysis.curves import MetricCurve, layer_shares
-from cpframe.analysis.representatives import by_variant, representatives, telling
+from cpframe.analysis.representatives import representatives, telling
 from cpframe.records import CLEAN, Floats
 from cpframe.report.charts import heat_row, heat_scale, labels_below, resample, ruler, ticks
 from cpframe.report.page import Page, curve_label, heading, note
@@ -25,7 +25,7 @@ _BANDS = 24  # rows of a map at most
 def layer_sections(page: Page) -> Iterator[RenderableType]:
     """For every Fisher metric by layer and variant: each layer's share of the total over time, all on one scale."""
     for metric, curves in page.findings.fisher.items():
-        for members in by_variant(curves):
+        for members in page.by_variant(curves):
             by_layer = [curve for curve in members if curve.values.ndim == 2 and curve.values.shape[1] > 1]
             if by_layer:
                 yield heading(page, f"Layers: {shorten(metric, 40)}", members[0].variant)

@@ -32,6 +32,8 @@ def link_sections(page: Page) -> Iterator[RenderableType]:
     for metric, found in page.findings.links.items():
         for _, members in groupby(found, key=lambda link: variant_key(link.group.variant)):
             links = list(members)
+            if not page.shows(links[0].group.variant):
+                continue
             yield heading(page, f"Fisher and sensitivity: {shorten(metric, 40)}", links[0].group.variant)
             fitted = [link for link in links if math.isfinite(link.fit.c)]
             if not fitted and not page.full:

@@ -25,7 +25,7 @@ _CHART_ROWS = 14
 def removal_sections(page: Page) -> Iterator[RenderableType]:
     """A table and a chart for every removal group."""
     for group in page.findings.removals:
-        if not group.curves:
+        if not group.curves or not page.shows(group.variant):
             continue
         yield heading(
             page, f"Removal: deficit until an epoch, then {plural(group.recovery, 'clean epoch')}", group.variant
@@ -93,6 +93,8 @@ def _removal_chart(page: Page, group: Removal) -> Iterator[RenderableType]:
 def sliding_sections(page: Page) -> Iterator[RenderableType]:
     """A table of sensitivities, with their intervals drawn, for every sliding group."""
     for group in page.findings.slidings:
+        if not page.shows(group.variant):
+            continue
         title = f"Sliding: a deficit of {plural(group.length, 'epoch')}, {plural(group.epochs, 'epoch')} in all"
         yield heading(page, title, group.variant)
         reference = estimate(group.reference.values())

@@ -9,7 +9,6 @@ from rich.table import Table
 from rich.text import Text
 
 from cpframe.analysis.curves import MetricCurve, array_metric_names
-from cpframe.analysis.representatives import by_variant
 from cpframe.records import CLEAN
 from cpframe.report.page import Page, heading
 from cpframe.report.words import number, plural, printable, shorten, variant_label, window
@@ -22,7 +21,7 @@ def metrics_section(page: Page) -> Iterator[RenderableType]:
     """
     rows: list[tuple[str, str]] = []
     for metric, curves in page.findings.other_metrics.items():
-        for members in by_variant(curves):
+        for members in page.by_variant(curves):
             clean = [curve for curve in members if curve.deficit == CLEAN] or members
             rows += [(metric, course_words(curve)) for curve in (members if page.full else clean[:1])]
     for metric in array_metric_names(page.study):

@@ -42,6 +42,8 @@ def overview_section(page: Page) -> Iterator[RenderableType]:
     if any(labels):
         more = f" and {len(labels) - _TOLD_VARIANTS} more" if len(labels) > _TOLD_VARIANTS else ""
         table.add_row("variants", f"{len(labels)}: {'; '.join(labels[:_TOLD_VARIANTS])}{more}")
+        if len(page.variants) < len(labels):
+            table.add_row("", f"the {len(page.variants)} that lost most are shown; all of them: --section NAME")
     last = "last epoch" if study.score_epochs == 1 else f"last {study.score_epochs} epochs"
     table.add_row("final accuracy", f"on clean test data, the mean over the {last}")
     table.add_row("made", " · ".join(filter(None, facts)) or NONE)

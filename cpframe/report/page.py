@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich import box
@@ -11,11 +12,15 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
+from cpframe.analysis.comparisons import variant_key
 from cpframe.analysis.curves import MetricCurve
 from cpframe.analysis.findings import Findings
-from cpframe.analysis.representatives import representatives
+from cpframe.analysis.representatives import by_variant, representatives
 from cpframe.records import CLEAN, StudyRecord
 from cpframe.report.words import Look, looks, shorten, variant_label, window
+
+MOST_VARIANTS = 4
+"""Shown, unless all is told."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,7 @@ class Page:
         width: cells in a line.
         coloured: whether fine shades of colour can be shown (256 colours or more).
         full: whether all is told, and not what is most telling alone.
+        variants: keys of those that are shown.
         looks: of the deficits and of ``clean``.
     """
 
@@ -34,6 +40,7 @@ class Page:
     width: int
     coloured: bool
     full: bool
+    variants: frozenset[str]
     looks: Mapping[str, Look]
 
     @property
@@ -41,11 +48,32 @@ class Page:
         """That the findings are of."""
         return self.findings.study
 
+    def shows(self, variant: Mapping[str, object]) -> bool:
+        """Whether a variant is shown."""
+        return variant_key(variant) in self.variants
+
+    def by_variant(self, curves: Iterable[MetricCurve]) -> Iterator[tuple[MetricCurve, ...]]:
+        """The curves of each variant that is shown."""
+        return (members for members in by_variant(curves) if self.shows(members[0].variant))
+
 
 def page_for(findings: Findings, console: Console, *, full: bool) -> Page:
     """The page that a console offers."""
     coloured = console.color_system in ("256", "truecolor") and not console.no_color
-    return Page(findings, console.width, coloured, full, looks(findings.study))
+    variants = shown_variants(findings, full=full)
+    return Page(findings, console.width, coloured, full, variants, looks(findings.study))
+
+
+def shown_variants(findings: Findings, *, full: bool) -> frozenset[str]:
+    """Keys of the variants that are shown: all, or where there are many those that lost most."""
+    keys = dict.fromkeys(variant_key(t.variant) for t in findings.study.trajectories)
+    if full or len(keys) <= MOST_VARIANTS:
+        return frozenset(keys)
+    lost = dict.fromkeys(keys, -math.inf)
+    for claim in findings.claims:
+        key = variant_key(claim.group.variant)
+        lost[key] = max(lost[key], claim.verdict.loss.mean)
+    return frozenset(sorted(keys, key=lambda key: -lost[key])[:MOST_VARIANTS])
 
 
 def shown_curves(page: Page, curves: Sequence[MetricCurve]) -> tuple[MetricCurve, ...]:

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from cpframe.analysis.curves import MetricCurve
 from cpframe.analysis.phases import NOTICEABLE, RISEN, WINDOW, phases
-from cpframe.analysis.representatives import by_variant, representatives
+from cpframe.analysis.representatives import representatives
 from cpframe.report.charts import Line, labels_below, line_chart, resample, sparkline, ticks
 from cpframe.report.page import (
     Page,
@@ -34,7 +34,7 @@ _CHART_ROWS = 16
 def phase_sections(page: Page) -> Iterator[RenderableType]:
     """For every Fisher metric and variant: a chart of the most telling curves, and a table of phases."""
     for metric, curves in page.findings.fisher.items():
-        for members in by_variant(curves):
+        for members in page.by_variant(curves):
             yield from _section(page, metric, members)
 
 

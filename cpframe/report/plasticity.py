@@ -10,7 +10,6 @@ from rich.table import Table
 
 from cpframe.analysis.curves import MetricCurve
 from cpframe.analysis.layers import Plasticity, after_deficit, centres
-from cpframe.analysis.representatives import by_variant
 from cpframe.analysis.statistics import Estimate
 from cpframe.report.charts import whisker
 from cpframe.report.page import Page, curve_label, heading, note, plain_table, shown_curves
@@ -20,7 +19,7 @@ from cpframe.report.words import NONE, percent, points, shorten
 def plasticity_sections(page: Page) -> Iterator[RenderableType]:
     """For every Fisher metric by layer and every variant: what is redistributed once a deficit has ended."""
     for metric, curves in page.findings.fisher.items():
-        for members in by_variant(curves):
+        for members in page.by_variant(curves):
             moved = [(curve, found) for curve in shown_curves(page, members) if (found := after_deficit(curve))]
             if moved:
                 yield heading(page, f"Plasticity: {shorten(metric, 40)}", members[0].variant)

@@ -130,9 +130,12 @@ def _explained(page: Page, made: Sequence[Claim]) -> str:
     seeds = {claim.verdict.loss.n for claim in made}
     n = str(min(seeds)) if len(seeds) == 1 else f"{min(seeds)} to {max(seeds)}"
     limit = percent(page.findings.threshold)
-    texts = [f"Points of accuracy, paired by seed (n = {n}); ± and (-) hold at 95% for all epochs compared at once."]
+    texts = [
+        f"Points of accuracy, paired by seed (n = {n}). ± and brackets: 95% intervals that hold for all epochs "
+        "compared at once; +: or later, which was not tried."
+    ]
     if any(isinstance(claim.group, Removal) for claim in made):
-        texts.append(f"Heals until: removed by that epoch, at most {limit} stay lost.")
+        texts.append(f"Heals until: removed by that epoch, at most {limit} points stay lost.")
     if any(isinstance(claim.group, Sliding) for claim in made):
         texts.append(f"Lost more: than from the last onset. Hurts until: the last onset that costs over {limit}.")
     return " ".join(texts)

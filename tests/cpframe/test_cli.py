@@ -1,5 +1,6 @@
 """The commands as a user meets them: a real process, its streams, its exit code."""
 
+import json
 import os
 import pty
 import signal
@@ -83,10 +84,37 @@ def test_report_takes_file_or_folder_and_fits_the_width(study: tuple[Path, subpr
         assert "\x1b" not in report.stdout
 
 
+def test_report_options_choose_sections_width_and_threshold(
+    study: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    folder, _ = study
+    options = ["--section", "verdict", "--section", "controls", "--width", "60", "--threshold", "2.5"]
+    report = cpframe("report", "runs/tiny", *options, cwd=folder)
+    assert report.returncode == 0, report.stderr
+    assert max(map(len, report.stdout.splitlines())) == 60  # the frame
+    assert "at most 2.5" in " ".join(report.stdout.split())
+    assert "Controls ─" in report.stdout
+    assert "Removal:" not in report.stdout
+    narrow = cpframe("report", "runs/tiny", cwd=folder, COLUMNS="20")
+    assert max(map(len, narrow.stdout.splitlines())) == 60  # no narrower than a report can be
+
+
+def test_report_for_machines_is_one_document(study: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    folder, _ = study
+    report = cpframe("report", "runs/tiny", "--json", cwd=folder)
+    assert report.returncode == 0, report.stderr
+    found = json.loads(report.stdout)
+    assert found["study"]["trajectories"] == {"complete": 4, "unfinished": 0, "failed": 0}
+    assert found["verdict"][0]["kind"] == "not enough seeds"
+    some = cpframe("report", "runs/tiny", "--json", "--section", "layers", cwd=folder)
+    assert list(json.loads(some.stdout)) == ["schema_version", "study", "layers"]
+    assert "NaN" not in report.stdout
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full device")
 def test_output_that_cannot_be_written_is_told_in_a_line(study: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     folder, _ = study
-    for words in ("report", "runs/tiny"), ("plugins",):
+    for words in ("report", "runs/tiny"), ("report", "runs/tiny", "--json"), ("plugins",):
         with Path("/dev/full").open("w") as full:
             command = [sys.executable, "-m", "cpframe", *words]
             done = subprocess.run(command, cwd=folder, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
@@ -108,7 +136,13 @@ def test_a_reader_that_has_had_enough_is_no_error(study: tuple[Path, subprocess.
 def test_help_and_report_and_a_bad_spec_import_no_torch(study: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     folder, _ = study
     (folder / "bad.toml").write_text(SPEC.replace("digits", "digitz"))
-    for words in (["--help"], ["report", "runs/tiny"], ["run", "bad.toml"], ["plugins"]):
+    for words in (
+        ["--help"],
+        ["report", "runs/tiny"],
+        ["report", "runs/tiny", "--json"],
+        ["run", "bad.toml"],
+        ["plugins"],
+    ):
         code = (
             "import sys\nfrom cpframe.cli import app\n"
             "try: app()\nexcept SystemExit: pass\nassert 'torch' not in sys.modules, 'torch'"
@@ -149,6 +183,15 @@ def test_a_bad_spec_is_told_in_full_with_lines_and_writes_nothing(tmp_path: Path
         (["run", "tiny.toml", "--set", "dataset={use='mnist'}", "--data", "tiny.toml/x"], 1, "tiny.toml/x"),
         (["run", "tiny.toml", "--out", "tiny.toml"], 1, "cannot be written"),
         (["report", "nowhere.h5"], 1, "there is no such file"),
+        (
+            ["report", "nowhere.h5", "--section", "fases"],
+            2,
+            "--section fases: is not a section; did you mean",
+        ),
+        (["report", "nowhere.h5", "--section", "x"], 2, "there are 'controls', 'curves', 'layers', 'link', 'metrics'"),
+        (["report", "nowhere.h5", "--width", "40"], 2, "--width 40: does not do; from 60 to 400 columns are right"),
+        (["report", "nowhere.h5", "--threshold", "-1"], 2, "--threshold -1: is no loss in points"),
+        (["report", "nowhere.h5", "--json", "--width", "80"], 2, "--width: does nothing for --json"),
         (["report", "tiny.toml"], 1, "is not a results file"),
     ],
 )

@@ -135,7 +135,7 @@ def test_odd_studies_have_documents(study: StudyRecord, new_study: NewStudy) -> 
 
 
 def test_larger_arrays_are_named(study: StudyRecord) -> None:
-    filters = MetricHistory(np.zeros((28, 4, 3, 5)), None, "", "first-layer filters", "clean")
+    filters = MetricHistory(np.zeros((28, 4, 3, 5)), None, "", "first layer", "clean", ("filter", "height", "width"))
 
     def add(t: TrajectoryRecord) -> TrajectoryRecord:
         return replace(t, history=replace(t.history, metrics={**t.history.metrics, "filters": filters}))

@@ -221,9 +221,9 @@ def test_brackets_mark_the_deficit_in_the_bars(study: StudyRecord) -> None:
     assert {0, 50, 100} <= labels.keys()
     scale = (labels[100] - labels[50]) / 50  # cells an epoch
     start = labels[0] + 20 * scale
-    # Labels are centred and the brackets stand outside of the period, a cell each; one more for rounding.
+    # The brackets stand outside of the period, a cell each; one more for rounding each of ends and labels.
     assert abs(opening - start) <= 2
-    assert abs((closing - opening) / scale - 40) <= 3 / scale
+    assert abs((closing - opening) / scale - 40) <= 4 / scale
     during, after = row[opening + 1 : closing], row[closing + 1 : 80]
     assert set(during) <= set("▁▂▃▄▅▆▇█")
     assert after.strip()
@@ -451,7 +451,7 @@ def test_a_panel_of_many_verdicts_shows_the_strongest(new_study: NewStudy) -> No
 def test_the_threshold_moves_the_healing(study: StudyRecord) -> None:
     stream = io.StringIO()
     render(study, Console(file=stream, width=100), ("verdict",), threshold=0.5)
-    assert "at most 50.0 stay lost" in " ".join(panel(stream.getvalue()))
+    assert "at most 50.0 points stay lost" in " ".join(panel(stream.getvalue()))
     assert all(line.endswith("80+") for line in panel(stream.getvalue())[2:5])
 
 
@@ -530,10 +530,30 @@ def test_what_idle_explains_is_told(new_study: NewStudy) -> None:
 
 
 def test_larger_arrays_are_named_and_break_nothing(study: StudyRecord) -> None:
-    filters = MetricHistory(np.zeros((28, 4, 3, 5)), None, "", "first-layer filters", "clean")
+    filters = MetricHistory(np.zeros((28, 4, 3, 5)), None, "", "first layer", "clean", ("filter", "height", "width"))
 
     def add(t: TrajectoryRecord) -> TrajectoryRecord:
         return replace(t, history=replace(t.history, metrics={**t.history.metrics, "filters": filters}))
 
     text = section(printed(replace(study, trajectories=tuple(map(add, study.trajectories)))), "Other metrics")
     assert "filters      an array of 4 x 3 x 5 at each measurement: no curve" in text
+
+
+def test_of_many_variants_those_that_lost_most_are_shown(new_study: NewStudy) -> None:
+    variants = [{"architecture.depth": depth} for depth in range(1, 8)]
+    made = new_study(variants=variants, seeds=(0, 1, 2), until=(0, 40), onsets=(), layers=("a", "b"))
+    report = printed(made)
+    shown = re.findall(r"^Removal: .*depth=(\d)", report, flags=re.MULTILINE)
+    assert len(shown) == 4
+    assert shown == re.findall(r"^Fisher information: .*depth=(\d)", report, flags=re.MULTILINE)
+    lost = {}
+    for depth in range(1, 8):
+        one = replace(
+            made, trajectories=tuple(t for t in made.trajectories if t.variant["architecture.depth"] == depth)
+        )
+        reference = scores(one, protocol="removal", deficit=CLEAN)
+        drops = [[reference[s] - x for s, x in scores(one, deficit=d).items()] for d in ("blur", "noise", "flip")]
+        lost[depth] = max(float(np.mean(drop)) for drop in drops)
+    assert sorted(map(int, shown)) == sorted(sorted(lost, key=lambda depth: -lost[depth])[:4])
+    assert "the 4 that lost most are shown" in report
+    assert len(re.findall(r"^Removal:", printed(made, 80, "curves"), flags=re.MULTILINE)) == 7
