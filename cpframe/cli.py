@@ -172,13 +172,24 @@ def report(
         typer.Option(metavar="N", help="Columns, from 60 to 400.  [default: the terminal's]"),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead, for machines.")] = False,
+    page: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--html", metavar="FILE", help="Write one self-contained page of HTML instead."),
+    ] = None,
 ) -> None:
     """Report on a study: verdicts first, then accuracy, Fisher information and its phases, controls."""
     with _told():
-        from cpframe.report.options import check_report, print_report
+        from cpframe.report.options import check_page, check_report, print_report
         from cpframe.store import read_results
 
         asked = check_report(sections or (), threshold, width, as_json=as_json)
+        if page is not None:
+            from cpframe.plotting import write_page
+
+            check_page(asked)
+            study = read_results(results / "results.h5" if results.is_dir() else results)
+            typer.echo(write_page(study, page, asked.threshold))
+            return
         print_report(read_results(results / "results.h5" if results.is_dir() else results), asked)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cpframe.analysis.findings import Findings
+from cpframe.analysis.periods import THRESHOLD
 from cpframe.problems import NothingToDrawError, Problem, SpecError, needed
 from cpframe.records import StudyRecord
 from cpframe.report.figures import FIGURES, FORMATS
@@ -55,10 +56,7 @@ def plot(study: StudyRecord, figures: Sequence[str], formats: Sequence[str], fol
     wanted = [name for name in missing if name in figures] or ([] if drawn else list(missing))
     if wanted:
         raise NothingToDrawError("\n".join(f"{name}: {missing[name]}" for name in wanted))
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreError(f"{folder}: cannot be written: {error.strerror}") from None
+    _make(folder)
     for drawings in drawn.values():
         for drawing in drawings:
             for form in (form for form in FORMATS if form in formats):
@@ -66,3 +64,34 @@ def plot(study: StudyRecord, figures: Sequence[str], formats: Sequence[str], fol
                 write_atomically(path, rendered(drawing.figure, form))
                 yield str(path)
     yield from (f"left out: {name}: {why}" for name, why in missing.items())
+
+
+def write_page(study: StudyRecord, path: Path, threshold: float = THRESHOLD) -> str:
+    """Write the report on a study as one self-contained page of HTML.
+
+    Args:
+        study: finished or not.
+        path: of the file, which is replaced if it is there; its folder is made.
+        threshold: see `cpframe.analysis.findings.Findings`.
+
+    Returns:
+        The path.
+
+    Raises:
+        NotInstalledError: without matplotlib, which draws the figures in it.
+        StoreError: when it cannot be written.
+    """
+    with needed("a page with figures", "plot"):
+        from cpframe.report.web.page import html_page
+
+    content = html_page(study, threshold).encode()
+    _make(path.parent)
+    write_atomically(path, content)
+    return str(path)
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"{folder}: cannot be written: {error.strerror}") from None

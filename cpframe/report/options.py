@@ -30,6 +30,17 @@ class Asked:
     as_json: bool
 
 
+def check_page(asked: Asked) -> None:
+    """Check the options of a report that is to be a page of HTML, which has all sections and fits all widths.
+
+    Raises:
+        SpecError: if an option does nothing there.
+    """
+    given = {"--section": asked.sections, "--width": asked.width, "--json": asked.as_json}
+    if idle := [option for option, value in given.items() if value]:
+        raise SpecError([Problem(option, "", "does nothing for --html; leave one of them out") for option in idle])
+
+
 def check_report(sections: Sequence[str], threshold: float, width: int | None, *, as_json: bool) -> Asked:
     """Check the options of a report.
 

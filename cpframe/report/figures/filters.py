@@ -22,6 +22,8 @@ from cpframe.report.words import number, variant_label
 
 MOST = 96
 """Tiles of one network at most: the first ones."""
+_DIMENSIONS = ("filter", "channel", "height", "width")
+
 WHITEST = 0.99
 """Of all weights of a network, the part that lies within the range of colours; the rest is cut off."""
 
@@ -99,7 +101,7 @@ def _pairs(findings: Findings, name: str) -> Iterator[list[Filters]]:
 
 def _filters(trajectory: TrajectoryRecord, name: str) -> Filters | None:
     history = trajectory.history
-    if name not in history.metrics or history.metrics[name].values.ndim != 5:
+    if name not in history.metrics or history.metrics[name].dimensions != _DIMENSIONS:
         return None
     values = history.metrics[name].values
     measured = np.flatnonzero(np.isfinite(values).reshape(len(values), -1).all(axis=1))

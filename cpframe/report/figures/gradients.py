@@ -67,7 +67,7 @@ def _key(curve: MetricCurve) -> tuple[object, ...]:
 
 def _drawing(stem: str, name: str, pairs: Sequence[tuple[MetricCurve, MetricCurve]]) -> Drawing:
     beside = len(pairs)
-    figure, axes = panels(2 * beside, 1.55, beside=beside)
+    figure, axes = panels(2 * beside, 1.6, beside=beside, share_y="row")
     layers = pairs[0][0].layers
     for row, part in enumerate(_PARTS):
         for column, pair in enumerate(pairs):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -28,7 +27,7 @@ from cpframe.report.figures.texts import PAGE, in_pages, name_of, panel_title, s
 from cpframe.report.link import fit_words
 from cpframe.report.words import variant_label
 
-_FORMULA = " F\u00a0= a\u00a0exp(c\u00a0S)\u00a0+\u00a0b."  # in one line
+_FORMULA = "F\u00a0=\u00a0a\u00a0exp(c\u00a0S)\u00a0+\u00a0b"  # in one line
 
 Named = tuple[str, Link]
 
@@ -49,19 +48,21 @@ def link_drawings(findings: Findings) -> list[Drawing]:
     looks = pens(findings.study)
     drawings = []
     for stem, some in in_pages("link", found, PAGE):
-        figure, axes = panels(len(some), 2.1 if len(some) == 1 else 1.5, share_y=len(names) == 1)
+        figure, axes = panels(len(some), 2.1 if len(some) == 1 else 1.5, share_y="all" if len(names) == 1 else "none")
         handles: dict[str, Artist] = {}
         for panel, (name, link) in zip(axes, some, strict=True):
             _draw(panel, link, looks[link.deficit], handles)
             panel.set_title(panel_title(*_parts(name if len(names) > 1 else "", link, found)))
+        fitted = "fit" in handles
         units = some[0][1].units.replace("nat^2", "nat²")
         label_axes(axes, "sensitivity, points", f"Fisher trace, {units}" if units else "Fisher trace")
         legend_above(figure, {name_of(key): handles[key] for key in (*looks, "fit") if key in handles})
         told = seeds_told([range(point.sensitivity.n) for _, link in some for point in link.points])
+        line = f"; line: {_FORMULA}" if fitted else ""
         note_below(
             figure,
-            f"{told}; a point an onset, which stands beside it: Fisher trace without a deficit, averaged over the "
-            "window, against the window's cost, paired by seed; whiskers: 95 % t intervals; line:" + _FORMULA,
+            f"{told}; a point an onset, joined in their order: Fisher trace without a deficit, averaged over the "
+            f"window, against the window's cost, paired by seed; whiskers: 95 % t intervals{line}.",
         )
         drawings.append(Drawing(stem, "Fisher information against sensitivity", _seen(some, names), figure))
     return drawings
@@ -74,11 +75,13 @@ def _draw(panel: Axes, link: Link, pen: Pen, handles: dict[str, Artist]) -> None
     panel.errorbar(x, y, xerr=np.nan_to_num(reach), fmt="none", ecolor=pen.colour, elinewidth=0.7, alpha=0.7, zorder=2)
     handles.setdefault(link.deficit, draw_line(panel, pen, x, y, linestyle="none"))
     panel.margins(y=0.18)
-    for point, across, up in zip(link.points, x, y, strict=True):
+    panel.plot(x, y, color=pen.colour, linewidth=0.4, alpha=0.7, zorder=1)  # in the order of the onsets
+    for place, below in ((0, False), (-1, True)):
         panel.annotate(
-            str(point.onset), (across, up), (4, 3), textcoords="offset points", fontsize=6.5, color=QUIET, zorder=4
-        )
-    if math.isfinite(link.fit.a):
+            f"onset {link.points[place].onset}", (x[place], y[place]), (3, -9 if below else 3),
+            textcoords="offset points", fontsize=6.5, color=QUIET, zorder=4,
+        )  # fmt: skip
+    if link.fit.kind in ("exponential", "straight"):
         smooth = np.linspace(min(x), max(x), 100)
         (handles["fit"],) = panel.plot(smooth, link.fit.at(smooth / 100), "--", color=INK, linewidth=0.8, zorder=2)
 

@@ -115,5 +115,5 @@ def _seen(groups: Sequence[Removal]) -> str:
             ends.append(f"{name_of(curve.deficit)} until {last.at} ends {points(drop)} points below it")
         start = percent(estimate(group.reference.values()).mean)
         where = variant_label(group.variant)
-        told.append(f"{where + ': ' if where else ''}without a deficit {start} %; {listed(ends)}.")
+        told.append(f"{where + ': without' if where else 'Without'} a deficit {start} %; {listed(ends)}.")
     return " ".join(told)

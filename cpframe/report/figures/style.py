@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib as mpl
 import numpy as np
@@ -151,14 +151,16 @@ def _luminance(colour: str) -> float:
     return float(linear @ (0.2126, 0.7152, 0.0722))
 
 
-def panels(count: int, height: float, *, beside: int = 2, share_y: bool = True) -> tuple[Figure, list[Axes]]:
+def panels(
+    count: int, height: float, *, beside: int = 2, share_y: Literal["all", "row", "none"] = "all"
+) -> tuple[Figure, list[Axes]]:
     """Make a figure of small panels that share their x axis, and their y axis too unless told otherwise.
 
     Args:
         count: of panels, at least 1.
         height: of a row of panels, in inches; titles, legends and notes come on top.
         beside: how many panels stand side by side at most.
-        share_y: whether one scale holds for all.
+        share_y: for which panels one scale holds.
     """
     columns = min(count, beside)
     rows = math.ceil(count / columns)

@@ -23,8 +23,8 @@ def metrics_section(findings: Findings) -> Iterator[Html]:
         for members in by_variant(curves):
             clean = [curve for curve in members if curve.deficit == CLEAN] or members
             rows.append((printable(metric), course_words(clean[0])))
-    for metric in array_metric_names(findings.study):
-        rows.append((printable(metric), "an array at each measurement: no curve"))
+    arrays = array_metric_names(findings.study)
+    rows += [(printable(metric), "an array at each measurement: no curve") for metric in arrays]
     if rows:
         yield table("First and last value", [Column("metric", number=False), Column("course", number=False)], rows)
 

@@ -23,12 +23,12 @@ Cells = Callable[[MetricCurve], Sequence[str] | None]
 
 
 def phase_tables(findings: Findings, labels: Labels) -> Iterator[Html]:
-    """For every Fisher metric and variant the phases of the most telling timelines, and all of them to unfold."""
+    """For every Fisher metric and variant the phases of the most telling timelines; all of them to unfold."""
     yield from _tables(findings, labels, "Phases", _PHASES, phase_cells)
     yield element(
         "p",
-        f"Epochs, of a running median of {WINDOW} measurements. rise: {RISEN:.0%} of the way to the peak is done; half: "
-        "halfway down from the peak to the end; flat: from when on it stays within "
+        f"Epochs, of a running median of {WINDOW} measurements. rise: {RISEN:.0%} of the way to the peak is done; "
+        "half: halfway down from the peak to the end; flat: from when on it stays within "
         f"{NOTICEABLE:.0%} of its end. What changes by less than {NOTICEABLE:.0%} of the peak, or within the noise, is "
         "level. The rule is ours.",
         class_="note",

@@ -9,11 +9,11 @@ from cpframe.analysis.findings import Findings
 from cpframe.analysis.statistics import estimate
 from cpframe.report.web.labels import Labels, drop_cell, variant_heading
 from cpframe.report.web.markup import Column, Html, element, joined, table
-from cpframe.report.words import NONE, percent, plural, printable
+from cpframe.report.words import NONE, percent, plural
 
 _NOTE = (
     "Bold: points below no deficit, paired by seed, ± the 95 % t interval; ▼ loss, ▲ gain whose interval excludes 0. "
-    "Beside it the final accuracy in percent, and n, the seeds."
+    "Below it the final accuracy in percent, and n, the seeds."
 )
 
 
@@ -36,14 +36,12 @@ def sliding_tables(findings: Findings, labels: Labels) -> Iterator[Html]:
 
 def _table(group: Removal | Sliding, labels: Labels, caption: str, at: str) -> Html:
     reference = estimate(group.reference.values())
-    told = (
-        f"no deficit: {percent(reference.mean)} % (n = {reference.n})" if reference.n else "no deficit: not yet there"
-    )
-    columns = [Column(at), *(Column(printable(curve.deficit)) for curve in group.curves)]
+    start = f"{percent(reference.mean)} % (n = {reference.n})" if reference.n else "not yet there"
+    columns = [Column(at), *(Column(labels.name(curve.deficit)) for curve in group.curves)]
     cells = [{point.at: _cell(point) for point in curve.points} for curve in group.curves]
     ats = sorted(set().union(*cells))
     rows = [[str(epoch), *(column.get(epoch, Html()) for column in cells)] for epoch in ats]
-    return table(f"{caption}{variant_heading(group.variant)}; {told}", columns, rows)
+    return table(f"{caption}{variant_heading(group.variant)}; no deficit: {start}", columns, rows)
 
 
 def _cell(point: Point) -> Html:

@@ -88,8 +88,9 @@ def _sections(findings: Findings, drawn: Drawn) -> list[tuple[str, str, Iterable
     def with_figures(name: str, tables: Iterable[Html]) -> Iterable[Html]:
         """Nothing without the figure: the tables have the same data."""
         if name in drawn:
-            yield element("div", *map(picture, drawn[name]), class_="figures")
-            yield element("div", *tables, class_="tables")
+            figures = element("div", *map(picture, drawn[name]), class_="figures")
+            several = len(drawn[name]) > 1
+            yield element("div", figures, element("div", *tables), class_="under" if several else "beside")
 
     return [
         ("Verdict", "verdict", verdict_section(findings, labels)),

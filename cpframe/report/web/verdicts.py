@@ -36,13 +36,24 @@ def verdict_section(findings: Findings, labels: Labels) -> Iterator[Html]:
 
 def _card(findings: Findings, labels: Labels, claim: Claim) -> Html:
     word = outcome(claim).plain
-    period = period_words(findings.period(claim.group, claim.deficit))
-    told = "heals if removed by epoch" if isinstance(claim.group, Removal) else "the last onset that hurts is"
+    period = _period(findings, claim)
     strong = "claimed" if claim.verdict.kind == "supported" else "open"
     return element(
         "li",
         element("p", labels.name(claim.deficit), " ", element("strong", word, class_=strong), class_="verdict"),
         element("p", because(claim)),
-        *([element("p", f"{told} {period}", class_="when")] if period not in (NONE, "") else []),
+        *([element("p", period, class_="when")] if period else []),
         style=f"--look: {labels.colour(claim.deficit)}",
+    )
+
+
+def _period(findings: Findings, claim: Claim) -> str:
+    """The critical period in words; empty where there are not enough seeds."""
+    words = period_words(findings.period(claim.group, claim.deficit))
+    if words == NONE:
+        return ""
+    if isinstance(claim.group, Removal):
+        return f"heals if removed by epoch {words}"
+    return (
+        f"hurts at no onset{words.removeprefix('never')}" if words.startswith("never") else f"hurts until onset {words}"
     )
