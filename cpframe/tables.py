@@ -36,7 +36,7 @@ FACTS = {
 
 def dimensions_of(metric: MetricHistory) -> tuple[str, ...]:
     """The dimensions of a metric's values after the first, which is the measured epoch."""
-    return ("layer",) * (metric.values.ndim - 1)
+    return metric.dimensions
 
 
 def facts_of(study: StudyRecord) -> dict[str, list[object]]:
