@@ -215,6 +215,20 @@ def test_of_local_processes_as_well(tmp_path: Path, unobserved: StudyRecord) -> 
     assert_whole(recorder, record)
 
 
+@pytest.mark.long
+@pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
+def test_of_ray_as_well(tmp_path: Path, unobserved: StudyRecord) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'cpframe[ray]'")
+    from cpframe.executors.on_ray import ray_actors
+
+    recorder = Recorder()
+    crew = ray_actors("ray", 1, 1, EXACT, tmp_path / "stages")
+    record, lines = run(planned(tmp_path, recorder), tmp_path, crew)
+    assert lines == []
+    assert_same(record, unobserved)
+    assert_whole(recorder, record)
+
+
 def test_a_stopped_run_and_the_next_one_give_whole_curves(
     tmp_path: Path, unobserved: StudyRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
