@@ -62,7 +62,8 @@ def needed(what: str, extra: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        raise NotInstalledError(f"{what} needs {error.name}: pip install 'cpframe[{extra}]'") from None
+        package = (error.name or "another package").partition(".")[0]
+        raise NotInstalledError(f"{what} needs {package}: pip install 'cpframe[{extra}]'") from None
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

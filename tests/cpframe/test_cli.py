@@ -152,6 +152,44 @@ def test_help_and_report_and_a_bad_spec_import_no_torch(study: tuple[Path, subpr
         assert done.returncode == 0, done.stderr
 
 
+def test_plot_writes_figures_and_names_what_it_leaves_out(study: tuple[Path, object], tmp_path: Path) -> None:
+    folder, _ = study
+    done = cpframe("plot", folder / "runs" / "tiny", "--format", "svg", "--out", "drawn", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in (tmp_path / "drawn").iterdir()) == ["fisher.svg", "layers.svg", "removal.svg"]
+    assert done.stdout.splitlines()[0] == "drawn/removal.svg"
+    assert "left out: sensitivity: no complete sliding trajectory" in done.stdout
+    done = cpframe("plot", folder / "runs" / "tiny", "--figure", "gradients", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == (
+        'cpframe: gradients: no gradients by layer; [metrics.gradient] use = "gradient" gives them\n'
+    )
+
+
+def test_report_writes_a_page(study: tuple[Path, object], tmp_path: Path) -> None:
+    folder, _ = study
+    done = cpframe("report", folder / "runs" / "tiny", "--html", "page.html", "--threshold", "2.5", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "page.html\n"), done.stderr
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert page.startswith("<!DOCTYPE html>")
+    assert "at most 2.5 points stay lost" in page
+
+
+def test_without_matplotlib_one_line_says_how_to_get_it(study: tuple[Path, object], tmp_path: Path) -> None:
+    folder, _ = study
+    hidden = "import sys; sys.modules['matplotlib'] = None; from cpframe.cli import app; app()"
+    results = str(folder / "runs" / "tiny")
+    for words, what in (
+        (["plot", results], "a figure"),
+        (["report", results, "--html", "p.html"], "a page with figures"),
+    ):
+        command = [sys.executable, "-c", hidden, *words]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 1
+        assert done.stderr == f"cpframe: {what} needs matplotlib: pip install 'cpframe[plot]'\n"
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_bad_spec_is_told_in_full_with_lines_and_writes_nothing(tmp_path: Path) -> None:
     text = SPEC.replace('use = "digits"', 'use = "digitz"').replace("batch_size = 50", 'batch_size = "fifty"')
     (tmp_path / "bad.toml").write_text(text)
@@ -183,6 +221,11 @@ def test_a_bad_spec_is_told_in_full_with_lines_and_writes_nothing(tmp_path: Path
         (["run", "tiny.toml", "--set", "dataset={use='mnist'}", "--data", "tiny.toml/x"], 1, "tiny.toml/x"),
         (["run", "tiny.toml", "--out", "tiny.toml"], 1, "cannot be written"),
         (["report", "nowhere.h5"], 1, "there is no such file"),
+        (["report", "nowhere.h5", "--html", "page.html"], 1, "there is no such file"),
+        (["report", "nowhere.h5", "--html", "page.html", "--json"], 2, "--json: does nothing for --html"),
+        (["plot", "nowhere.h5"], 1, "there is no such file"),
+        (["plot", "nowhere.h5", "--figure", "removals"], 2, "--figure removals: is not a figure; there are removal, "),
+        (["plot", "nowhere.h5", "--format", "jpg"], 2, "--format jpg: is not a format; there are png, svg, pdf"),
         (
             ["report", "nowhere.h5", "--section", "fases"],
             2,

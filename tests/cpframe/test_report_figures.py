@@ -410,7 +410,7 @@ def test_every_figure_is_one_column_wide_and_at_least_six_points_are_read(study:
         assert drawing.seen.endswith(".")
 
 
-def test_ink_and_quiet_can_be_told_from_paper_and_night() -> None:
+def test_ink_and_quiet_can_be_told_from_paper() -> None:
     def contrast(one: str, other: str) -> float:
         def luminance(colour: str) -> float:
             parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
@@ -421,5 +421,4 @@ def test_ink_and_quiet_can_be_told_from_paper_and_night() -> None:
         return (light + 0.05) / (dark + 0.05)
 
     assert contrast(INK, "#ffffff") > 20
-    assert contrast(QUIET, "#ffffff") >= 4.5  # WCAG 2.2, 1.4.3
-    assert contrast(QUIET, "#16181c") >= 3.9
+    assert contrast(QUIET, "#ffffff") >= 4.5  # WCAG 2.2, 1.4.3; a dark page has a grey of its own

@@ -5,8 +5,9 @@ from __future__ import annotations
 from cpframe.analysis.curves import MetricCurve
 from cpframe.analysis.statistics import Estimate
 from cpframe.records import CLEAN, StudyRecord
-from cpframe.report.figures.style import INK, pens
+from cpframe.report.figures.style import pens
 from cpframe.report.web.markup import Html, element, joined
+from cpframe.report.web.pictures import COLOURS
 from cpframe.report.words import looks, mark, points, printable, variant_label, window
 
 
@@ -25,7 +26,7 @@ class Labels:
     def colour(self, deficit: str) -> str:
         """Of a deficit, in CSS."""
         colour = self._colours[deficit]
-        return "currentColor" if colour == INK else colour
+        return COLOURS.get(colour, colour)
 
     def name(self, deficit: str) -> Html:
         """Glyph and name."""

@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 from xml.etree import ElementTree
 
-from cpframe.report.figures.style import INK, PAPER, Drawing, rendered
+from cpframe.report.figures.style import INK, PAPER, QUIET, Drawing, rendered
 from cpframe.report.web.markup import Html, element
 
 _DROPPED = {"metadata", "style", "title"}  # a style would hold for all of the page
+COLOURS = {INK: "currentColor", PAPER: "var(--paper)", QUIET: "var(--quiet)"}
+"""Of figures, and what they are in the page, which has others when it is dark."""
+
 _LINK = re.compile(r"(url\(#|^#)")
 
 
@@ -22,7 +25,7 @@ def inline_svg(drawing: Drawing) -> Html:
     """The drawing as an ``svg`` element for an HTML page.
 
     Identifiers get the drawing's stem before them, for those of another drawing may be the same; black becomes the
-    page's colour of text, white its background, so that it can be read on a dark page as well.
+    page's colour of text, white its background, and the grey its own, so that it can be read on a dark page as well.
     """
     root = ElementTree.fromstring(rendered(drawing.figure, "svg"))  # noqa: S314 - made by ourselves just now
     for parent in list(root.iter()):
@@ -48,5 +51,6 @@ def _rewritten(key: str, value: str, stem: str) -> str:
         return f"{stem}-{value}"
     value = _LINK.sub(rf"\g<1>{stem}-", value)
     if key in ("style", "fill", "stroke"):
-        value = value.replace(INK, "currentColor").replace(PAPER, "var(--paper)")
+        for colour, name in COLOURS.items():
+            value = value.replace(colour, name)
     return value
