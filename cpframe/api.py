@@ -16,6 +16,9 @@ from numpy.random import Generator
 from numpy.typing import ArrayLike
 from pydantic import Field
 
+from cpframe.notices import EpochsCommitted, RunFinished, RunStarted
+from cpframe.records import History, StudyRecord, TrajectoryRecord
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
@@ -29,21 +32,31 @@ __all__ = [
     "Dataset",
     "Datasets",
     "Deficit",
+    "DeficitWithData",
     "Deficits",
+    "EpochsCommitted",
     "Fraction",
     "Generator",
+    "History",
     "Layer",
     "Measurement",
     "Metric",
     "Metrics",
     "Natural",
     "NonNegative",
+    "Observer",
+    "Observers",
     "Optimizer",
     "Optimizers",
     "Positive",
     "Probe",
+    "RunFinished",
+    "RunStarted",
     "Splits",
+    "StudyRecord",
     "Task",
+    "TrajectoryRecord",
+    "Watcher",
     "classification",
     "hookimpl",
 ]
@@ -222,6 +235,20 @@ class Deficit(Protocol):
         ...
 
 
+class DeficitWithData(Protocol):
+    """A deficit that shows something out of the data folder.
+
+    One whose files can change under the same parameters has a method ``fingerprint`` as a `Dataset` has.
+    """
+
+    def loaded(self, folder: Path) -> Deficit:
+        """Return the deficit with its data in hand, which is called in its place; asked once a process.
+
+        Load from, or if need be download into, the data folder; raise `DataError` when that cannot be done.
+        """
+        ...
+
+
 class Optimizer(Protocol):
     """Builds an optimizer; its learning rate is a pure function of the absolute epoch."""
 
@@ -242,8 +269,34 @@ class Metric(Protocol):
         ...
 
 
+class Watcher(Protocol):
+    """Follows one run. Its methods are called one after the other, in a thread of its own."""
+
+    def epochs_committed(self, committed: EpochsCommitted) -> None:
+        """Take in epochs that are in the store."""
+        ...
+
+    def run_finished(self, finished: RunFinished) -> None:
+        """Take in the end of the run; the last call."""
+        ...
+
+
+class Observer(Protocol):
+    """Watches runs, in the process that drives them; it can neither change nor harm them.
+
+    What any of its calls raises is told, and the observer left out of the rest of the run. One that is slow loses
+    what it has no time for, and is told so; see `cpframe.observing`. A parameter, or a package, that would make
+    it useless it refuses in ``__post_init__``, by a ValueError, which is told before anything is trained.
+    """
+
+    def __call__(self, run: RunStarted) -> Watcher:
+        """Begin to watch a run; the epochs in its record are not told again."""
+        ...
+
+
 Architectures = Mapping[str, type[Architecture]]
 Datasets = Mapping[str, type[Dataset]]
-Deficits = Mapping[str, type[Deficit]]
+Deficits = Mapping[str, type[Deficit] | type[DeficitWithData]]
 Optimizers = Mapping[str, type[Optimizer]]
 Metrics = Mapping[str, type[Metric]]
+Observers = Mapping[str, type[Observer]]

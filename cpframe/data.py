@@ -147,6 +147,20 @@ def _check_labels(name: str, targets: Tensor, classes: int) -> None:
         )
 
 
+def ready(deficit: Any, folder: Path) -> Any:
+    """A deficit with its data, if it needs any, in hand.
+
+    Raises:
+        DataError: when these cannot be had.
+    """
+    return _loaded(deficit, folder) if hasattr(deficit, "loaded") else deficit
+
+
+@lru_cache(maxsize=4)
+def _loaded(deficit: Any, folder: Path) -> Any:
+    return deficit.loaded(folder)
+
+
 @lru_cache(maxsize=6)
 def view(data: DeviceData, condition: Condition, seed: int) -> View | None:
     """Apply a deterministic condition to the whole training set, once; None when the learner sees nothing."""

@@ -18,7 +18,7 @@ from cpframe.notebook import Results
 from cpframe.problems import Problem, SpecError, nearest, needed
 from cpframe.store import StoreError, is_sealed, write_atomically
 from cpframe.store.histories import CURVES
-from cpframe.tables import FACTS, dimensions_of, left_out
+from cpframe.tables import FACTS, left_out
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -121,7 +121,7 @@ def _files(results: Results, ending: str, written: Callable[[DataFrame], bytes])
     study = results.study
     tables = {"trajectories": results.trajectories, "epochs": results.epochs, "metrics": results.metrics}
     metrics = {
-        name: {"units": one.units, "estimator": one.estimator, "source": one.source, "dimensions": dimensions_of(one)}
+        name: {"units": one.units, "estimator": one.estimator, "source": one.source, "dimensions": one.dimensions}
         for trajectory in study.trajectories
         for name, one in trajectory.history.metrics.items()
     }

@@ -6,7 +6,7 @@ dataclass. Names are lower case, words joined by hyphens.
 
 import pluggy
 
-from cpframe.api import Architectures, Datasets, Deficits, Metrics, Optimizers
+from cpframe.api import Architectures, Datasets, Deficits, Metrics, Observers, Optimizers
 
 hookspec = pluggy.HookspecMarker("cpframe")
 
@@ -23,7 +23,10 @@ def cpframe_datasets() -> Datasets:  # type: ignore[empty-body]
 
 @hookspec
 def cpframe_deficits() -> Deficits:  # type: ignore[empty-body]
-    """Offer deficits: called with a `cpframe.api.Batch` and a generator, returns the degraded batch or None."""
+    """Offer deficits: called with a `cpframe.api.Batch` and a generator, returns the degraded batch or None.
+
+    Those that show something out of the data folder are `cpframe.api.DeficitWithData`.
+    """
 
 
 @hookspec
@@ -34,3 +37,8 @@ def cpframe_optimizers() -> Optimizers:  # type: ignore[empty-body]
 @hookspec
 def cpframe_metrics() -> Metrics:  # type: ignore[empty-body]
     """Offer metrics: called with a `cpframe.api.Probe`, returns a `cpframe.api.Measurement` or a mapping of them."""
+
+
+@hookspec
+def cpframe_observers() -> Observers:  # type: ignore[empty-body]
+    """Offer observers: called with a `cpframe.api.RunStarted`, returns a `cpframe.api.Watcher`."""

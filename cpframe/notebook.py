@@ -15,7 +15,7 @@ from cpframe.problems import nearest
 from cpframe.records import StudyRecord
 from cpframe.stacking import stacked
 from cpframe.store import read_results
-from cpframe.tables import dimensions_of, epoch_table, facts_of, metric_table, trajectory_table
+from cpframe.tables import epoch_table, facts_of, metric_table, trajectory_table
 
 if TYPE_CHECKING:
     import xarray
@@ -89,7 +89,7 @@ class Results:
         states = Counter(one.status for one in study.trajectories)
         seeds = dict.fromkeys(one.seed for one in study.trajectories)
         metrics = {
-            name: ", ".join(dimensions_of(metric)) or "a number"
+            name: ", ".join(metric.dimensions) or "a number"
             for one in study.trajectories
             for name, metric in one.history.metrics.items()
         }

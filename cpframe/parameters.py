@@ -34,9 +34,10 @@ def adapter(hint: Any) -> TypeAdapter[Any]:
 def tables(hint: Any) -> dict[str | None, type[Any]]:
     """The dataclasses that an annotation allows, ``A`` or ``A | B``, by their ``use``; none for any other annotation.
 
-    A dataclass says its name by a field ``use: Literal["name"]``; one without has the name None.
+    A dataclass says its name by a field ``use: Literal["name"]``, which may have more names than one; one without has
+    the name None.
     """
-    return {_use(choice): choice for choice in _dataclasses(hint)}
+    return {use: choice for choice in _dataclasses(hint) for use in _uses(choice)}
 
 
 def check_annotations(cls: type[Any]) -> None:
@@ -49,8 +50,8 @@ def check_annotations(cls: type[Any]) -> None:
     found = hints(cls)
     for name in parameters(cls):
         choices = _dataclasses(found[name])
-        uses = {_use(choice) for choice in choices}
-        if len(choices) > 1 and (None in uses or len(uses) < len(choices)):
+        uses = [use for choice in choices for use in _uses(choice)]
+        if len(choices) > 1 and (None in uses or len(set(uses)) < len(uses)):
             why = 'every dataclass of a union needs a field of its own, `use: Literal["..."]`'
             raise TypeError(f"{cls.__name__}.{name}: {why}")
         for choice in choices:
@@ -69,6 +70,6 @@ def _dataclasses(hint: Any) -> list[type[Any]]:
     return [option for option in options if isinstance(option, type) and dataclasses.is_dataclass(option)]
 
 
-def _use(choice: type[Any]) -> str | None:
+def _uses(choice: type[Any]) -> tuple[str | None, ...]:
     hint = hints(choice).get("use")
-    return str(get_args(hint)[0]) if get_origin(hint) is Literal else None
+    return tuple(map(str, get_args(hint))) if get_origin(hint) is Literal else (None,)

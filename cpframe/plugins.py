@@ -17,7 +17,7 @@ from cpframe.parameters import check_annotations
 from cpframe.problems import nearest
 
 GROUP = "cpframe"
-Kind = Literal["architecture", "dataset", "deficit", "optimizer", "metric"]
+Kind = Literal["architecture", "dataset", "deficit", "optimizer", "metric", "observer"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
@@ -159,6 +159,7 @@ def _hooks(manager: pluggy.PluginManager) -> dict[Kind, pluggy.HookCaller]:
         "deficit": hook.cpframe_deficits,
         "optimizer": hook.cpframe_optimizers,
         "metric": hook.cpframe_metrics,
+        "observer": hook.cpframe_observers,
     }
 
 
@@ -173,7 +174,9 @@ def _sound(answer: object, hook: str) -> Mapping[str, type[Any]]:
             raise TypeError(f"{hook}: {name} should be a frozen dataclass")
         if not component.__dataclass_params__.frozen:  # type: ignore[attr-defined]
             raise TypeError(f"{hook}: {name} should be a frozen dataclass: @dataclass(frozen=True)")
-        if not any("__call__" in vars(base) for base in component.__mro__):
+        # a deficit that needs data is not called itself, see `api.DeficitWithData`
+        job = "loaded" if hook == "cpframe_deficits" and hasattr(component, "loaded") else "__call__"
+        if not any(job in vars(base) for base in component.__mro__):
             raise TypeError(f"{hook}: {name} has no __call__")
         if hook == "cpframe_optimizers" and not hasattr(component, "learning_rate"):
             raise TypeError(f"{hook}: {name} has no learning_rate")

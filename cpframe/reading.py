@@ -16,7 +16,7 @@ from cpframe.plugins import Catalogue, Kind
 from cpframe.problems import Problem, SpecError, nearest
 from cpframe.protocols import PROTOCOLS, Protocol
 from cpframe.records import CLEAN, TAKEN
-from cpframe.spec import Component, Measuring, Metric, Spec, Training, Variant
+from cpframe.spec import Component, Measuring, Metric, Observer, Spec, Training, Variant, Watching
 from cpframe.toml_lines import KeyPath
 from cpframe.varying import variations
 
@@ -31,7 +31,7 @@ class _Head:
 
 
 _TABLES = {
-    *("dataset", "architecture", "optimizer", "training", "deficits", "protocols", "metrics"),
+    *("dataset", "architecture", "optimizer", "training", "deficits", "protocols", "metrics", "observers"),
     *("variants", "grid", "profiles"),
 }
 
@@ -71,11 +71,12 @@ class _Reader:
         variants = self.variants()
         protocols = self.protocols(head.score_epochs)
         metrics = self.metrics()
+        observers = self.observers()
         if self.problems:
             raise SpecError(self.problems)
         document = self.document
         title = head.title or document.path.stem
-        return Spec(document, title, head.seeds, head.score_epochs, variants, protocols, metrics)
+        return Spec(document, title, head.seeds, head.score_epochs, variants, protocols, metrics, observers)
 
     def problem(self, path: KeyPath, why: str) -> None:
         self.problems.append(Problem(self.document.where(path), dotted(path), why))
@@ -202,4 +203,20 @@ class _Reader:
             measuring = build(Measuring, mine, path, self.document, self.problems)
             if component is not None and measuring is not None:
                 found.append(Metric(name, component, measuring))
+        return tuple(found)
+
+    def observers(self) -> tuple[Observer, ...]:
+        own = set(parameters(Watching))
+        found = []
+        for name, table in self.table("observers", "tables, [observers.NAME]").items():
+            path: KeyPath = ("observers", name)
+            if not is_word(name):
+                self.problem(path, "should be a word of letters, digits, - and _")
+            component = self.component("observer", path, table, others=own)
+            if not isinstance(table, Mapping):
+                continue
+            mine = {key: value for key, value in table.items() if key in own}
+            watching = build(Watching, mine, path, self.document, self.problems)
+            if component is not None and watching is not None:
+                found.append(Observer(name, component, watching))
         return tuple(found)

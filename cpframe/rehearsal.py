@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from cpframe.api import DataError
-from cpframe.data import DeviceData, batches, degraded, load
+from cpframe.data import Condition, DeviceData, batches, degraded, load
 from cpframe.learner import TEST_BATCH, Learner, new_learner, new_model, new_tally, saved, test, train_step
 from cpframe.measuring import measure
 from cpframe.numerics import Numerics
@@ -105,8 +105,8 @@ def _costs(spec: Spec, variant: Variant, numerics: Numerics, data_folder: Path) 
         learner = new_learner(variant, model, numerics)
     with _part(spec, variant, "architecture"):
         tested = _test_seconds(learner, data)
-    idle = frozenset(name for name in variant.deficits if not _seen(spec, variant, name, data, seed))
-    clean = condition_of(variant, CLEAN)
+    idle = frozenset(name for name in variant.deficits if not _seen(spec, variant, name, data, seed, data_folder))
+    clean = Condition(CLEAN, None)
     metrics = {}
     numbers = {}
     measured: dict[str, MetricHistory] = {}
@@ -129,11 +129,11 @@ def _costs(spec: Spec, variant: Variant, numerics: Numerics, data_folder: Path) 
     return Costs(train, tested, metrics, idle, len(saved(learner)), numbers)
 
 
-def _seen(spec: Spec, variant: Variant, name: str, data: DeviceData, seed: int) -> bool:
+def _seen(spec: Spec, variant: Variant, name: str, data: DeviceData, seed: int, data_folder: Path) -> bool:
     """Let a deficit act on a few examples; whether the learner sees anything."""
     positions = torch.arange(min(_EXAMPLES, data.size), device=data.inputs.device)
     with _part(spec, variant, f"deficits.{name}"):
-        return degraded(data.batch(positions), condition_of(variant, name), seed, 0, 0) is not None
+        return degraded(data.batch(positions), condition_of(variant, name, data_folder), seed, 0, 0) is not None
 
 
 def _training_seconds(learner: Learner, data: DeviceData, variant: Variant, seed: int) -> float:
@@ -144,7 +144,7 @@ def _training_seconds(learner: Learner, data: DeviceData, variant: Variant, seed
     small = replace(variant.training, batch_size=min(8, variant.training.batch_size))
     for training in (small, variant.training):
         started, examples = time.perf_counter(), 0
-        for inputs, targets in batches(data, condition_of(variant, CLEAN), training, seed, 0):
+        for inputs, targets in batches(data, Condition(CLEAN, None), training, seed, 0):
             train_step(learner, inputs, targets, data.task, tally)
             examples += len(inputs)
             if training is small or time.perf_counter() - started > _SECONDS:

@@ -12,6 +12,7 @@ from cpframe.display import duration, shown
 from cpframe.engine import Place, Progress, run_study, survey
 from cpframe.executors.choosing import check, start
 from cpframe.numerics import Numerics, devices, prepare, resolve
+from cpframe.observing import observed
 from cpframe.plan import plan
 from cpframe.problems import Problem, SpecError
 from cpframe.records import StudyRecord
@@ -19,7 +20,8 @@ from cpframe.rehearsal import estimated_seconds, rehearse
 from cpframe.report.terminal import render, report_console
 from cpframe.spec import Spec
 from cpframe.store import check_writable, locked, other_formats, write_atomically
-from cpframe.surroundings import cores, data_determinants, data_folder, determinants, provenance
+from cpframe.surroundings import cores, data_determinants, data_folder, determinants, provenance, with_data
+from cpframe.training import Event
 
 _WORTH_A_WORKER = 5.0
 """Seconds of training below which another process, which has to start, saves nothing."""
@@ -67,6 +69,7 @@ def run_spec(
     prepare(numerics)
     facts = provenance(spec, numerics, profile, overrides)
     place = place_of(folder, store, data, numerics, facts, keep_states=keep_states)
+    spec = with_data(spec, place.data_folder)
     study = plan(spec, determinants(spec, numerics) | data_determinants(spec, place.data_folder))
     with locked(folder):
         progress = survey(study, place)
@@ -87,8 +90,13 @@ def run_spec(
                 f"the weights of {gone} stages that are done were not kept; --keep-states keeps those trained now"
             )
         told.print(_announcement(progress, seconds, crew.slots))
-        with shown(progress, told) as observe:
-            record = run_study(progress, place, crew, observe)
+        with observed(progress, place, told) as observe, shown(progress, told) as show:
+
+            def both(event: Event) -> None:
+                show(event)
+                observe(event)
+
+            record = run_study(progress, place, crew, both)
     render(record, report_console())
     told.print(f"results: {place.results}", soft_wrap=True)
     return _told_failures(record, told)

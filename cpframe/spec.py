@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from cpframe.api import Count, Natural
+from cpframe.api import Count, Natural, NonNegative
 from cpframe.document import Document
 from cpframe.protocols import Protocol
 from cpframe.sources import source_digest
@@ -25,18 +25,27 @@ class Component:
         version: of the package.
         call: the instance of the plugin's dataclass, with the parameters of the spec; what it is called with and
             returns depends on the kind, see `cpframe.api`.
+        data: what it says of its files, where these can change under the same parameters (deficits only: what a data
+            set says is part of every stage's id).
     """
 
     use: str
     version: str
     call: Any
+    data: str = ""
 
     @property
     def identity(self) -> dict[str, object]:
-        """All that tells this component from another: name, version, source and parameters."""
+        """All that tells this component from another: name, version, source, parameters, and data if it has any."""
         source = source_digest(type(self.call).__module__)
         parameters = dataclasses.asdict(self.call)
-        return {"use": self.use, "version": self.version, "source": source, "parameters": parameters}
+        facts: dict[str, object] = {
+            "use": self.use,
+            "version": self.version,
+            "source": source,
+            "parameters": parameters,
+        }
+        return facts | ({"data": self.data} if self.data else {})
 
 
 @dataclass(frozen=True)
@@ -102,6 +111,26 @@ class Metric:
 
 
 @dataclass(frozen=True)
+class Watching:
+    """How long an observer may take.
+
+    Attributes:
+        wait: seconds that the end of a run waits for it; what it has not taken in by then is lost to it.
+    """
+
+    wait: NonNegative = 60.0
+
+
+@dataclass(frozen=True)
+class Observer:
+    """An observer of the spec: its name there, the component, and how long it may take."""
+
+    name: str
+    component: Component
+    watching: Watching
+
+
+@dataclass(frozen=True)
 class Variant:
     """A named variant, a point of the grid or both: everything that determines a training but seed and timeline.
 
@@ -132,6 +161,7 @@ class Spec:
         variants: at least one.
         protocols: with the names of the deficits that each applies to.
         metrics: in the order of the spec.
+        observers: in the order of the spec; no part of what determines a result.
     """
 
     document: Document
@@ -141,3 +171,4 @@ class Spec:
     variants: tuple[Variant, ...]
     protocols: tuple[tuple[Protocol, tuple[str, ...]], ...]
     metrics: tuple[Metric, ...]
+    observers: tuple[Observer, ...] = ()

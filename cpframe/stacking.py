@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cpframe.problems import needed
-from cpframe.records import StudyRecord, TrajectoryRecord
+from cpframe.records import MetricHistory, StudyRecord, TrajectoryRecord
 from cpframe.store.histories import CURVES
-from cpframe.tables import FACTS, dimensions_of
+from cpframe.tables import FACTS
 
 if TYPE_CHECKING:
     import xarray
@@ -25,8 +25,9 @@ def stacked(study: StudyRecord, facts: Mapping[str, Sequence[object]], places: S
     Dimensions: `trajectory`, `epoch`, `measured_epoch`, `layer`, and those that a metric has of its own. What a
     trajectory has not got to, a metric that was not measured at an epoch, and a layer that a variant's network does
     not have are nan (and an empty condition). Layers of several networks are those of all, each in its forward order.
-    What is known of a trajectory (see `cpframe.tables.facts_of`) are coordinates along `trajectory`. A metric that
-    has the name of a coordinate or dimension has ``metric-`` before it.
+    What is known of a trajectory (see `cpframe.tables.facts_of`) are coordinates along `trajectory`. What a
+    metric calls itself or a dimension has ``metric-`` before it where a coordinate or dimension is called so; where
+    two networks give it different dimensions, those of the second are in its name.
 
     Args:
         study: that they are of.
@@ -61,18 +62,25 @@ def stacked(study: StudyRecord, facts: Mapping[str, Sequence[object]], places: S
     for name, values in facts.items():
         if name != "name" and not name.startswith("final_"):
             column = _column([values[place] for place in places])
-            coordinates[name] = ("trajectory",), column, _about(FACTS.get(name, "of the spec's grid"), name)
+            coordinates[name] = ("trajectory",), column, _about(FACTS.get(name, "of the variant"), name)
     variables = _curves(chosen, epochs)
-    own = {
-        dimension for one in chosen for metric in one.history.metrics.values() for dimension in dimensions_of(metric)
-    }
-    taken = {*coordinates, *variables, *own}
-    for name in dict.fromkeys(name for one in chosen for name in one.history.metrics):
-        called = name
+    sizes = _sizes(chosen, set(coordinates))
+    taken = {*coordinates, *variables, *sizes}
+    kinds = dict.fromkeys((name, one.dimensions) for t in chosen for name, one in t.history.metrics.items())
+    for name, dimensions in kinds:
+        first = next(own for other, own in kinds if other == name) == dimensions
+        called = name if first else "-".join([name, *(dimensions or ["number"])])
         while called in taken:
             called = f"metric-{called}"
         taken.add(called)
-        variables |= _metric(name, called, chosen, measured, layers)
+        where = tuple(_axis(dimension, set(coordinates)) for dimension in dimensions)
+        shape = [len(layers) if dimension == "layer" else sizes[dimension] for dimension in where]
+        metrics = {
+            place: one.history.metrics[name]
+            for place, one in enumerate(chosen)
+            if name in one.history.metrics and one.history.metrics[name].dimensions == dimensions
+        }
+        variables |= _metric(name, called, where, shape, metrics, chosen, measured, layers)
     about = {
         **study.provenance,
         "title": study.title,
@@ -114,17 +122,34 @@ def _curves(chosen: Sequence[TrajectoryRecord], epochs: np.ndarray) -> dict[str,
     }
 
 
+def _axis(dimension: str, coordinates: Collection[str]) -> str:
+    """What a dimension of a metric is called beside these coordinates."""
+    return f"metric-{dimension}" if dimension in coordinates and dimension != "layer" else dimension
+
+
+def _sizes(chosen: Sequence[TrajectoryRecord], coordinates: Collection[str]) -> dict[str, int]:
+    """The dimensions that metrics have of their own, each as long as the longest."""
+    found: dict[str, int] = {}
+    for metric in (metric for one in chosen for metric in one.history.metrics.values()):
+        for dimension, size in zip(metric.dimensions, metric.values.shape[1:], strict=True):
+            if dimension != "layer":
+                name = _axis(dimension, coordinates)
+                found[name] = max(size, found.get(name, 0))
+    return found
+
+
 def _metric(
-    name: str, called: str, chosen: Sequence[TrajectoryRecord], measured: np.ndarray, layers: Sequence[str]
+    name: str,
+    called: str,
+    dimensions: tuple[str, ...],
+    shape: Sequence[int],
+    metrics: Mapping[int, MetricHistory],
+    chosen: Sequence[TrajectoryRecord],
+    measured: np.ndarray,
+    layers: Sequence[str],
 ) -> dict[str, _Variable]:
-    """A metric, and its standard errors where any trajectory has them."""
-    metrics = {place: one.history.metrics[name] for place, one in enumerate(chosen) if name in one.history.metrics}
+    """A metric, by the places of the trajectories that have it, and its standard errors where any has them."""
     first = next(iter(metrics.values()))
-    dimensions = dimensions_of(first)
-    sizes = np.max([metric.values.shape[1:] for metric in metrics.values()], axis=0)
-    shape = [
-        len(layers) if dimension == "layer" else int(size) for dimension, size in zip(dimensions, sizes, strict=True)
-    ]
     found = {called: np.full((len(chosen), len(measured), *shape), np.nan)}
     if any(metric.stderr is not None for metric in metrics.values()):
         found[f"{called}_stderr"] = found[called].copy()

@@ -11,7 +11,7 @@ import numpy as np
 
 from cpframe.analysis.comparisons import Removal, all_groups, variant_key
 from cpframe.problems import needed
-from cpframe.records import Floats, MetricHistory, StudyRecord, TrajectoryRecord
+from cpframe.records import Floats, StudyRecord, TrajectoryRecord
 from cpframe.store.histories import CURVES
 
 if TYPE_CHECKING:
@@ -32,11 +32,6 @@ FACTS = {
     **{f"final_{name}": f"{name} of the last of them" for name in CURVES},
 }
 """What is known of every trajectory, beside its name and its values of the grid."""
-
-
-def dimensions_of(metric: MetricHistory) -> tuple[str, ...]:
-    """The dimensions of a metric's values after the first, which is the measured epoch."""
-    return ("layer",) * (metric.values.ndim - 1)
 
 
 def facts_of(study: StudyRecord) -> dict[str, list[object]]:
@@ -111,13 +106,13 @@ def metric_table(study: StudyRecord) -> DataFrame:
     for trajectory in study.trajectories:
         history = trajectory.history
         for name, metric in history.metrics.items():
-            if dimensions_of(metric) not in ((), ("layer",)):
+            if metric.dimensions not in ((), ("layer",)):
                 continue
-            values = metric.values if dimensions_of(metric) else metric.values[:, None]
+            values = metric.values if metric.dimensions else metric.values[:, None]
             measured = ~np.isnan(values).all(axis=1)
             size = values[measured].size
             stderr = np.full(values.shape, np.nan) if metric.stderr is None else metric.stderr.reshape(values.shape)
-            layers = np.array(history.layers if dimensions_of(metric) else (None,), dtype=object)
+            layers = np.array(history.layers if metric.dimensions else (None,), dtype=object)
             parts.append(
                 {
                     "trajectory": np.full(size, trajectory.name, dtype=object),
@@ -135,7 +130,7 @@ def metric_table(study: StudyRecord) -> DataFrame:
 def left_out(study: StudyRecord) -> tuple[str, ...]:
     """Names of the metrics whose dimensions are their own, which a table has no columns for."""
     metrics = [item for one in study.trajectories for item in one.history.metrics.items()]
-    return tuple(dict.fromkeys(name for name, metric in metrics if dimensions_of(metric) not in ((), ("layer",))))
+    return tuple(dict.fromkeys(name for name, metric in metrics if metric.dimensions not in ((), ("layer",))))
 
 
 _Place = tuple[str, str, str, int, int, int, int]

@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from cpframe.data import Condition, DeviceData, batches, load, view
+from cpframe.data import Condition, DeviceData, batches, load, ready, view
 from cpframe.learner import (
     Learner,
     drawing,
@@ -92,6 +92,17 @@ class EpochDone:
 
 
 @dataclass(frozen=True)
+class Committed:
+    """Epochs of a stage that goes on were committed; the end of a stage, which commits too, is a `StageDone`.
+
+    Attributes:
+        stage: its id.
+    """
+
+    stage: str
+
+
+@dataclass(frozen=True)
 class StageDone:
     """A stage came to its end, or could not be begun.
 
@@ -120,7 +131,7 @@ class Noticed:
     message: str
 
 
-Event = EpochDone | StageDone | Noticed
+Event = EpochDone | Committed | StageDone | Noticed
 
 
 class _GoneError(Exception):
@@ -131,7 +142,8 @@ def run_stage(job: Job) -> Iterator[Event]:
     """Train what is left of a stage, from its own last commit or its parent's end.
 
     Yields:
-        A `Noticed` for what is damaged in its folder, an `EpochDone` for every epoch, then a `StageDone`. A training
+        A `Noticed` for what is damaged in its folder, an `EpochDone` for every epoch, a `Committed` after
+        each commit on the way, then a `StageDone`. A training
         whose loss is no longer finite, or in which a plugin raises, ends as failed.
 
     Raises:
@@ -153,7 +165,7 @@ def run_stage(job: Job) -> Iterator[Event]:
     yield StageDone(job.stage.id, failure, back)
 
 
-def described(error: Exception) -> str:
+def described(error: BaseException) -> str:
     """An exception in one line: what, and the file and line that raised it."""
     last = traceback.extract_tb(error.__traceback__)[-1]
     text = " ".join(str(error).split()) or "no message"
@@ -205,6 +217,7 @@ def _epochs(job: Job) -> Generator[Event, None, str]:
             rows = [joined(rows)]
             commit(folder, "unfinished", "", rows[0], saved(learner))
             last_commit = time.monotonic()
+            yield Committed(stage.id)
     return ""
 
 
@@ -224,7 +237,7 @@ def _parent_state(job: Job) -> bytes | None:
 def _epoch(job: Job, learner: Learner, data: DeviceData, epoch: int) -> tuple[History, str]:
     """Train, test and measure the epoch before which `epoch` have passed; returns its row, and why it failed or ""."""
     stage, training = job.stage, job.variant.training
-    condition = condition_of(job.variant, stage.condition)
+    condition = condition_of(job.variant, stage.condition, job.data_folder)
     rate = stage.rates[epoch - stage.start]
     for group in learner.optimizer.param_groups:
         group["lr"] = rate
@@ -270,6 +283,10 @@ def _test_statistics(job: Job, learner: Learner, data: DeviceData) -> AbstractCo
     return reestimated_batchnorm(learner, clean.inputs, training.batch_size)
 
 
-def condition_of(variant: Variant, name: str) -> Condition:
-    """The condition of that name: clean, or the deficit of the variant."""
-    return Condition(name, None if name == CLEAN else variant.deficits[name].call)
+def condition_of(variant: Variant, name: str, data_folder: Path) -> Condition:
+    """The condition of that name: clean, or the deficit of the variant.
+
+    Raises:
+        DataError: when the data that the deficit needs cannot be had.
+    """
+    return Condition(name, None if name == CLEAN else ready(variant.deficits[name].call, data_folder))

@@ -16,7 +16,7 @@ from cpframe.spec import VARIANT
 from cpframe.toml_lines import KeyPath
 
 _VARIED = ("dataset", "architecture", "optimizer", "training", "deficits")
-_SHARED = ("title", "seeds", "score_epochs", "protocols", "metrics", "grid", "profiles", "variants")
+_SHARED = ("title", "seeds", "score_epochs", "protocols", "metrics", "observers", "grid", "profiles", "variants")
 _GRID = 'a table of arrays, "optimizer.lr" = [0.1, 0.2]'
 _MOST = 10_000
 

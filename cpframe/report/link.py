@@ -21,10 +21,11 @@ _CHART_ROWS = 12
 _WORDS: dict[FitKind, str] = {
     "exponential": "an exponential",
     "straight": "a straight line does as well",
-    "undetermined": "undetermined: c has no bounds",
+    "undetermined": "undetermined: c is not bounded",
     "too few points": f"too few onsets: {PARAMETERS + 1} are needed at least",
     "constant": "constant: there is nothing to fit",
 }
+_DRAWN = ("exponential", "straight")  # what is undetermined is no curve to look at
 
 
 def link_sections(page: Page) -> Iterator[RenderableType]:
@@ -55,8 +56,9 @@ def _chart(page: Page, links: Sequence[Link]) -> Iterator[RenderableType]:
     for link in links:
         look = page.looks[link.deficit]
         sensitivity = np.array([point.sensitivity.mean for point in link.points])
-        smooth = np.linspace(sensitivity.min(), sensitivity.max(), 100)
-        lines.append(Line(look, (100 * smooth).tolist(), link.fit.at(smooth).tolist()))
+        if link.fit.kind in _DRAWN:
+            smooth = np.linspace(sensitivity.min(), sensitivity.max(), 100)
+            lines.append(Line(look, (100 * smooth).tolist(), link.fit.at(smooth).tolist()))
         pairs = sorted((100 * point.sensitivity.mean, point.fisher) for point in link.points)
         lines += [Line(look, [s], [f], [0]) for s, f in pairs]
     x, y = [value for line in lines for value in line.x], [value for line in lines for value in line.y]
@@ -86,7 +88,9 @@ def fit_words(fit: ExponentialFit) -> str:
     words = f"{_WORDS[fit.kind]} ({plural(fit.n, 'onset')})"
     if not math.isfinite(fit.c):
         return words
-    low, high = (number(end / 100) if math.isfinite(end) else "no bound" for end in (fit.c_low, fit.c_high))
+    if fit.kind not in _DRAWN:
+        return f"{words}; R² {fit.r_squared:.2f} at best"
+    low, high = (number(end / 100) for end in (fit.c_low, fit.c_high))
     return (
         f"{words}; c {number(fit.c / 100)} a point ({low} to {high}), a {number(fit.a)}, b {number(fit.b)}; "
         f"R² {fit.r_squared:.2f}, residuals {number(fit.residual)}"

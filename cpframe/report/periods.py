@@ -20,18 +20,17 @@ def period_words(period: Healing | Onsets) -> str:
 
 def _healing(period: Healing) -> str:
     """The epoch at which the loss passes the threshold, with its interval."""
-    latest = f"{period.latest:.0f}" if math.isfinite(period.latest) else f"{period.last}+"
-    if period.kind == "none up to the last":
-        sure = "" if period.earliest == period.last else f" (from {period.earliest:.0f})"
-        return f"{period.last}+{sure}"
-    return f"{period.epoch:.0f} ({period.earliest:.0f}-{latest})"
+    beyond = f"{period.last}+"
+    best = beyond if period.kind == "none up to the last" else f"{period.epoch:.0f}"
+    latest = f"{period.latest:.0f}" if math.isfinite(period.latest) else beyond
+    sure = period.earliest == period.last  # even of the last removal: there is nothing between
+    return best if sure else f"{best} ({period.earliest:.0f}-{latest})"
 
 
 def _onsets(period: Onsets) -> str:
     """The last onset that hurts, with its interval."""
-    ends = [f"{end:.0f}" if math.isfinite(end) else "none" for end in (period.earliest, period.latest)]
-    interval = "" if ends[0] == ends[1] else f" ({ends[0]}-{ends[1]})"
     if period.kind == "none":
-        return f"never{interval}"
-    more = "+" if period.kind == "up to the last onset" else ""
-    return f"{period.last:.0f}{more}{interval}"
+        return f"never (or to {period.latest:.0f})" if math.isfinite(period.latest) else "never"
+    best = f"{period.last:.0f}" + ("+" if period.kind == "up to the last onset" else "")
+    ends = [f"{end:.0f}" if math.isfinite(end) else "none" for end in (period.earliest, period.latest)]
+    return best if ends[0] == ends[1] else f"{best} ({ends[0]}-{ends[1]})"

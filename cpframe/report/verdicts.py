@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby
 
 from rich import box
@@ -18,10 +19,11 @@ from cpframe.report.page import Page, heading, name_with_look, note
 from cpframe.report.periods import period_words
 from cpframe.report.words import NONE, percent, plural, points, shorten, variant_label
 
-_MOST = 12  # rows of the panel, unless all is told
+_MOST = 16  # rows of the panel, unless all is told
 _NAME = 12  # cells of a deficit's name
 _FRAME = 6  # cells of the panel's frame and padding
-_BESIDE_IDLE = 3  # the column that is left out where there is no room
+_SLIDING_HEADS = "lost more", "beyond idle", "hurts until"
+_BESIDE_IDLE = 4  # the column that is left out where there is no room
 _NOTHING = "No verdict: no deficit has a complete trajectory and its no-deficit pair."
 
 _WORDS: dict[Kind, tuple[str, str]] = {
@@ -39,19 +41,20 @@ def verdict_panel(page: Page) -> Iterator[RenderableType]:
     made = page.findings.claims
     told = made if page.full or len(made) <= _MOST else _strongest(made)
     parts: list[RenderableType] = []
-    tables = [(group, _rows(page, group, members)) for group, members in groupby(told, key=lambda claim: claim.group)]
-    widths = [
-        max(cell.cell_len for cell in column) for column in zip(*(r for _, rows in tables for r in rows), strict=True)
-    ]
+    by_question: dict[str, list[Claim]] = {}
+    for claim in told:
+        by_question.setdefault(question(replace(claim.group, variant={})), []).append(claim)
+    tables = [(asked, _rows(page, members)) for asked, members in by_question.items()]
+    widths = [max(map(len, column)) for column in zip(*(row for _, rows in tables for row in rows), strict=True)]
     room = page.width - _FRAME
-    kept = [i for i in range(len(widths)) if i != _BESIDE_IDLE or sum(widths) + 2 * (len(widths) - 1) <= room]
-    for group, rows in tables:
+    kept = [i for i, width in enumerate(widths) if width and (i != _BESIDE_IDLE or _needed(widths) <= room)]
+    for asked, rows in tables:
         table = Table.grid(padding=(0, 2))
         for i in kept:
             table.add_column(no_wrap=True, min_width=widths[i])
         for row in rows:
             table.add_row(*(row[i] for i in kept))
-        parts += [Text(question(group), "italic"), table, Text()]
+        parts += [Text(asked, "italic"), table, Text()]
     parts.append(note(_explained(page, made)) if made else Text(_NOTHING))
     if len(told) < len(made):
         parts.append(note(f"The strongest {len(told)} of {len(made)} verdicts; all of them: --section verdict."))
@@ -93,21 +96,29 @@ def _strongest(made: Sequence[Claim]) -> list[Claim]:
     return [claim for claim in made if id(claim) in kept]
 
 
-def _rows(page: Page, group: Removal | Sliding, members: Iterable[Claim]) -> list[tuple[Text, ...]]:
-    """A header and a row a deficit."""
-    removal = isinstance(group, Removal)
-    heads = "", "verdict", "points lost" if removal else "lost more", "beyond idle", "heals" if removal else "hurts"
-    rows = [tuple(Text(f"{head} until" if head in ("heals", "hurts") else head, "dim") for head in heads)]
+def _needed(widths: Sequence[int]) -> int:
+    """Cells of a table with columns so wide."""
+    return sum(widths) + 2 * (sum(map(bool, widths)) - 1)
+
+
+def _rows(page: Page, members: Sequence[Claim]) -> list[tuple[Text, ...]]:
+    """A header and a row a claim; the first cells are empty where there are no variants."""
+    removal = isinstance(members[0].group, Removal)
+    heads = "", "", "verdict", *(("points lost", "beyond idle", "heals until") if removal else _SLIDING_HEADS)
+    rows = [tuple(Text(head, "dim") for head in heads)]
+    told = ""
     for claim in members:
-        excess = claim.verdict.excess
+        excess, label = claim.verdict.excess, shorten(variant_label(claim.group.variant), _NAME + 4)
         cells = (
+            Text("" if label == told else label, "cyan"),
             name_with_look(page, claim.deficit, shorten(claim.deficit, _NAME)),
             outcome(claim),
             Text(size_words(claim)),
             Text(points(excess) if excess else NONE),
-            Text(period_words(page.findings.period(group, claim.deficit))),
+            Text(period_words(page.findings.period(claim.group, claim.deficit))),
         )
         rows.append(cells)
+        told = label
     return rows
 
 

@@ -6,17 +6,17 @@ other images of the batch. Random numbers are drawn on the CPU, so they are the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
 from cpframe.api import Batch, Count, Deficits, Generator, hookimpl
+from cpframe_plugins.batches import beside, check_images, check_labels, streams
+from cpframe_plugins.transfer import CoarseLabels, OtherImages, Rotation
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from torch import Tensor
 
 _CHUNK = 1024  # images blurred at once: bounds the memory beyond input and output
 
@@ -45,7 +45,7 @@ class Blur:
         from torch.nn.functional import interpolate
 
         del rng
-        _check_images("blur", batch.inputs)
+        check_images("blur", batch.inputs)
         height, width = batch.inputs.shape[-2:]
         if self.size >= min(height, width):
             raise ValueError(
@@ -74,7 +74,7 @@ class VerticalFlip:
             ValueError: when the inputs are no images.
         """
         del rng
-        _check_images("vertical-flip", batch.inputs)
+        check_images("vertical-flip", batch.inputs)
         return batch._replace(inputs=batch.inputs.flip(-2))
 
 
@@ -93,12 +93,12 @@ class LabelPermutation:
         Raises:
             ValueError: when the targets are no class labels, or there are fewer than two classes.
         """
-        _check_labels("label-permutation", batch)
+        check_labels("label-permutation", batch)
         identity = np.arange(batch.outputs)
         permutation = rng.permutation(batch.outputs)
         while np.array_equal(permutation, identity):
             permutation = rng.permutation(batch.outputs)
-        return batch._replace(targets=_beside(permutation, batch.targets)[batch.targets])
+        return batch._replace(targets=beside(permutation, batch.targets)[batch.targets])
 
 
 @dataclass(frozen=True)
@@ -122,15 +122,15 @@ class RandomLabels:
         Raises:
             ValueError: when the targets are no class labels, or there are fewer than two classes.
         """
-        _check_labels("random-labels", batch)
+        check_labels("random-labels", batch)
         count = len(batch.targets)
         if self.fresh:
             labels = rng.integers(batch.outputs, size=count)
         else:
             labels = np.empty(count, dtype=np.int64)
-            for row, stream in enumerate(_streams(batch.positions, rng)):
+            for row, stream in enumerate(streams(batch.positions, rng)):
                 labels[row] = stream.integers(batch.outputs)
-        return batch._replace(targets=_beside(labels, batch.targets))
+        return batch._replace(targets=beside(labels, batch.targets))
 
 
 @dataclass(frozen=True)
@@ -156,11 +156,11 @@ class Noise:
         shape = tuple(batch.inputs.shape)
         if self.fixed:
             noise = np.empty(shape, dtype=np.float32)
-            for row, stream in enumerate(_streams(batch.positions, rng)):
+            for row, stream in enumerate(streams(batch.positions, rng)):
                 noise[row] = self._draw(stream, shape[1:])
         else:
             noise = self._draw(rng, shape)
-        return batch._replace(inputs=_beside(noise, batch.inputs))
+        return batch._replace(inputs=beside(noise, batch.inputs))
 
     def _draw(self, rng: Generator, shape: tuple[int, ...]) -> NDArray[np.float32]:
         if self.distribution == "uniform":
@@ -180,38 +180,9 @@ class Idle:
         del batch, rng
 
 
-def _streams(positions: Tensor, rng: Generator) -> Iterator[Generator]:
-    """A random stream for each image, which depends on `rng` and its position in the training set alone."""
-    key = rng.integers(2**64, dtype=np.uint64)
-    for position in positions.tolist():
-        yield Generator(np.random.Philox(key=np.array([key, position], dtype=np.uint64)))
-
-
-def _beside(values: NDArray[np.int64] | NDArray[np.float32], tensor: Tensor) -> Tensor:
-    """The values on the device of `tensor`."""
-    import torch
-
-    return torch.from_numpy(values).to(tensor.device)
-
-
-def _check_images(name: str, inputs: Tensor) -> None:
-    if inputs.dim() != 4:
-        raise ValueError(f"{name} needs images, (N, C, H, W); these inputs have shape {tuple(inputs.shape)}")
-
-
-def _check_labels(name: str, batch: Batch) -> None:
-    if batch.targets.dim() != 1 or batch.targets.is_floating_point():
-        kind = str(batch.targets.dtype).removeprefix("torch.")
-        raise ValueError(
-            f"{name} needs class labels, int64 (N,); these targets are {kind} of shape {tuple(batch.targets.shape)}"
-        )
-    if batch.outputs < 2:
-        raise ValueError(f"{name} needs at least two classes; there is {batch.outputs}")
-
-
 @hookimpl
 def cpframe_deficits() -> Deficits:
-    """Blur, vertical flip, label permutation, random labels, noise, and the idle control."""
+    """Blur, vertical flip, label permutation, random labels, noise, idle, and other tasks and data sets."""
     return {
         "blur": Blur,
         "vertical-flip": VerticalFlip,
@@ -219,4 +190,7 @@ def cpframe_deficits() -> Deficits:
         "random-labels": RandomLabels,
         "noise": Noise,
         "idle": Idle,
+        "coarse-labels": CoarseLabels,
+        "rotation": Rotation,
+        "other-images": OtherImages,
     }

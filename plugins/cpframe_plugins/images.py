@@ -77,21 +77,22 @@ def first_of_each_class(part: Labelled, classes: int, wanted: int | None, parame
     return Labelled(part.images[chosen], part.labels[chosen])
 
 
-def area_average(images: Pixels, size: int) -> Pixels:
-    """Resize (N, C, H, W) to (N, C, size, size): each pixel is the mean over the area that it covers.
+def area_average(images: Pixels, height: int, width: int | None = None) -> Pixels:
+    """Resize images, (N, C, H, W), to `height` x `width`, or to squares: each pixel is the mean over what it covers.
 
     Rounded to the nearest grey level, ties to the even one. Weights are kept as whole numbers, so the mean is exact
     and the same on every machine.
     """
-    height, width = images.shape[-2:]
-    if (height, width) == (size, size):
+    size = height, height if width is None else width
+    sides = images.shape[-2:]
+    if sides == size:
         return images
-    rows, columns = _overlaps(height, size), _overlaps(width, size)
-    averaged = np.empty((*images.shape[:-2], size, size), dtype=np.uint8)
+    rows, columns = (_overlaps(side, new) for side, new in zip(sides, size, strict=True))
+    averaged = np.empty((*images.shape[:-2], *size), dtype=np.uint8)
     for start in range(0, len(images), _CHUNK):
         chunk = slice(start, start + _CHUNK)
         totals = rows @ images[chunk].astype(np.float64) @ columns.T
-        averaged[chunk] = np.rint(totals / (height * width))
+        averaged[chunk] = np.rint(totals / (sides[0] * sides[1]))
     return averaged
 
 
@@ -100,6 +101,16 @@ def _overlaps(side: int, size: int) -> NDArray[np.float64]:
     new, old = np.arange(size)[:, None] * side, np.arange(side)[None, :] * size
     overlap = np.minimum(new + side, old + size) - np.maximum(new, old)
     return np.asarray(np.maximum(overlap, 0), dtype=np.float64)
+
+
+def luma(images: Pixels) -> Pixels:
+    """Red, green and blue, (N, 3, H, W), to grey, (N, 1, H, W): 0.299 R + 0.587 G + 0.114 B (ITU-R BT.601).
+
+    In whole numbers and rounded as PIL does it.
+    """
+    red, green, blue = images.astype(np.uint32).transpose(1, 0, 2, 3)
+    grey: Pixels = ((red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16).astype(np.uint8)
+    return grey[:, None]
 
 
 def pad(images: Pixels, margin: int) -> Pixels:

@@ -140,6 +140,8 @@ def test_help_and_report_and_a_bad_spec_import_no_torch(study: tuple[Path, subpr
         ["--help"],
         ["report", "runs/tiny"],
         ["report", "runs/tiny", "--json"],
+        ["report", "runs/tiny", "--html", "page.html"],
+        ["plot", "runs/tiny"],
         ["run", "bad.toml"],
         ["plugins"],
     ):
@@ -311,6 +313,57 @@ def test_a_run_that_is_stopped_says_how_to_go_on_and_leaves_nothing_behind_but_w
         assert cpframe("report", "out", cwd=tmp_path).returncode == 0
     elif (tmp_path / "out" / "results.h5").exists():
         assert cpframe("report", "out", cwd=tmp_path).returncode == 0
+    _wait_until_gone(process.pid)
+
+
+HUNG = """
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from cpframe.api import Observers, hookimpl
+
+@dataclass(frozen=True)
+class Hung:
+    def __call__(self, run):
+        with ThreadPoolExecutor() as pool:  # whose threads Python waits for at exit
+            pool.submit(threading.Event().wait).result()
+
+@hookimpl
+def cpframe_observers() -> Observers:
+    return {"hung": Hung}
+"""
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_an_observer_that_hangs_keeps_neither_the_run_nor_the_end_of_the_process(tmp_path: Path, stopped: bool) -> None:
+    site = tmp_path / "site"
+    info = site / "hung-1.dist-info"
+    info.mkdir(parents=True)
+    (site / "hung_observer.py").write_text(HUNG)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: hung\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[cpframe]\nhung = hung_observer\n")
+    text = f'{SPEC}[observers.slow]\nuse = "hung"\nwait = 0.5\n'
+    (tmp_path / "tiny.toml").write_text(text.replace("recovery = 3", "recovery = 3000") if stopped else text)
+    path = os.pathsep.join([str(site), *filter(None, [os.environ.get("PYTHONPATH")])])
+    with subprocess.Popen(
+        [sys.executable, "-m", "cpframe", "run", "tiny.toml", "--out", "out"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": path, "COLUMNS": "100"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr if stopped else ():
+            if line.startswith("30/"):
+                os.killpg(process.pid, signal.SIGINT)
+                break
+        report, said = process.communicate(timeout=60)
+    assert process.returncode == (130 if stopped else 0)
+    assert "observer slow: is left behind" in said
+    assert ("stopped; run the same command again" in said) == stopped
+    assert ("trajectories" in report) != stopped
     _wait_until_gone(process.pid)
 
 

@@ -108,6 +108,22 @@ def test_netcdf_reads_back_exactly_with_named_dimensions(tmp_path: Path, results
         assert file.variables["fisher"].dimensions == ("trajectory", "measured_epoch", "layer")
 
 
+def test_metrics_with_dimensions_of_their_own_are_in_netcdf_and_said_to_be_left_out_of_tables(
+    tmp_path: Path, results: Results
+) -> None:
+    first = results.study.trajectories[0]
+    values = np.random.default_rng(0).random((len(first.history.measured_epoch), 4, 3))
+    filters = MetricHistory(values, None, "", "weights", "clean", ("filter", "channel"))
+    history = replace(first.history, metrics={**first.history.metrics, "filters": filters})
+    study = replace(results.study, trajectories=(replace(first, history=history),))
+    told = export(Results(results.path, study), "csv", tmp_path / "out")
+    assert told[1] == "no table has room for filters: --to netcdf has"
+    export(Results(results.path, study), "netcdf", tmp_path / "out.nc")
+    with xarray.open_dataset(tmp_path / "out.nc", engine="h5netcdf") as read:
+        np.testing.assert_array_equal(read.filters.sel(trajectory=first.name), values)
+        assert read.filters.dims == ("trajectory", "measured_epoch", "filter", "channel")
+
+
 @pytest.mark.parametrize("format_", ["csv", "parquet", "netcdf"])
 def test_an_export_is_replaced_by_the_next(tmp_path: Path, results: Results, format_: str) -> None:
     out = tmp_path / "out"

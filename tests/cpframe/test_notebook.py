@@ -19,6 +19,7 @@ from cpframe.notebook import Results
 from cpframe.records import CLEAN, MetricHistory, StudyRecord, TrajectoryRecord
 from cpframe.stacking import merged
 from cpframe.store import StoreError, write_results
+from cpframe.tables import left_out
 
 README = Path(__file__).parents[2] / "README.md"
 CURVES = ("learning_rate", "train_loss", "train_accuracy", "test_loss", "test_accuracy")
@@ -175,6 +176,46 @@ def test_one_history_has_only_its_own_epochs_and_layers(mixed: StudyRecord, resu
     assert history.status == "failed"
     with pytest.raises(KeyError, match="did you mean 'clean-clean-0-0-v0-seed3'"):
         results.history("clean-clean-0-0-v0-seed33")
+
+
+def test_metrics_with_dimensions_of_their_own_are_stacked_by_them(new_study: Callable[..., StudyRecord]) -> None:
+    """Of two sizes; under the names of a coordinate and of itself; in one variant with other dimensions."""
+    study = new_study(seeds=(0,), until=(0, 10), onsets=(), variants=({"a": 1}, {"a": 2}, {"a": 3}), effects={})
+    shapes = {1: (3, 2), 2: (5, 1), 3: (4,)}
+    names = {1: ("seed", "channel"), 2: ("seed", "channel"), 3: ("filter",)}
+    rng = np.random.default_rng(0)
+    made = []
+    for one in study.trajectories:
+        key = int(str(one.variant["a"]))
+        values = rng.random((len(one.history.measured_epoch), *shapes[key]))
+        metric = MetricHistory(values, values / 3, "", "weights", "clean", names[key])
+        made.append(replace(one, history=replace(one.history, metrics={**one.history.metrics, "filter": metric})))
+    results = Results(Path("results.h5"), replace(study, trajectories=tuple(made)))
+    stacked = results.histories
+    assert stacked["metric-filter"].dims == ("trajectory", "measured_epoch", "metric-seed", "channel")
+    assert stacked["filter-filter"].dims == ("trajectory", "measured_epoch", "filter")
+    assert (stacked.sizes["metric-seed"], stacked.sizes["channel"], stacked.sizes["filter"]) == (5, 2, 4)
+    finite = 0
+    for one in made:
+        values, stderr = one.history.metrics["filter"].values, one.history.metrics["filter"].stderr
+        name = "filter-filter" if one.variant["a"] == 3 else "metric-filter"
+        row = stacked.sel(trajectory=one.name, measured_epoch=one.history.measured_epoch)
+        part = (slice(None), *map(slice, values.shape[1:]))
+        np.testing.assert_array_equal(row[name].values[part], values)
+        np.testing.assert_array_equal(row[f"{name}_stderr"].values[part], stderr)
+        finite += values.size
+    assert finite == sum(int(np.isfinite(stacked[name]).sum()) for name in ("metric-filter", "filter-filter"))
+    assert "filter" not in set(results.metrics.metric)
+    assert left_out(results.study) == ("filter",)
+    assert results.history(made[0].name).sizes["metric-seed"] == 3
+
+
+def test_named_variants_are_known_by_their_names(new_study: Callable[..., StudyRecord]) -> None:
+    study = new_study(seeds=(0,), variants=({"variant": "deep"}, {"variant": "wide"}))
+    results = Results(Path("results.h5"), study)
+    assert set(results.trajectories["variant"]) == {"deep", "wide"}
+    deep = results.histories.variant == "deep"
+    assert deep.sum() == len(study.trajectories) / 2
 
 
 def test_layers_of_several_networks_keep_their_order() -> None:

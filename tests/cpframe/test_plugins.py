@@ -183,6 +183,16 @@ BROKEN = {
         "@hookimpl\ndef cpframe_metrics(): return {'still': Still}",
         "TypeError: cpframe_metrics: still has no __call__$",
     ),
+    "a deficit that can neither be called nor loaded": (
+        PLAIN + "@dataclass(frozen=True)\nclass Still:\n    n: int = 1\n"
+        "@hookimpl\ndef cpframe_deficits(): return {'still': Still}",
+        "TypeError: cpframe_deficits: still has no __call__$",
+    ),
+    "data loaded by what is no deficit": (
+        PLAIN + "@dataclass(frozen=True)\nclass Still:\n    def loaded(self, folder): return self\n"
+        "@hookimpl\ndef cpframe_metrics(): return {'still': Still}",
+        "TypeError: cpframe_metrics: still has no __call__$",
+    ),
     "an optimizer without a schedule": (
         PLAIN + "@hookimpl\ndef cpframe_optimizers(): return {'plain': Plain}",
         "TypeError: cpframe_optimizers: plain has no learning_rate$",

@@ -49,7 +49,10 @@ inputs = 10
 
 ARCHITECTURES = "there are 'all-cnn', 'depth-cnn', 'mlp', 'resnet18'"
 DATASETS = "there are 'cifar10', 'cifar100', 'digits', 'fashion-mnist', 'image-folder', 'mnist'"
-DEFICITS = "there are 'blur', 'idle', 'label-permutation', 'noise', 'random-labels', 'vertical-flip'"
+DEFICITS = (
+    "there are 'blur', 'coarse-labels', 'idle', 'label-permutation', 'noise', 'other-images', 'random-labels', "
+    "'rotation', 'vertical-flip'"
+)
 METRICS = (
     "there are 'first-layer-filters', 'fisher-trace', 'fisher-variational', 'gradient', 'hessian-trace', 'weight-norm'"
 )

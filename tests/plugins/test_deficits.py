@@ -235,6 +235,7 @@ def test_idle_shows_nothing() -> None:
 
 def test_the_hook_offers_all_of_them_without_torch() -> None:
     names = {"blur", "vertical-flip", "label-permutation", "random-labels", "noise", "idle"}
+    names |= {"coarse-labels", "rotation", "other-images"}
     assert set(cpframe_deficits()) == names
     code = "import sys, cpframe_plugins.deficits; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,12 @@
+"""Observers for those who use trackers: TensorBoard, MLflow, Weights & Biases. Each needs its extra."""
+
+from cpframe.api import Observers, hookimpl
+from cpframe_plugins.observers.to_mlflow import MLflow
+from cpframe_plugins.observers.to_tensorboard import TensorBoard
+from cpframe_plugins.observers.to_wandb import WeightsAndBiases
+
+
+@hookimpl
+def cpframe_observers() -> Observers:
+    """Offer the bundled observers."""
+    return {"tensorboard": TensorBoard, "mlflow": MLflow, "wandb": WeightsAndBiases}

@@ -1,0 +1,268 @@
+"""Transfer as a deficit, from the spec to the results: read, rehearsed, trained, and told when it cannot be."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cpframe import data as data_module
+from cpframe.api import Batch, DataError, Generator
+from cpframe.engine import Place, run_study, survey
+from cpframe.executors.inline import Inline
+from cpframe.numerics import Numerics, prepare
+from cpframe.plan import Study, plan
+from cpframe.plugins import discover
+from cpframe.problems import SpecError
+from cpframe.reading import read_spec
+from cpframe.records import StudyRecord
+from cpframe.rehearsal import rehearse
+from cpframe.spec import Component, Spec
+from cpframe.store import read_stage
+from cpframe.surroundings import with_data
+
+EXACT = Numerics("cpu", "exact", "float32")
+CATALOGUE = discover()
+SPEC = """
+title = "Small"
+seeds = [0]
+score_epochs = 1
+[dataset]
+use = "digits"
+train = 60
+[architecture]
+use = "mlp"
+sizes = [16]
+[optimizer]
+use = "sgd"
+lr = 0.05
+[training]
+batch_size = 20
+[deficits.coarse]
+use = "coarse-labels"
+groups = [[0, 2, 4, 6, 8], [1, 3, 5, 7, 9]]
+[deficits.turned]
+use = "rotation"
+[deficits.other]
+use = "other-images"
+dataset = { use = "image-folder", path = "own" }
+[[protocols]]
+use = "removal"
+until = [0, 2, 4]
+recovery = 2
+"""
+
+
+@pytest.fixture(autouse=True)
+def exact() -> None:
+    prepare(EXACT)
+    data_module._loaded.cache_clear()  # a test's folder is another's
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two classes of colour images, 6 x 6 pixels."""
+    for label in range(2):
+        for number in range(5):
+            pixels = np.random.default_rng([label, number]).integers(256, size=(6, 6, 3), dtype=np.uint8)
+            for part in ("train", "test"):
+                path = tmp_path / "own" / part / f"class{label}" / f"{number}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(pixels).save(path)
+    return tmp_path
+
+
+def spec_of(folder: Path, *overrides: str, text: str = SPEC) -> Spec:
+    (folder / "small.toml").write_text(text)
+    return read_spec(folder / "small.toml", CATALOGUE, None, overrides)
+
+
+def planned(folder: Path, *overrides: str) -> Study:
+    return plan(with_data(spec_of(folder, *overrides), folder), {})
+
+
+def run(study: Study, folder: Path, data: Path) -> StudyRecord:
+    place = Place(folder, folder / "stages", data, EXACT, {"device": "cpu"})
+    return run_study(survey(study, place), place, Inline(EXACT), lambda event: None)
+
+
+# --- the spec -------------------------------------------------------------------------------------------------------
+
+
+def told(old: str, new: str, folder: Path) -> list[str]:
+    assert SPEC.count(old) == 1
+    with pytest.raises(SpecError) as caught:
+        spec_of(folder, text=SPEC.replace(old, new))
+    return [re.sub(r"^.*?small\.toml:\d+: ", "", str(problem)) for problem in caught.value.problems]
+
+
+GROUPS = "groups = [[0, 2, 4, 6, 8], [1, 3, 5, 7, 9]]"
+DATASET = 'dataset = { use = "image-folder", path = "own" }'
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        (GROUPS, "groups = 1", "deficits.coarse.groups: should be at least 2 or an array, not 1"),
+        (GROUPS, "groups = '2'", 'deficits.coarse.groups: should be a whole number or an array, not "2"'),
+        (GROUPS, "groups = [[0], [-1]]", "deficits.coarse.groups[1][0]: should be at least 0, not -1"),
+        (GROUPS, "groups = [[0, 1]]", "deficits.coarse.groups: `groups` should be at least two, each with the numbers "
+                                      "of its classes"),
+        (GROUPS, "groups = [[0, 1], []]", "deficits.coarse.groups: `groups` should be at least two, each with the "
+                                          "numbers of its classes"),
+        (GROUPS, "groups = [[0, 1], [2, 1]]", "deficits.coarse.groups: `groups` names the class 1 more than once"),
+        (DATASET, "", "deficits.other.dataset: is missing"),
+        (DATASET, "dataset = 'mnist'", "deficits.other.dataset: should be a table that says which, "
+                                       '{ use = "digits", ... }; there are '),
+        (DATASET, "dataset = { use = 'mnits' }", "deficits.other.dataset.use: \"mnits\" is not known here; did you "
+                                                 "mean 'mnist'?"),
+        (DATASET, "dataset = { use = 'mnist', path = 'x' }", "deficits.other.dataset.path: is not a key of this table; "
+                                                             "there are 'train', 'use'"),
+        (DATASET, "dataset = { use = 'image-folder' }", "deficits.other.dataset.path: is missing"),
+        (DATASET, "dataset = { use = 'cifar10', train = 0 }", "deficits.other.dataset.train: should be at least 1, "
+                                                              "not 0"),
+    ],
+)  # fmt: skip
+def test_slips(old: str, new: str, expected: str, tmp_path: Path) -> None:
+    found = told(old, new, tmp_path)[-1]
+    assert found[: len(expected)] == expected
+
+
+@pytest.mark.parametrize("use", ["digits", "mnist", "fashion-mnist", "cifar10", "cifar100"])
+def test_every_bundled_data_set_has_its_name_in_a_spec(use: str, tmp_path: Path) -> None:
+    spec = spec_of(tmp_path, f"deficits.other.dataset={{ use = '{use}', train = 20 }}")
+    chosen = spec.variants[0].deficits["other"].call.dataset
+    assert (chosen.use, chosen.train, chosen.dataset.train) == (use, 20, 20)
+    assert type(chosen.dataset) is CATALOGUE.find("dataset", use).component
+
+
+# --- trained --------------------------------------------------------------------------------------------------------
+
+
+def test_a_study_of_transfer_is_trained_and_a_branch_is_the_whole_run(folder: Path) -> None:
+    assert rehearse(spec_of(folder), EXACT, folder)[0].idle == frozenset()
+    record = run(planned(folder), folder, folder)
+    assert {one.status for one in record.trajectories} == {"complete"}
+    assert record.deficits["other"] == "cpframe/other-images"
+    clean = next(one.history for one in record.trajectories if one.deficit == "clean")
+    for name in ("coarse", "turned", "other"):
+        short, long = [one.history for one in record.trajectories if one.deficit == name]
+        assert long.condition == (name,) * 4 + ("clean",) * 2
+        assert (short.train_loss[:2] != clean.train_loss).all()
+        # the first two epochs are shared; trained to the end without the branch, in another store, they are the same
+        only = f"protocols.0.deficits=['{name}']"
+        *_, whole = run(planned(folder, only, "protocols.0.until=[4]"), folder / name, folder).trajectories
+        assert (whole.deficit, whole.epochs) == (name, 6)
+        for curve in ("train_loss", "train_accuracy", "test_loss", "test_accuracy"):
+            np.testing.assert_array_equal(getattr(whole.history, curve), getattr(long, curve))
+            np.testing.assert_array_equal(getattr(short, curve)[:2], getattr(long, curve)[:2])
+
+
+def test_a_deficit_that_acts_after_augmentation_shows_the_same_images(folder: Path) -> None:
+    """Nothing is precomputed then; without augmentation the order makes no difference."""
+    only = ("protocols.0.deficits=['other']", "protocols.0.until=[2]")
+    *_, first = run(planned(folder, *only), folder / "first", folder).trajectories
+    order = "training.order='augment-first'"
+    *_, second = run(planned(folder, *only, order), folder / "second", folder).trajectories
+    assert first.deficit == second.deficit == "other"
+    # normalised in one step or whole: float32 sums of other batches
+    np.testing.assert_allclose(second.history.train_loss, first.history.train_loss, rtol=1e-5)
+
+
+def test_changed_files_make_other_stages_of_that_deficit_alone(folder: Path) -> None:
+    before = planned(folder)
+    assert planned(folder).stages.keys() == before.stages.keys()
+    (folder / "own" / "train" / "class0" / "0.png").unlink()
+    after = planned(folder)
+    for one, other in zip(before.trajectories, after.trajectories, strict=True):
+        assert one.name == other.name
+        assert (one.stages == other.stages) is (one.course.deficit != "other")
+    # without files of its own nothing is said, and the ids are those of the plain spec
+    plain = "deficits={ coarse = { use = 'coarse-labels', groups = 2 } }"
+    spec = spec_of(folder, plain, "deficits.other={ use = 'other-images', dataset = { use = 'digits' } }")
+    assert with_data(spec, folder).variants == spec.variants
+
+
+def test_data_that_are_not_there_are_told_by_the_rehearsal(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"^other-images: image-folder: there is no folder .*own; a relative `path`"):
+        rehearse(spec_of(tmp_path), EXACT, tmp_path)
+
+
+def test_classes_that_do_not_fit_are_told_by_the_rehearsal(folder: Path) -> None:
+    text = SPEC.replace('dataset = { use = "image-folder", path = "own" }', 'dataset = { use = "digits" }')
+    spec = spec_of(folder, "dataset.use='image-folder'", text=text.replace("train = 60", "path = 'own'"))
+    spec = replace(spec, variants=(replace(spec.variants[0], deficits={"other": spec.variants[0].deficits["other"]}),))
+    with pytest.raises(SpecError, match=r"deficits\.other: digits has 10 classes, and this network 2 outputs"):
+        rehearse(spec, EXACT, folder)
+
+
+# --- a deficit of somebody's that needs data ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Needy:
+    """Writes down whenever it loads; shows the colour that a file says."""
+
+    deterministic: ClassVar[bool] = True
+
+    def loaded(self, folder: Path) -> Callable[[Batch, Generator], Batch]:
+        if not (folder / "colour").exists():
+            raise DataError("no colour")
+        with (folder / "loads").open("a") as file:
+            file.write("x")
+        return Plain(float((folder / "colour").read_text()))
+
+    def fingerprint(self, folder: Path) -> str:
+        return (folder / "colour").read_text()
+
+
+@dataclass(frozen=True)
+class Plain:
+    colour: float
+    deterministic: ClassVar[bool] = True
+
+    def __call__(self, batch: Batch, rng: Generator) -> Batch:
+        return batch._replace(inputs=torch.full_like(batch.inputs, self.colour))
+
+
+def with_deficit(spec: Spec, call: Any) -> Spec:
+    deficits = {"coarse": Component("tests/needy", "0", call)}
+    protocols = tuple((protocol, ("coarse",)) for protocol, _ in spec.protocols)
+    variants = tuple(replace(variant, deficits=deficits) for variant in spec.variants)
+    return replace(spec, variants=variants, protocols=protocols)
+
+
+def test_a_deficit_is_asked_for_its_data_once_a_process(tmp_path: Path) -> None:
+    (tmp_path / "colour").write_text("0.25")
+    spec = with_data(with_deficit(spec_of(tmp_path), Needy()), tmp_path)
+    assert spec.variants[0].deficits["coarse"].identity["data"] == "0.25"
+    rehearse(spec, EXACT, tmp_path)
+    found = run(plan(spec, {}), tmp_path / "needy", tmp_path)
+    assert (tmp_path / "loads").read_text() == "x"
+    # as if it had the colour for a parameter
+    known = run(plan(with_deficit(spec, Plain(0.25)), {}), tmp_path / "plain", tmp_path)
+    for one, other in zip(found.trajectories, known.trajectories, strict=True):
+        np.testing.assert_array_equal(one.history.train_loss, other.history.train_loss)
+
+
+def test_data_that_go_while_a_study_runs_fail_the_stages_that_need_them(tmp_path: Path) -> None:
+    (tmp_path / "colour").write_text("0.25")
+    spec = with_data(with_deficit(spec_of(tmp_path), Needy()), tmp_path)
+    (tmp_path / "colour").unlink()
+    study = plan(spec, {})
+    record = run(study, tmp_path, tmp_path)
+    assert {one.deficit: one.status for one in record.trajectories} == {"clean": "complete", "coarse": "failed"}
+    failed = next(one for one in record.trajectories if one.deficit == "coarse")
+    assert failed.reason.startswith("DataError: no colour (")
+    # nothing of it is committed: with the data back it is tried again
+    stage = next(one for one in study.stages.values() if one.condition == "coarse")
+    assert read_stage(tmp_path / "stages" / "format-2" / stage.id) is None
+    (tmp_path / "colour").write_text("0.25")
+    assert {one.status for one in run(study, tmp_path, tmp_path).trajectories} == {"complete"}

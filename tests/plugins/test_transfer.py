@@ -1,0 +1,217 @@
+"""Other tasks and other data sets as deficits: labels and turns by hand, images against the data sets they are of."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy import stats
+
+from cpframe.api import Batch, DataError
+from cpframe_plugins import images
+from cpframe_plugins.datasets import Digits, ImageFolder, Mnist
+from cpframe_plugins.images import area_average, luma
+from cpframe_plugins.transfer import Bundled, CoarseLabels, Folder, OtherImages, Rotation
+
+
+def batch(count=50, shape=(3, 16, 16), outputs=10, first=0):
+    generator = torch.Generator().manual_seed(count)
+    inputs = torch.rand(count, *shape, generator=generator)
+    targets = torch.randint(outputs, (count,), generator=generator)
+    return Batch(inputs, targets, torch.arange(first, first + count), outputs)
+
+
+def rng(seed=5):
+    return np.random.default_rng(seed)
+
+
+# Coarse labels
+
+
+@pytest.mark.parametrize(
+    ("groups", "outputs", "expected"),
+    [
+        (2, 10, [0, 0, 0, 0, 0, 1, 1, 1, 1, 1]),
+        (5, 10, [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]),
+        (3, 3, [0, 1, 2]),
+        (((0, 1, 8, 9), (2, 3, 4, 5, 6, 7)), 10, [0, 0, 1, 1, 1, 1, 1, 1, 0, 0]),  # CIFAR-10: machines and animals
+        (((2,), (0,), (1,)), 3, [1, 2, 0]),
+    ],
+)
+def test_coarse_labels_are_the_numbers_of_the_groups(groups, outputs, expected):
+    deficit, given = CoarseLabels(groups), batch(outputs=outputs)
+    assert deficit.deterministic
+    seen = deficit(given, rng())
+    assert seen.targets.tolist() == [expected[label] for label in given.targets.tolist()]
+    assert seen.targets.dtype == torch.int64
+    assert seen.inputs is given.inputs
+
+
+@pytest.mark.parametrize(
+    ("groups", "outputs", "said"),
+    [
+        (3, 10, r"coarse-labels cannot make `groups` = 3 of one length of 10 classes"),
+        (20, 10, "of one length of 10 classes"),
+        (((0, 1), (2, 3)), 5, "the `groups` of 5 classes, from 0, lack the class 4"),
+        (((0, 1), (2, 5)), 3, "name a class that there is not, 5"),
+    ],
+)
+def test_groups_that_do_not_fit_the_classes_are_told(groups, outputs, said):
+    with pytest.raises(ValueError, match=said):
+        CoarseLabels(groups)(batch(outputs=outputs), rng())
+
+
+def test_labels_are_needed():
+    given = batch()._replace(targets=torch.rand(50))
+    for deficit in (CoarseLabels(), Rotation()):
+        with pytest.raises(ValueError, match="needs class labels"):
+            deficit(given, rng())
+
+
+# Rotation
+
+
+@pytest.mark.parametrize("shape", [(3, 6, 6), (1, 5, 5)])
+def test_every_image_is_turned_as_its_label_says(shape):
+    given = batch(count=64, shape=shape)
+    seen = Rotation()(given, rng())
+    for image, before, turns in zip(seen.inputs, given.inputs, seen.targets.tolist(), strict=True):
+        np.testing.assert_array_equal(image, np.rot90(before.numpy(), turns, axes=(1, 2)))
+    assert set(seen.targets.tolist()) == {0, 1, 2, 3}
+    assert (seen.inputs.dtype, seen.targets.dtype) == (torch.float32, torch.int64)
+    # 90 degrees are counterclockwise: what was at the right is on top
+    one = torch.zeros(1, 1, 2, 2)
+    one[0, 0, 0, 1] = 1
+    turned = torch.rot90(one, 1, (-2, -1))
+    assert turned[0, 0].tolist() == [[1, 0], [0, 0]]
+
+
+def test_turns_are_drawn_evenly_and_anew():
+    assert not getattr(Rotation(), "deterministic", False)
+    given, stream = batch(count=4000, shape=(1, 2, 2)), rng()
+    first, second = (Rotation()(given, stream).targets.numpy() for _ in range(2))
+    for drawn in (first, second):
+        assert stats.chisquare(np.bincount(drawn, minlength=4)).pvalue > 0.001
+    assert 0.2 < np.mean(first == second) < 0.3  # 1/4 by chance, 4,000 draws: 0.25 +- 0.007
+    again = Rotation()(given, rng())
+    assert again.targets.tolist() == first.tolist()
+
+
+def test_what_cannot_be_turned_is_told():
+    with pytest.raises(ValueError, match="rotation needs square images; these have 4 x 6 pixels"):
+        Rotation()(batch(shape=(1, 4, 6)), rng())
+    with pytest.raises(ValueError, match="rotation has four labels, and this network 3 outputs"):
+        Rotation()(batch(outputs=3), rng())
+    with pytest.raises(ValueError, match="rotation needs images"):
+        Rotation()(batch(shape=(7,)), rng())
+
+
+# Other images
+
+
+def brought(image, shape):
+    """One image, uint8 (C, H, W), with the channels and of the size of others, through PIL's colours."""
+    if shape[0] == 1 and len(image) == 3:
+        image = np.asarray(Image.fromarray(image.transpose(1, 2, 0)).convert("L"))[None]
+    if shape[0] == 3 and len(image) == 1:
+        image = np.concatenate([image] * 3)
+    return area_average(image[None], *shape[1:])[0]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three classes of 4, 5 and 6 colour images of 6 x 8 pixels."""
+    for label, count in enumerate((4, 5, 6)):
+        for number in range(count):
+            pixels = np.random.default_rng([label, number]).integers(256, size=(6, 8, 3), dtype=np.uint8)
+            for part in ("train", "test"):
+                path = tmp_path / "own" / part / f"class{label}" / f"{number}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(pixels).save(path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("shape", [(3, 6, 8), (1, 6, 8), (1, 4, 4), (3, 12, 7)])
+def test_images_of_a_folder_take_the_place_of_the_studys(folder, shape):
+    deficit = OtherImages(Folder("own")).loaded(folder)
+    assert deficit.deterministic
+    given = batch(count=12, shape=shape, first=3)
+    seen = deficit(given, rng())
+    splits = ImageFolder("own")(folder)
+    order = rng().permutation(15)
+    for row, position in enumerate(given.positions.tolist()):
+        chosen = order[position % 15]
+        expected = brought(splits.train_inputs[chosen].numpy(), shape)
+        # levels are whole, so that a wrong one is off by 1/255; float32 rounds once
+        np.testing.assert_allclose(seen.inputs[row], expected / 255, rtol=0, atol=1e-7)
+        assert seen.targets[row] == splits.train_targets[chosen]
+    assert (seen.inputs.dtype, seen.targets.dtype) == (torch.float32, torch.int64)
+    assert (seen.outputs, seen.positions.tolist()) == (10, given.positions.tolist())
+
+
+def test_an_image_is_the_same_whatever_the_batch_and_none_comes_twice_before_all_have_come(folder):
+    deficit = OtherImages(Folder("own")).loaded(folder)
+    whole = deficit(batch(count=37, shape=(3, 6, 8)), rng())
+    some = torch.tensor([30, 2, 2, 17])
+    given = batch(count=37, shape=(3, 6, 8))
+    part = deficit(Batch(given.inputs[some], given.targets[some], some, 10), rng())
+    assert torch.equal(part.inputs, whole.inputs[some])
+    assert torch.equal(part.targets, whole.targets[some])
+    for start in (0, 15):
+        assert len({image.numpy().tobytes() for image in whole.inputs[start : start + 15]}) == 15
+    other = deficit(given, rng(6))
+    assert not torch.equal(other.inputs, whole.inputs)
+
+
+def test_bundled_data_sets(tmp_path):
+    splits = Digits(50)(tmp_path)
+    seen = OtherImages(Bundled("digits", 50)).loaded(tmp_path)(batch(count=50, shape=(1, 8, 8)), rng())
+    expected = {(image.numpy().tobytes(), int(label)) for image, label in
+                zip(splits.train_inputs.float() / 255, splits.train_targets, strict=True)}  # fmt: skip
+    assert {(i.numpy().tobytes(), int(t)) for i, t in zip(seen.inputs, seen.targets, strict=True)} == expected
+    assert Bundled("digits").dataset == Digits()
+    assert Bundled("mnist", 7).dataset == Mnist(train=7, test=1)
+    assert {Bundled(use).dataset.test for use in ("mnist", "fashion-mnist", "cifar10", "cifar100")} == {1}
+
+
+def test_what_does_not_fit_is_told(folder):
+    deficit = OtherImages(Folder("own")).loaded(folder)
+    with pytest.raises(ValueError, match="image-folder has 3 classes, and this network 2 outputs"):
+        deficit(batch(outputs=2), rng())
+    with pytest.raises(ValueError, match="image-folder has 3 channels, which cannot be made 2"):
+        deficit(batch(shape=(2, 4, 4)), rng())
+    with pytest.raises(ValueError, match="other-images needs images"):
+        deficit(batch(shape=(7,)), rng())
+
+
+def test_data_that_cannot_be_had_are_told_as_data(tmp_path):
+    with pytest.raises(DataError, match=r"^other-images: image-folder: there is no folder .*nowhere"):
+        OtherImages(Folder("nowhere")).loaded(tmp_path)
+    with pytest.raises(DataError, match=r"^other-images: digits: `train` = 2000 leaves no test image"):
+        OtherImages(Bundled("digits", 2000)).loaded(tmp_path)
+
+
+def test_the_fingerprint_changes_with_the_files(folder):
+    deficit = OtherImages(Folder("own"))
+    before = deficit.fingerprint(folder)
+    assert before == ImageFolder("own").fingerprint(folder) != ""
+    (folder / "own" / "train" / "class0" / "0.png").unlink()
+    assert deficit.fingerprint(folder) not in ("", before)
+    assert OtherImages(Bundled("mnist")).fingerprint(folder) == ""
+
+
+def test_luma_is_pils():
+    """Over all levels: PIL rounds in whole numbers too, so not one pixel may differ."""
+    pixels = np.random.default_rng(0).integers(256, size=(5, 3, 40, 40), dtype=np.uint8)
+    pixels[0, :, 0, :2] = [[0, 255]] * 3
+    for image, grey in zip(pixels, luma(pixels), strict=True):
+        np.testing.assert_array_equal(grey[0], np.asarray(Image.fromarray(image.transpose(1, 2, 0)).convert("L")))
+
+
+def test_area_average_of_oblong_images():
+    """Each side by itself: repeat each pixel as often as the new side has pixels, and average as many as the old."""
+    pixels = np.random.default_rng(1).integers(256, size=(2, 1, 6, 9), dtype=np.uint8)
+    fine = pixels.repeat(4, axis=2).repeat(5, axis=3).astype(float)
+    expected = fine.reshape(2, 1, 4, 6, 5, 9).mean(axis=(3, 5))
+    np.testing.assert_array_equal(images.area_average(pixels, 4, 5), np.rint(expected.round(9)))
