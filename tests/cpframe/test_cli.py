@@ -140,6 +140,8 @@ def test_help_and_report_and_a_bad_spec_import_no_torch(study: tuple[Path, subpr
         ["--help"],
         ["report", "runs/tiny"],
         ["report", "runs/tiny", "--json"],
+        ["report", "runs/tiny", "--html", "page.html"],
+        ["plot", "runs/tiny"],
         ["run", "bad.toml"],
         ["plugins"],
     ):
