@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -175,6 +175,11 @@ def trained(*jobs: Job) -> None:
 
 def epochs(events: list[Event]) -> list[int]:
     return [event.epoch for event in events if isinstance(event, EpochDone)]
+
+
+def next_epoch(running: Iterator[Event]) -> EpochDone:
+    """Train on to the end of the next epoch."""
+    return next(event for event in running if isinstance(event, EpochDone))
 
 
 def assert_same_state(one: Any, other: Any) -> None:
@@ -395,7 +400,7 @@ def test_a_restart_happens_once_even_if_the_stage_is_interrupted(
     broken = bench.job("broken", start=2, stop=5, parent="before", restart_state=True)
     running = run_stage(broken)
     for _ in range(3):
-        next(running)
+        next_epoch(running)
     running.close()  # type: ignore[attr-defined]
     assert epochs(list(run_stage(broken))) == [5]
     assert_same_state(bench.state("broken"), bench.state("whole"))
@@ -419,7 +424,7 @@ def test_an_interrupted_stage_goes_on_from_its_last_commit(
     trained(bench.job("whole", "noise"))
     job = bench.job("broken", "noise")
     running = run_stage(job)
-    assert epochs([next(running) for _ in range(after)]) == list(range(1, after + 1))
+    assert epochs([next_epoch(running) for _ in range(after)]) == list(range(1, after + 1))
     running.close()  # type: ignore[attr-defined]
     # Told of epoch `after`, the engine had not yet committed it: that one is trained again.
     assert epochs(list(run_stage(job))) == list(range(after, 5))
@@ -470,7 +475,7 @@ def test_quick_epochs_are_committed_together(bench: Bench, monkeypatch: pytest.M
     monkeypatch.setattr(training, "COMMIT_SECONDS", 3600.0)
     running = run_stage(bench.job("quick"))
     for _ in range(4):
-        next(running)
+        next_epoch(running)
         assert read_stage(bench.folder / "quick") is None
     running.close()  # type: ignore[attr-defined]
     assert epochs(list(run_stage(bench.job("quick")))) == [1, 2, 3, 4]
@@ -492,7 +497,7 @@ def test_the_state_of_a_complete_stage_can_be_made_again(bench: Bench, monkeypat
     assert (complete.status, complete.state) == ("complete", "")
     running = run_stage(bench.job("stage"))
     for _ in range(3):
-        next(running)
+        next_epoch(running)
         # What was complete stays so while its state is made.
         assert bench.record("stage").status == "complete"
         assert len(bench.record("stage").history.epoch) == 4
