@@ -74,7 +74,7 @@ def table(caption: str, columns: Sequence[Column], rows: Iterable[Sequence[str]]
         "div",
         element(
             "table",
-            element("caption", caption),
+            element("caption", element("span", caption)),  # which stays while the rest scrolls
             element("thead", element("tr", *heads)),
             element("tbody", *body),
         ),
