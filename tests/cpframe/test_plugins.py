@@ -215,7 +215,7 @@ BROKEN = {
     ),
     "a hook that is not marked": (
         PLAIN + "def cpframe_metrics(): return {'plain': Plain}",
-        "TypeError: has no hook: a function named cpframe_architectures, .* or cpframe_metrics, marked @hookimpl$",
+        "TypeError: has no hook: a function named cpframe_architectures, .* or cpframe_observers, marked @hookimpl$",
     ),
     "a hook that wants arguments": (
         PLAIN + "@hookimpl\ndef cpframe_metrics(spec): return {'plain': Plain}",
