@@ -39,7 +39,7 @@ from cpframe.analysis.curves import MetricCurve, array_metric_names, layer_share
 from cpframe.analysis.findings import Findings
 from cpframe.analysis.layers import after_deficit, centres
 from cpframe.analysis.periods import THRESHOLD
-from cpframe.analysis.phases import phases
+from cpframe.analysis.phases import phases_of
 from cpframe.analysis.statistics import Estimate, Interval, bootstrap_interval, estimate
 from cpframe.records import StudyRecord
 
@@ -167,7 +167,7 @@ def _by_layer(findings: Findings) -> Iterator[tuple[dict[str, object], MetricCur
 def _phases(findings: Findings) -> Iterator[object]:
     for timeline, curve in _fisher(findings):
         totals = [estimate(column) for column in curve.total_by_seed.T]
-        found = phases(curve.epoch, curve.total)
+        found = phases_of(curve)
         yield (
             timeline
             | _about(curve)

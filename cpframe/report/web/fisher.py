@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from cpframe.analysis.curves import MetricCurve
 from cpframe.analysis.findings import Findings
 from cpframe.analysis.layers import after_deficit
-from cpframe.analysis.phases import NOTICEABLE, RISEN, WINDOW
+from cpframe.analysis.phases import MULTIPLE, NOTICEABLE, RISEN
 from cpframe.analysis.representatives import by_variant, representatives
 from cpframe.report.link import fit_words
 from cpframe.report.phases import phase_cells
@@ -27,10 +27,10 @@ def phase_tables(findings: Findings, labels: Labels) -> Iterator[Html]:
     yield from _tables(findings, labels, "Phases", _PHASES, phase_cells)
     yield element(
         "p",
-        f"Epochs, of a running median of {WINDOW} measurements. rise: {RISEN:.0%} of the way to the peak is done; "
-        "half: halfway down from the peak to the end; flat: from when on it stays within "
-        f"{NOTICEABLE:.0%} of its end. What changes by less than {NOTICEABLE:.0%} of the peak, or within the noise, is "
-        "level. The rule is ours.",
+        f"Epochs. rise: {RISEN:.0%} of the way to the peak is done; half: halfway down from the peak to the end; flat: "
+        f"from when on it stays within {NOTICEABLE:.0%} of its end, or within the noise. What changes by less than "
+        f"{NOTICEABLE:.0%} of the peak, or within the noise ({MULTIPLE:g} standard errors of a difference, by how "
+        "seeds differ), is level. The rule is ours.",
         class_="note",
     )
 
