@@ -21,6 +21,7 @@ _WORDS: dict[ConfoundKind, str] = {
     "no loss": "nothing to explain: no loss over the curve",
     "no idle": "unknown: the rate changes and there is no idle control",
     "rates match": "no: the clean epochs run at the rates of no deficit",
+    "unknown yet": "unknown yet: no clean epoch after the deficit is recorded",
     "not enough seeds": f"fewer than {ENOUGH_SEEDS} seeds have both",
 }
 

@@ -109,6 +109,16 @@ def test_an_epoch_beyond_idle_is_found_though_a_larger_loss_is_not() -> None:
     assert (verdict.kind, verdict.at) == ("supported", 20)
 
 
+def test_a_measured_idle_counts_at_matched_rates_too() -> None:
+    losses, alike = [0.030, 0.031, 0.029, 0.030], [0.029, 0.032, 0.029, 0.031]
+    explained = judge((candidate(40, losses, alike),))
+    beyond = judge((candidate(40, losses, [0.001, 0.000, 0.002, 0.001]),))
+    hardly_measured = judge((candidate(40, losses, alike[:2]),))
+    alone = judge((candidate(40, losses),))
+    kinds = [v.kind for v in (explained, beyond, hardly_measured, alone) if v]
+    assert kinds == ["not beyond idle", "supported", "supported", "supported"]
+
+
 def test_idle_of_too_few_seeds_supports_nothing() -> None:
     verdict = judge((candidate(40, [0.03, 0.031, 0.029], [0.001, 0.0011], matched=False),))
     assert verdict is not None
@@ -178,7 +188,9 @@ def test_idle_that_loses_as_much_explains_a_drop(new_study: NewStudy) -> None:
         onsets=(),
         restart=True,
     )
-    assert by_deficit(same)["blur"].verdict.kind == "supported"  # restarted: no lost training to explain it
+    assert by_deficit(same)["blur"].verdict.kind == "not beyond idle"  # restarted, yet idle loses as much
+    alone = new_study(effects={"blur": loss}, deficits={"blur": "blur"}, rate=falling, onsets=(), restart=True)
+    assert by_deficit(alone)["blur"].verdict.kind == "supported"
 
 
 def names(study: StudyRecord) -> list[str]:

@@ -95,7 +95,7 @@ def test_curves_of_metrics_are_all_there(study: StudyRecord) -> None:
     assert {entry["metric"] for entry in found["metrics"]["curves"]} == {"weight-norm"}
     assert [link["fit"]["kind"] for link in found["link"]] == ["too few points"] * 3
     assert found["link"][0]["fit"]["c"] is None
-    assert [entry["kind"] for entry in found["controls"]["confounds"]] == ["rates match"] * 3
+    assert [entry["kind"] for entry in found["controls"]["confounds"]] == ["not", "no loss", "no loss"]
     assert found["controls"]["missing"] == []
 
 
