@@ -16,7 +16,7 @@ from cpframe.analysis.comparisons import Removal, Sliding
 from cpframe.analysis.statistics import ENOUGH_SEEDS
 from cpframe.analysis.verdicts import Claim, Kind
 from cpframe.report.page import Page, heading, name_with_look, note
-from cpframe.report.periods import period_words
+from cpframe.report.periods import healing_notes, when_words
 from cpframe.report.words import NONE, percent, plural, points, shorten, variant_label
 
 _MOST = 16  # rows of the panel, unless all is told
@@ -50,8 +50,9 @@ def verdict_panel(page: Page) -> Iterator[RenderableType]:
     kept = [i for i, width in enumerate(widths) if width and (i != _BESIDE_IDLE or _needed(widths) <= room)]
     for asked, rows in tables:
         table = Table.grid(padding=(0, 2))
-        for i in kept:
+        for i in kept[:-1]:
             table.add_column(no_wrap=True, min_width=widths[i])
+        table.add_column()  # broken where there is no room: "10 to 20 (10-40)"
         for row in rows:
             table.add_row(*(row[i] for i in kept))
         parts += [Text(asked, "italic"), table, Text()]
@@ -115,7 +116,7 @@ def _rows(page: Page, members: Sequence[Claim]) -> list[tuple[Text, ...]]:
             outcome(claim),
             Text(size_words(claim)),
             Text(points(excess) if excess else NONE),
-            Text(period_words(page.findings.period(claim.group, claim.deficit))),
+            Text(when_words(page.findings, claim)),
         )
         rows.append(cells)
         told = label
@@ -146,7 +147,7 @@ def _explained(page: Page, made: Sequence[Claim]) -> str:
         "compared at once; +: or later, which was not tried."
     ]
     if any(isinstance(claim.group, Removal) for claim in made):
-        texts.append(f"Heals until: removed by that epoch, at most {limit} points stay lost.")
+        texts += healing_notes(page.findings)
     if any(isinstance(claim.group, Sliding) for claim in made):
         texts.append(f"Lost more: than from the last onset. Hurts until: the last onset that costs over {limit}.")
     return " ".join(texts)
