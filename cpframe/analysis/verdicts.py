@@ -194,11 +194,16 @@ def missing_controls(study: StudyRecord, groups: Sequence[Removal | Sliding], ma
     """
     deficits = [name for name in deficits_of(study) if not is_idle(study, name)]
     if not deficits:
-        return ()
+        return ("a deficit: the study has none, so there is nothing to claim",)
     missing = []
-    seeds = len({trajectory.seed for trajectory in study.trajectories})
-    if seeds < ENOUGH_SEEDS:
-        missing.append(f"seeds: {seeds} of at least {ENOUGH_SEEDS}; intervals mean little and no verdict is given")
+    pairs = {name: _most_pairs(groups, name) for name in deficits}
+    few = [name for name in deficits if pairs[name] < ENOUGH_SEEDS]
+    if few:
+        whose = "" if len(few) == len(deficits) else f" of {', '.join(few)}"
+        missing.append(
+            f"seeds{whose}: {max(pairs[name] for name in few)} of at least {ENOUGH_SEEDS} are complete both with and "
+            "without the deficit; intervals mean little and no verdict is given"
+        )
     changing = [group for group in groups if _rate_changes(group)]
     if any(isinstance(group, Removal) and not _has_idle(study, group) for group in changing):
         missing.append(
@@ -214,7 +219,9 @@ def missing_controls(study: StudyRecord, groups: Sequence[Removal | Sliding], ma
             "constant rate: every variant's clean epochs run at other learning rates than the no-deficit training; "
             "a constant rate, or a restart at removal, takes that difference away"
         )
-    hurting = {claim.deficit for claim in made if claim.verdict.kind not in ("none", "not enough seeds")}
+    kinds = [(claim.deficit, claim.verdict.kind) for claim in made]
+    hurting = {deficit for deficit, kind in kinds if kind not in ("none", "not enough seeds")}
+    harmless = {deficit for deficit, kind in kinds if kind == "none"} - hurting
     slid = {curve.deficit for group in groups if isinstance(group, Sliding) for curve in group.curves}
     untimed = [name for name in deficits if name in hurting and name not in slid]
     if untimed:
@@ -222,9 +229,19 @@ def missing_controls(study: StudyRecord, groups: Sequence[Removal | Sliding], ma
             f"timing of {', '.join(untimed)}: removal alone cannot tell when a deficit acts from how long; "
             "a sliding protocol can"
         )
-    if len(deficits) < 2 or hurting.issuperset(deficits):
-        missing.append("negative control: no deficit here is without effect; one that should leave no trace is needed")
+    if hurting.issuperset(deficits):
+        missing.append("negative control: every deficit here has an effect; one that should leave no trace is needed")
+    elif len(deficits) < 2 and not harmless:
+        missing.append(
+            f"negative control: {deficits[0]} is the only deficit; a second one, which should leave no trace, is needed"
+        )
     return tuple(missing)
+
+
+def _most_pairs(groups: Iterable[Removal | Sliding], deficit: str) -> int:
+    """Seeds that have both a score under the deficit and one without it, where these are most."""
+    curves = (curve for group in groups for curve in group.curves if curve.deficit == deficit)
+    return max((len(point.drops) for curve in curves for point in curve.points), default=0)
 
 
 def _rate_changes(group: Removal | Sliding) -> bool:
