@@ -117,7 +117,12 @@ class _Reader:
             _Reader(document, self.catalogue, self.problems).variant(values)
             for values, document in variations(self.document, self.problems)
         )
-        return tuple(variant for variant in found if variant is not None)
+        variants = tuple(variant for variant in found if variant is not None)
+        for name in variants[0].deficits if variants else ():
+            if len({_is_idle(variant.deficits[name]) for variant in variants if name in variant.deficits}) > 1:
+                why = "is idle in some variants and not in others: the control needs a name of its own"
+                self.problem(("deficits", name), why)
+        return variants
 
     def variant(self, values: Mapping[str, object]) -> Variant | None:
         tables = self.document.tables
@@ -220,3 +225,8 @@ class _Reader:
             if component is not None and watching is not None:
                 found.append(Observer(name, component, watching))
         return tuple(found)
+
+
+def _is_idle(deficit: Component) -> bool:
+    """Whether it is the control without any training, by which the analysis tells what lost training costs."""
+    return deficit.use.rsplit("/", 1)[-1] == "idle"

@@ -56,7 +56,8 @@ def controls_section(page: Page) -> Iterator[RenderableType]:
 
 def idle_words(confound: Confound) -> str:
     """Whether idle explains the curve, in words, and the variant."""
-    text = _WORDS[confound.kind]
+    more = confound.kind == "idle reproduces the curve" and confound.fraction.low > 1
+    text = "YES: idle loses more" if more else _WORDS[confound.kind]
     if confound.at and confound.kind != "no loss":
         fraction = confound.fraction
         text += f"; {fraction.mean:.0%} of it ({fraction.low:.0%} to {fraction.high:.0%})"

@@ -107,7 +107,7 @@ def test_a_variant_is_what_a_profile_of_the_same_text_is(catalogue: Catalogue) -
     for changes in (
         '"optimizer.lr" = 0.2\n"optimizer.schedule.gamma" = 0.5',
         "optimizer = { lr = 0.2, schedule = { use = 'step', every = 3 } }",
-        "optimizer.lr = 0.2\ndeficits.blur.size = 5\ndeficits.dark = { use = 'noise' }",
+        "optimizer.lr = 0.2\ndeficits.blur = { use = 'noise' }",
         '"optimizer.schedule" = { use = "cosine", epochs = 10 }\n"deficits.blur" = { use = "vertical-flip" }',
         '"architecture.sizes.1" = 5\n"training.augment.shift" = 1\ntraining.augment.flip = true',
     ):
@@ -126,20 +126,34 @@ def test_a_variant_may_bring_what_the_spec_lacks(catalogue: Catalogue) -> None:
     assert [variant.architecture.use for variant in spec.variants] == ["cpframe/mlp", "cpframe/all-cnn"]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[deficits.odd]\nuse = "noise"\n[grid]\n"deficits.odd.use" = ["noise", "idle"]\n',
+        '[deficits.odd]\nuse = "noise"\n[variants.a]\n[variants.b]\n"deficits.odd.use" = "cpframe/idle"\n',
+    ],
+)
+def test_a_deficit_is_idle_in_all_variants_or_in_none(catalogue: Catalogue, text: str) -> None:
+    """Every loss is judged against the idle control of its name."""
+    with pytest.raises(SpecError, match=r"deficits\.odd: is idle in some variants and not in others"):
+        read(text, catalogue)
+
+
 def test_named_variants_and_a_grid(catalogue: Catalogue) -> None:
-    spec = read(NAMED + '[grid]\n"deficits.dark.use" = ["idle", "noise"]\n"optimizer.lr" = [0.5]\n', catalogue, None,
-                "variants.adam.optimizer={ use = 'adamw' }")  # fmt: skip
+    odd = '[deficits.odd]\nuse = "noise"\n'
+    grid = '[grid]\n"deficits.odd.use" = ["noise", "vertical-flip"]\n"optimizer.lr" = [0.5]\n'
+    spec = read(NAMED + odd + grid, catalogue, None, "variants.adam.optimizer={ use = 'adamw' }")
     assert [variant.values for variant in spec.variants] == [
-        {"variant": name, "deficits.dark.use": use, "optimizer.lr": 0.5}
+        {"variant": name, "deficits.odd.use": use, "optimizer.lr": 0.5}
         for name in ("falling", "constant", "restart", "adam")
-        for use in ("idle", "noise")
+        for use in ("noise", "vertical-flip")
     ]
     assert {variant.optimizer.call.lr for variant in spec.variants} == {0.5}
     assert [variant.optimizer.use for variant in spec.variants[5:7]] == ["cpframe/sgd", "cpframe/adamw"]
     names = [trajectory.name for trajectory in plan(spec, {}).trajectories]
     assert names[0] == "falling.variant0-removal-clean-of-6-seed0"
     assert "adam.variant1-removal-blur-0-4-of-10-seed1" in names
-    assert len(set(names)) == len(names) == 8 * 2 * 3
+    assert len(set(names)) == len(names) == 8 * 2 * 4
 
 
 def test_trajectories_are_called_by_the_name_of_their_variant(catalogue: Catalogue) -> None:

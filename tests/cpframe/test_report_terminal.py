@@ -247,6 +247,20 @@ def test_bars_of_trainings_of_one_length_end_together(
         assert (")" in drawn) is (window + length < 119)  # nor has what ends in the last
 
 
+def test_shares_of_layers_have_no_line(study: StudyRecord) -> None:
+    """The mean over layers of what adds up to 1 is one over their number."""
+
+    def add(trajectory: TrajectoryRecord) -> TrajectoryRecord:
+        fisher = trajectory.history.metrics["fisher"]
+        share = replace(fisher, values=fisher.values / fisher.values.sum(axis=1, keepdims=True), estimator="share")
+        metrics = dict(trajectory.history.metrics) | {"fisher-share": share}
+        return replace(trajectory, history=replace(trajectory.history, metrics=metrics))
+
+    told = section(printed(replace(study, trajectories=tuple(map(add, study.trajectories)))), "Other metrics")
+    assert "weight-norm" in told
+    assert "share" not in told
+
+
 def test_other_metrics_have_one_line(study: StudyRecord) -> None:
     text = section(printed(study), "Other metrics")
     clean = next(t for t in study.trajectories if t.protocol == "clean")

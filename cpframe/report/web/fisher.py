@@ -41,7 +41,8 @@ def plasticity_tables(findings: Findings, labels: Labels) -> Iterator[Html]:
     yield element(
         "p",
         "moved: of all the information, the part that lies in another layer at the end of the training than at the end "
-        "of the deficit (half the summed changes of the shares; a measure of ours), ± its 95 % interval over seeds; "
+        "of the deficit, or without one at the first measurement (half the summed changes of the shares; a measure of "
+        "ours), ± its 95 % interval over seeds; "
         "floor: what errors of measurement alone make of it. centre: the mean layer, from 1, weighted by its share; "
         "shift: its move, + towards the output.",
         class_="note",
