@@ -34,7 +34,7 @@ def read_back(study: StudyRecord, *sections: str) -> dict[str, Any]:
 def test_the_document_has_all_sections_and_facts(study: StudyRecord) -> None:
     found = read_back(study)
     assert list(found) == ["schema_version", "study", *SECTIONS]
-    assert found["schema_version"] == 1
+    assert found["schema_version"] == 2
     assert found["study"]["trajectories"] == {"complete": 170, "unfinished": 0, "failed": 0}
     assert found["study"]["seeds"] == [0, 1, 2, 3, 4]
     assert found["study"]["deficits"] == {"blur": "blur", "noise": "noise", "flip": "vertical-flip", "idle": "idle"}
