@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -217,6 +218,16 @@ class _Reader:
                 continue
             mine = {key: value for key, value in table.items() if key in own}
             watching = build(Watching, mine, path, self.document, self.problems)
-            if component is not None and watching is not None:
-                found.append(Observer(name, component, watching))
+            if component is None or watching is None:
+                continue
+            call = dataclasses.asdict(component.call)
+            for other in found:
+                if other.component.use == component.use and dataclasses.asdict(other.component.call) == call:
+                    why = (
+                        f"is the same as observers.{other.name}: each would write what the other writes, in one place; "
+                        "give it other parameters, or leave one of them out"
+                    )
+                    self.problem(path, why)
+                    break
+            found.append(Observer(name, component, watching))
         return tuple(found)

@@ -425,6 +425,17 @@ def test_what_is_wrong_with_an_observer_is_told_at_its_line(tmp_path: Path, monk
         assert f"pip install 'cpframe[{name}]'" in found
 
 
+def test_two_observers_that_are_the_same_are_refused(tmp_path: Path) -> None:
+    line = len(SPEC.splitlines())
+    same = '[observers.one]\nuse = "wandb"\nproject = "eyes"\n[observers.two]\nuse = "wandb"\nproject = "{}"\n{}'
+    # The default said, and how long it is waited for, make no other of it.
+    (found,) = problems(tmp_path, same.format("eyes", 'mode = "offline"\nwait = 3\n'))
+    assert found.startswith(f"spec.toml:{line + 4}: observers.two: is the same as observers.one: ")
+    assert "other parameters" in found
+    with written(tmp_path, same.format("ears", "") + '[observers.three]\nuse = "tensorboard"\n') as path:
+        assert len(read_spec(path, CATALOGUE).observers) == 3
+
+
 def test_an_observer_by_the_command_line(tmp_path: Path) -> None:
     with written(tmp_path, "") as path:
         spec = read_spec(path, CATALOGUE, None, ["observers.tb.use=tensorboard", "observers.tb.wait=5"])
