@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from rich.console import Console
 
 from cpframe import observing, training
@@ -30,6 +31,7 @@ from cpframe.plugins import Catalogue, discover
 from cpframe.problems import SpecError
 from cpframe.reading import read_spec
 from cpframe.records import History, StudyRecord
+from cpframe.running import run_spec
 from cpframe.spec import Component, Observer, Watching
 from cpframe.stopping import Stopped
 from cpframe.store import read_results, read_stage, stage_folder
@@ -388,6 +390,42 @@ def test_one_that_is_slow_loses_what_there_is_no_room_for_and_is_told_so(
         f"observer number0: was too slow to be told of {total - told} epochs one by one; it had them at the end"
     ]
     assert_same(recorder.finished[0].record, record)
+
+
+@dataclass(frozen=True)
+class Meddler:
+    """Sets what is torch's for the whole process, as early and as often as it can."""
+
+    done: list[str] = field(default_factory=list)
+
+    def __call__(self, run: RunStarted) -> Meddler:
+        return self._meddle()
+
+    def epochs_committed(self, committed: EpochsCommitted) -> None:
+        self._meddle()
+
+    def run_finished(self, finished: RunFinished) -> None:
+        self._meddle()
+
+    def _meddle(self) -> Meddler:
+        torch.manual_seed(0)
+        torch.set_default_dtype(torch.float64)
+        self.done.append("meddled")
+        return self
+
+
+def test_what_one_does_to_torch_does_not_reach_the_training(tmp_path: Path) -> None:
+    spec = planned(tmp_path, meddler := Meddler()).spec
+    numbers = torch.get_rng_state()
+    try:
+        for name, observers in (("alone", ()), ("observed", spec.observers)):
+            assert run_spec(replace(spec, observers=observers), tmp_path / name, tmp_path, 1, "cpu", None, ())
+            shutil.rmtree(tmp_path / ".stages")
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_rng_state(numbers)
+    assert meddler.done
+    assert_same(read_results(tmp_path / "observed" / "results.h5"), read_results(tmp_path / "alone" / "results.h5"))
 
 
 @contextmanager

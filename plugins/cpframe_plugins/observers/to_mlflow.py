@@ -1,8 +1,8 @@
 """MLflow: a parent run for the study, a nested run for each trajectory.
 
 The next run of a study goes on in the same runs, after the last epoch that they have, so curves are whole and nothing
-is in them twice. The id of the parent is noted in the study's folder, for each tracking and experiment. A nested run whose curve is not that of the
-trajectory (the spec was changed, say) is left alone, and another one begun.
+is in them twice. The id of the parent is noted in the study's folder, for each tracking and experiment. A nested run
+whose curve is not that of the trajectory (the spec was changed, say) is left alone, and another one begun.
 """
 
 from __future__ import annotations
