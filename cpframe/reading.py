@@ -11,7 +11,7 @@ from typing import Any
 from cpframe.api import Count, Natural
 from cpframe.checking import build, shown
 from cpframe.document import Document, read_document
-from cpframe.keys import dotted, is_word
+from cpframe.keys import is_word
 from cpframe.parameters import parameters
 from cpframe.plugins import Catalogue, Kind
 from cpframe.problems import Problem, SpecError, nearest
@@ -80,7 +80,7 @@ class _Reader:
         return Spec(document, title, head.seeds, head.score_epochs, variants, protocols, metrics, observers)
 
     def problem(self, path: KeyPath, why: str) -> None:
-        self.problems.append(Problem(self.document.where(path), dotted(path), why))
+        self.problems.append(self.document.problem(path, why))
 
     def component(self, kind: Kind, path: KeyPath, table: object, others: Collection[str] = ()) -> Component | None:
         """Build the component that a table names with ``use``; `others` are keys of somebody else."""
