@@ -10,7 +10,7 @@ from rich.console import Console
 
 from cpframe.display import duration, shown
 from cpframe.engine import Place, Progress, run_study, survey
-from cpframe.executors.choosing import check, start
+from cpframe.executors.choosing import beside_observers, check, start
 from cpframe.forecast import forecast
 from cpframe.numerics import Numerics, devices, prepare, resolve
 from cpframe.observing import observed
@@ -52,7 +52,7 @@ def run_spec(
         device: ``auto``, or as torch names it.
         profile: that was laid over the spec, for the record.
         overrides: likewise.
-        executor: ``auto``, ``inline``, ``processes``, ``ray`` or ``ray://HOST:PORT``.
+        executor: ``auto``, ``inline``, ``processes``, ``ray`` or ``ray://HOST:PORT``; with observers not ``inline``.
         store: folder of the stages; None for ``.stages`` beside the study's folder.
         keep_states: whether the state at the end of every stage stays in the store.
 
@@ -60,13 +60,14 @@ def run_spec(
         Whether every trajectory is complete.
 
     Raises:
-        SpecError: when the parts of the study do not fit one another, or the device is not there.
+        SpecError: when the parts of the study or the executor do not fit one another, or the device is not there.
         DataError: when a data set cannot be had.
         StoreError: when the folder is in use, damaged, or cannot be written.
         ExecutorError: when workers cannot be had.
     """
     told = Console(stderr=True, markup=False, emoji=False, highlight=False)
     check(executor, workers)
+    executor = beside_observers(executor) if spec.observers else executor
     numerics = numerics_of(spec, device)
     prepare(numerics)
     facts = provenance(spec, numerics, profile, overrides)

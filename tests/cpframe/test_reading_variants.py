@@ -117,6 +117,30 @@ def test_a_variant_is_what_a_profile_of_the_same_text_is(catalogue: Catalogue) -
             assert getattr(one, part) == getattr(other, part), changes
 
 
+def test_a_slip_is_told_under_the_name_that_was_written(catalogue: Catalogue) -> None:
+    told = problems(
+        "[variants.a]\n"
+        '[variants.b]\n"optimizer.lr" = -1\narchitecture = { sizes = [0] }\n'
+        "[variants.c]\noptimizer = { use = 'adam', betas = 3 }\n\"deficits.blur.size\" = 1.5\n"
+        '[variants.d]\n"architecture.sizes.1" = -2\n'
+        '[profiles.p.variants.a]\n"optimizer.mommentum" = 1\n',
+        catalogue,
+        "p",
+        "variants.b.training.batch_sice=3",
+        "training.augment.shift=-1",
+    )
+    assert [line.partition(": should")[0].partition(": is")[0] for line in told] == [
+        "11: variants.a.optimizer.mommentum",
+        "--set training.augment.shift=-1: training.augment.shift",
+        "4: variants.b.architecture.sizes[0]",
+        "3: variants.b.optimizer.lr",
+        "--set variants.b.training.batch_sice=3: variants.b.training.batch_sice",
+        "6: variants.c.optimizer.betas",
+        "7: variants.c.deficits.blur.size",
+        "9: variants.d.architecture.sizes[1]",
+    ]
+
+
 def test_a_variant_may_bring_what_the_spec_lacks(catalogue: Catalogue) -> None:
     Path("s.toml").write_text(
         BASE.replace('[architecture]\nuse = "mlp"\nsizes = [16, 8]\n', "")
@@ -245,12 +269,12 @@ def test_a_profile_puts_another_component_into_a_variant(catalogue: Catalogue) -
         ("[variants.a]\n'deficits.blurr.size' = 3\n", [
             "2: variants.a.deficits.blurr: 'blurr' is not a deficit of this spec; did you mean 'blur'?"]),
         ("[variants.a]\ndeficits.blur = 3\n", [
-            "2: deficits.blur: should be a table with use = \"...\", the name of the deficit; there are "]),
+            "2: variants.a.deficits.blur: should be a table with use = \"...\", the name of the deficit; there are "]),
         ("[variants.a]\noptimizer = 3\n", [
-            "2: optimizer: should be a table with use = \"...\", the name of the optimizer; there are "]),
+            "2: variants.a.optimizer: should be a table with use = \"...\", the name of the optimizer; there are "]),
         ("[variants.a]\n'optimizer.lr' = -1\n[variants.b]\noptimizer.lrr = 1\n", [
-            "2: optimizer.lr: should be above 0, not -1",
-            "4: optimizer.lrr: is not a key of this table; did you mean 'lr'?"]),
+            "2: variants.a.optimizer.lr: should be above 0, not -1",
+            "4: variants.b.optimizer.lrr: is not a key of this table; did you mean 'lr'?"]),
         ("[variants.a]\n'architecture.sizes.2' = 1\n", [
             "2: variants.a.architecture: architecture.sizes is an array of 2, numbered from 0: it has no '2'"]),
         ("[variants.a]\noptimizer.use = 'adam'\n[grid]\n'optimizer.lr' = [1, 2]\n'optimizer.momentum' = [0.5]\n", [
@@ -288,7 +312,7 @@ def test_slips_in_what_is_laid_over_variants(catalogue: Catalogue) -> None:
         + VARIED
     ]
     assert problems(NAMED, catalogue, None, "variants.adam.optimizer.lr=x") == [
-        '--set variants.adam.optimizer.lr=x: optimizer.lr: should be a number, not "x"'
+        '--set variants.adam.optimizer.lr=x: variants.adam.optimizer.lr: should be a number, not "x"'
     ]
     twice = "[profiles.p.variants.adam]\n'optimizer.lr' = 1\noptimizer.lr = 2\n"
     assert problems(NAMED + twice, catalogue, "p") == [
