@@ -12,7 +12,7 @@ from cpframe.analysis.representatives import by_variant, representatives
 from cpframe.report.link import fit_words
 from cpframe.report.phases import phase_cells
 from cpframe.report.plasticity import plasticity_cells
-from cpframe.report.web.labels import Labels, variant_heading
+from cpframe.report.web.labels import Labels
 from cpframe.report.web.markup import Column, Html, element, table
 from cpframe.report.words import printable
 
@@ -69,7 +69,7 @@ def _tables(findings: Findings, labels: Labels, title: str, heads: Sequence[str]
     columns = [Column("timeline", number=False), *map(Column, heads)]
     for metric, curves in findings.fisher.items():
         for members in by_variant(curves):
-            caption = f"{title}: {printable(metric)}{variant_heading(members[0].variant)}"
+            caption = f"{title}: {printable(metric)}{labels.variant(members[0].variant)}"
             few = _rows(representatives(findings.study, findings.groups, members), labels, cells)
             every = _rows(members, labels, cells)
             if few:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from cpframe.analysis.comparisons import Point, Removal, Sliding
 from cpframe.analysis.findings import Findings
 from cpframe.analysis.statistics import estimate
-from cpframe.report.web.labels import Labels, drop_cell, variant_heading
+from cpframe.report.web.labels import Labels, drop_cell
 from cpframe.report.web.markup import Column, Html, element, joined, table
 from cpframe.report.words import NONE, percent, plural
 
@@ -41,7 +41,7 @@ def _table(group: Removal | Sliding, labels: Labels, caption: str, at: str) -> H
     cells = [{point.at: _cell(point) for point in curve.points} for curve in group.curves]
     ats = sorted(set().union(*cells))
     rows = [[str(epoch), *(column.get(epoch, Html()) for column in cells)] for epoch in ats]
-    return table(f"{caption}{variant_heading(group.variant)}; no deficit: {start}", columns, rows)
+    return table(f"{caption}{labels.variant(group.variant)}; no deficit: {start}", columns, rows)
 
 
 def _cell(point: Point) -> Html:

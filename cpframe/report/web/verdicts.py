@@ -23,7 +23,7 @@ def verdict_section(findings: Findings, labels: Labels) -> Iterator[Html]:
         yield element("p", _NOTHING)
         return
     for group, members in groupby(findings.claims, key=lambda claim: claim.group):
-        yield element("h3", question(group))
+        yield element("h3", question(group, labels.names.label(group.variant)))
         yield element("ul", *(_card(findings, labels, claim) for claim in members), class_="cards")
     limit = percent(findings.threshold)
     yield element(
