@@ -78,9 +78,9 @@ def _draw(panel: Axes, link: Link, pen: Pen, handles: dict[str, Artist]) -> None
     handles.setdefault(link.deficit, draw_line(panel, pen, x, y, linestyle="none"))
     panel.margins(y=0.18)
     panel.plot(x, y, color=pen.colour, linewidth=0.4, alpha=0.7, zorder=1)  # in the order of the onsets
-    for place, below in ((0, False), (-1, True)):
+    for place in (0, -1):  # `settle` finds room for them
         panel.annotate(
-            f"onset {link.points[place].onset}", (x[place], y[place]), (3, -9 if below else 3),
+            f"onset {link.points[place].onset}", (x[place], y[place]), (3, 3),
             textcoords="offset points", fontsize=6.5, color=QUIET, zorder=4,
         )  # fmt: skip
     if link.fit.kind in ("exponential", "straight"):
