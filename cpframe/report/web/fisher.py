@@ -24,7 +24,10 @@ Cells = Callable[[MetricCurve], Sequence[str] | None]
 
 def phase_tables(findings: Findings, labels: Labels) -> Iterator[Html]:
     """For every Fisher metric and variant the phases of the most telling timelines; all of them to unfold."""
-    yield from _tables(findings, labels, "Phases", _PHASES, phase_cells)
+    tables = list(_tables(findings, labels, "Phases", _PHASES, phase_cells))
+    yield from tables
+    if not tables:
+        return
     yield element(
         "p",
         f"Epochs, of a running median of {WINDOW} measurements. rise: {RISEN:.0%} of the way to the peak is done; "
@@ -37,7 +40,10 @@ def phase_tables(findings: Findings, labels: Labels) -> Iterator[Html]:
 
 def plasticity_tables(findings: Findings, labels: Labels) -> Iterator[Html]:
     """For every Fisher metric by layer and variant what is redistributed once a deficit has ended."""
-    yield from _tables(findings, labels, "Information plasticity after the deficit", _PLASTICITY, _plasticity)
+    tables = list(_tables(findings, labels, "Information plasticity after the deficit", _PLASTICITY, _plasticity))
+    yield from tables
+    if not tables:
+        return
     yield element(
         "p",
         "moved: of all the information, the part that lies in another layer at the end of the training than at the end "
@@ -50,10 +56,17 @@ def plasticity_tables(findings: Findings, labels: Labels) -> Iterator[Html]:
 
 def link_table(findings: Findings, labels: Labels) -> Iterator[Html]:
     """The fits of Fisher information to sensitivity, in words."""
+    several = any(labels.names.full.values())
     columns = [Column("deficit", number=False), Column("windows"), Column("fit", number=False)]
+    columns[1:1] = [Column("variant", number=False)] * several
     for metric, found in findings.links.items():
         rows = [
-            [labels.name(link.deficit), f"{link.group.length} of {link.group.epochs}", fit_words(link.fit)]
+            [
+                labels.name(link.deficit),
+                *[labels.names.label(link.group.variant)] * several,
+                f"{link.group.length} of {link.group.epochs}",
+                fit_words(link.fit),
+            ]
             for link in found
         ]
         if rows:

@@ -19,11 +19,12 @@ _NOTE = (
 
 def removal_tables(findings: Findings, labels: Labels) -> Iterator[Html]:
     """One table for every removal group."""
-    for group in findings.removals:
-        if group.curves:
-            caption = f"Deficit until an epoch, then {plural(group.recovery, 'clean epoch')}"
-            yield _table(group, labels, caption, "until")
-    yield element("p", _NOTE, class_="note")
+    groups = [group for group in findings.removals if group.curves]
+    for group in groups:
+        caption = f"Deficit until an epoch, then {plural(group.recovery, 'clean epoch')}"
+        yield _table(group, labels, caption, "until")
+    if groups:
+        yield element("p", _NOTE, class_="note")
 
 
 def sliding_tables(findings: Findings, labels: Labels) -> Iterator[Html]:
@@ -31,7 +32,8 @@ def sliding_tables(findings: Findings, labels: Labels) -> Iterator[Html]:
     for group in findings.slidings:
         caption = f"A deficit of {plural(group.length, 'epoch')} in {group.epochs}, by its onset"
         yield _table(group, labels, caption, "onset")
-    yield element("p", _NOTE, class_="note")
+    if findings.slidings:
+        yield element("p", _NOTE, class_="note")
 
 
 def _table(group: Removal | Sliding, labels: Labels, caption: str, at: str) -> Html:
