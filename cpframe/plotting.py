@@ -10,7 +10,10 @@ from cpframe.analysis.periods import THRESHOLD
 from cpframe.problems import NothingToDrawError, Problem, SpecError, needed
 from cpframe.records import StudyRecord
 from cpframe.report.figures import FIGURES, FORMATS
+from cpframe.report.words import printable
 from cpframe.store import StoreError, write_atomically
+
+_DRAWN_LETTERS = "png", "pdf"  # in the others they stay text, for which the reader's program has its fonts
 
 
 def check_choices(figures: Sequence[str], formats: Sequence[str]) -> None:
@@ -40,7 +43,8 @@ def plot(study: StudyRecord, figures: Sequence[str], formats: Sequence[str], fol
         folder: for the files, ``NAME.FORMAT``; files of that name are replaced.
 
     Yields:
-        A line for each file written, and one for each figure of ``all`` that there is no data for.
+        A line for each file written, one if there are letters that they show as empty boxes, and one for each figure of
+        ``all`` that there is no data for.
 
     Raises:
         NotInstalledError: without matplotlib.
@@ -49,6 +53,7 @@ def plot(study: StudyRecord, figures: Sequence[str], formats: Sequence[str], fol
     """
     with needed("a figure", "plot"):
         from cpframe.report.figures.gallery import draw
+        from cpframe.report.figures.letters import letters_noted
         from cpframe.report.figures.style import rendered
 
     names = FIGURES if "all" in figures else tuple(dict.fromkeys(figures))
@@ -57,12 +62,18 @@ def plot(study: StudyRecord, figures: Sequence[str], formats: Sequence[str], fol
     if wanted:
         raise NothingToDrawError("\n".join(f"{name}: {missing[name]}" for name in wanted))
     _make(folder)
+    boxes: set[str] = set()
     for drawings in drawn.values():
         for drawing in drawings:
             for form in (form for form in FORMATS if form in formats):
                 path = folder / f"{drawing.stem}.{form}"
-                write_atomically(path, rendered(drawing.figure, form))
+                with letters_noted() as lacking:
+                    content = rendered(drawing.figure, form)
+                write_atomically(path, content)
+                boxes |= lacking if form in _DRAWN_LETTERS else set()
                 yield str(path)
+    if boxes:
+        yield f"figures lack the letters {printable(''.join(sorted(boxes)))}: their font has none"
     yield from (f"left out: {name}: {why}" for name, why in missing.items())
 
 

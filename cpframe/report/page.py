@@ -17,7 +17,8 @@ from cpframe.analysis.curves import MetricCurve
 from cpframe.analysis.findings import Findings
 from cpframe.analysis.representatives import by_variant, representatives
 from cpframe.records import CLEAN, StudyRecord
-from cpframe.report.words import Look, looks, shorten, variant_label, window
+from cpframe.report.variants import VariantNames, study_variants
+from cpframe.report.words import Look, looks, shorten, window
 
 MOST_VARIANTS = 4
 """Shown, unless all is told."""
@@ -34,6 +35,7 @@ class Page:
         full: whether all is told, and not what is most telling alone.
         variants: keys of those that are shown.
         looks: of the deficits and of ``clean``.
+        names: of the variants.
     """
 
     findings: Findings
@@ -42,6 +44,7 @@ class Page:
     full: bool
     variants: frozenset[str]
     looks: Mapping[str, Look]
+    names: VariantNames
 
     @property
     def study(self) -> StudyRecord:
@@ -61,7 +64,9 @@ def page_for(findings: Findings, console: Console, *, full: bool) -> Page:
     """The page that a console offers."""
     coloured = console.color_system in ("256", "truecolor") and not console.no_color
     variants = shown_variants(findings, full=full)
-    return Page(findings, console.width, coloured, full, variants, looks(findings.study))
+    return Page(
+        findings, console.width, coloured, full, variants, looks(findings.study), study_variants(findings.study)
+    )
 
 
 def shown_variants(findings: Findings, *, full: bool) -> frozenset[str]:
@@ -94,7 +99,7 @@ def curve_label(page: Page, curve: MetricCurve) -> Text:
 
 def heading(page: Page, title: str, variant: Mapping[str, object]) -> Group:
     """A rule with a title and the variant, which goes below where it is long."""
-    text, label = Text(title, "bold"), Text(variant_label(variant), "bold cyan")
+    text, label = Text(title, "bold"), Text(page.names.label(variant) if variant else "", "bold cyan")
     if not label:
         return Group("", Rule(text, align="left", style="dim"))
     if text.cell_len + label.cell_len + 8 > page.width:

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from itertools import groupby
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby, pairwise
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from cpframe.analysis.comparisons import Removal, Sliding
+from cpframe.analysis.comparisons import Removal, Sliding, variant_key
 from cpframe.analysis.statistics import ENOUGH_SEEDS
 from cpframe.analysis.verdicts import Claim, Kind
 from cpframe.report.page import Page, heading, name_with_look, note
 from cpframe.report.periods import healing_notes, when_words
-from cpframe.report.words import NONE, percent, plural, points, shorten, variant_label
+from cpframe.report.words import NONE, percent, plural, points, shorten
 
 _MOST = 16  # rows of the panel, unless all is told
 _NAME = 12  # cells of a deficit's name
 _FRAME = 6  # cells of the panel's frame and padding
 _SLIDING_HEADS = "lost more", "beyond idle", "hurts until"
-_BESIDE_IDLE = 4  # the column that is left out where there is no room
+_BESIDE_IDLE = 3  # the column that is left out where there is no room
 _NOTHING = "No verdict: no deficit has a complete trajectory and its no-deficit pair."
 
 _WORDS: dict[Kind, tuple[str, str]] = {
@@ -43,19 +43,16 @@ def verdict_panel(page: Page) -> Iterator[RenderableType]:
     parts: list[RenderableType] = []
     by_question: dict[str, list[Claim]] = {}
     for claim in told:
-        by_question.setdefault(question(replace(claim.group, variant={})), []).append(claim)
-    tables = [(asked, _rows(page, members)) for asked, members in by_question.items()]
-    widths = [max(map(len, column)) for column in zip(*(row for _, rows in tables for row in rows), strict=True)]
-    room = page.width - _FRAME
-    kept = [i for i, width in enumerate(widths) if width and (i != _BESIDE_IDLE or _needed(widths) <= room)]
-    for asked, rows in tables:
-        table = Table.grid(padding=(0, 2))
-        for i in kept[:-1]:
-            table.add_column(no_wrap=True, min_width=widths[i])
-        table.add_column()  # broken where there is no room: "10 to 20 (10-40)"
-        for row in rows:
-            table.add_row(*(row[i] for i in kept))
-        parts += [Text(asked, "italic"), table, Text()]
+        by_question.setdefault(question(claim.group, ""), []).append(claim)
+    tables = {
+        asked: [_heads(members[0]), *(_row(page, claim) for claim in members)] for asked, members in by_question.items()
+    }
+    columns = zip(*(row for rows in tables.values() for row in rows), strict=True)
+    widths = [max(cell.cell_len for cell in column) for column in columns]
+    kept, beside = _fitted(page, told, widths)
+    for asked, members in by_question.items():
+        rows = [[row[i] for i in kept] for row in tables[asked]]
+        parts += [Text(asked, "italic"), *_by_variant(page, members, rows, [widths[i] for i in kept], beside), Text()]
     parts.append(note(_explained(page, made)) if made else Text(_NOTHING))
     if len(told) < len(made):
         parts.append(note(f"The strongest {len(told)} of {len(made)} verdicts; all of them: --section verdict."))
@@ -78,7 +75,7 @@ def verdict_details(page: Page) -> Iterator[RenderableType]:
     yield heading(page, "Verdicts in words", {})
     width = max(len(shorten(claim.deficit, 16)) for claim in made) + 2
     for group, members in groupby(made, key=lambda claim: claim.group):
-        yield Text(f"\n{question(group)}", "italic")
+        yield Text(f"\n{question(group, page.names.label(group.variant))}", "italic")
         table = Table.grid(padding=(0, 2))
         table.add_column(no_wrap=True, min_width=width)
         table.add_column(no_wrap=True, min_width=16)
@@ -97,30 +94,72 @@ def _strongest(made: Sequence[Claim]) -> list[Claim]:
     return [claim for claim in made if id(claim) in kept]
 
 
+def _fitted(page: Page, told: Sequence[Claim], widths: Sequence[int]) -> tuple[Sequence[int], Mapping[str, str] | None]:
+    """The columns there is room for, and the names of the variants beside them, if any spelling of these fits."""
+    room = page.width - _FRAME
+    every = range(len(widths))
+    fewer = [i for i in every if i != _BESIDE_IDLE]
+    keys = {variant_key(claim.group.variant) for claim in told}
+    for names in (page.names.full, page.names.brief):
+        label = max((cell_len(names[key]) for key in keys), default=0)
+        for kept in (every, fewer):
+            if _needed([label, *(widths[i] for i in kept)]) <= room:
+                return kept, names
+    return (every if _needed(widths) <= room else fewer), None
+
+
 def _needed(widths: Sequence[int]) -> int:
     """Cells of a table with columns so wide."""
     return sum(widths) + 2 * (sum(map(bool, widths)) - 1)
 
 
-def _rows(page: Page, members: Sequence[Claim]) -> list[tuple[Text, ...]]:
-    """A header and a row a claim; the first cells are empty where there are no variants."""
-    removal = isinstance(members[0].group, Removal)
-    heads = "", "", "verdict", *(("points lost", "beyond idle", "heals until") if removal else _SLIDING_HEADS)
-    rows = [tuple(Text(head, "dim") for head in heads)]
-    told = ""
-    for claim in members:
-        excess, label = claim.verdict.excess, shorten(variant_label(claim.group.variant), _NAME + 4)
-        cells = (
-            Text("" if label == told else label, "cyan"),
-            name_with_look(page, claim.deficit, shorten(claim.deficit, _NAME)),
-            outcome(claim),
-            Text(size_words(claim)),
-            Text(points(excess) if excess else NONE),
-            Text(when_words(page.findings, claim)),
-        )
-        rows.append(cells)
-        told = label
-    return rows
+def _by_variant(
+    page: Page,
+    members: Sequence[Claim],
+    rows: Sequence[Sequence[Text]],
+    widths: Sequence[int],
+    beside: Mapping[str, str] | None,
+) -> list[RenderableType]:
+    """A table of a header and a row a claim: each variant's name is in its first row, or in a line above its rows."""
+    heads, *others = rows
+    keys = [variant_key(claim.group.variant) for claim in members]
+    if beside is not None:
+        width = max(map(cell_len, beside.values()))
+        labels = [Text("" if key == before else beside[key], "cyan") for before, key in pairwise(["", *keys])]
+        if not width:
+            return [_grid(rows, widths)]
+        return [_grid([[label, *row] for label, row in zip([Text(), *labels], rows, strict=True)], [width, *widths])]
+    parts: list[RenderableType] = [_grid([heads], widths)]
+    for key, pairs in groupby(zip(keys, others, strict=True), key=lambda pair: pair[0]):
+        parts += [Text(page.names.full[key], "cyan"), _grid([row for _, row in pairs], widths)]
+    return parts
+
+
+def _grid(rows: Sequence[Sequence[Text]], widths: Sequence[int]) -> Table:
+    table = Table.grid(padding=(0, 2))
+    for width in widths[:-1]:
+        table.add_column(no_wrap=True, min_width=width)
+    table.add_column()  # broken where there is no room: "10 to 20 (10-40)"
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _heads(claim: Claim) -> tuple[Text, ...]:
+    removal = isinstance(claim.group, Removal)
+    heads = "", "verdict", *(("points lost", "beyond idle", "heals until") if removal else _SLIDING_HEADS)
+    return tuple(Text(head, "dim") for head in heads)
+
+
+def _row(page: Page, claim: Claim) -> tuple[Text, ...]:
+    excess = claim.verdict.excess
+    return (
+        name_with_look(page, claim.deficit, shorten(claim.deficit, _NAME)),
+        outcome(claim),
+        Text(size_words(claim)),
+        Text(points(excess) if excess else NONE),
+        Text(when_words(page.findings, claim)),
+    )
 
 
 def outcome(claim: Claim) -> Text:
@@ -153,9 +192,8 @@ def _explained(page: Page, made: Sequence[Claim]) -> str:
     return " ".join(texts)
 
 
-def question(group: Removal | Sliding) -> str:
-    """What a group of trajectories asks, and its variant."""
-    label = variant_label(group.variant)
+def question(group: Removal | Sliding, label: str) -> str:
+    """What a group of trajectories asks, and its variant, if that has a label."""
     after = f" ({label})" if label else ""
     if isinstance(group, Removal):
         return f"Is there a scar after {plural(group.recovery, 'clean epoch')}?{after}"

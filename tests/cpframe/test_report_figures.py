@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
@@ -25,6 +25,7 @@ from cpframe.report.figures.fisher import fisher_drawings
 from cpframe.report.figures.gallery import draw
 from cpframe.report.figures.gradients import gradients_drawings
 from cpframe.report.figures.layers import layers_drawings
+from cpframe.report.figures.letters import letters_noted
 from cpframe.report.figures.link import link_drawings
 from cpframe.report.figures.removal import removal_drawings
 from cpframe.report.figures.sensitivity import sensitivity_drawings
@@ -36,7 +37,7 @@ Values = Callable[[TrajectoryRecord], Floats]
 
 
 def drawn(make: Callable[[Findings], list[Drawing]], study: StudyRecord) -> list[Drawing]:
-    with styled():
+    with styled(), letters_noted():
         return make(Findings(study))
 
 
@@ -367,6 +368,23 @@ def read_texts(drawing: Drawing) -> list[Text]:
     return [text for text in found if text.get_visible() and text.get_text().strip()]
 
 
+def assert_readable(drawing: Drawing) -> None:
+    """Nothing is cut at the edge, and no two texts touch."""
+    with styled():
+        drawing.figure.draw_without_rendering()
+        boxes = [(text.get_text(), text.get_window_extent()) for text in read_texts(drawing)]
+    width, height = drawing.figure.get_size_inches() * drawing.figure.dpi
+    for label, box in boxes:
+        assert box.x0 >= -1, label
+        assert box.x1 <= width + 1, label
+        assert box.y0 >= -1, label
+        assert box.y1 <= height + 1, label
+    for (one, first), (other, second) in combinations(boxes, 2):
+        across = min(first.x1, second.x1) - max(first.x0, second.x0)
+        up = min(first.y1, second.y1) - max(first.y0, second.y0)
+        assert across < 2 or up < 2, (drawing.stem, one, other)  # pixels, a hundred an inch
+
+
 @pytest.mark.parametrize("count", [2, 9])
 def test_labels_stay_on_the_figure_and_do_not_touch(new_study: NewStudy, count: int) -> None:
     names = [f"deficit number {i}" for i in range(count)]
@@ -378,19 +396,71 @@ def test_labels_stay_on_the_figure_and_do_not_touch(new_study: NewStudy, count: 
     )
     figures, _ = draw(Findings(made), FIGURES)
     for drawing in [one for drawings in figures.values() for one in drawings]:
+        assert_readable(drawing)
+
+
+def test_titles_of_many_variants_fit_their_panels_and_stay_apart(new_study: NewStudy) -> None:
+    variants = [
+        {"optimizer.momentum": i / 12, "architecture.depth": i, "dataset.folder": f"{'W' * 60}{i}{'W' * 60}"}
+        for i in range(6)
+    ]
+    made = new_study(
+        effects={"WWWWWWWWWWWWWWWWWWWW": lambda onset, offset: 0.01}, deficits={"WWWWWWWWWWWWWWWWWWWW": "blur"},
+        variants=variants, seeds=(0, 1), until=(0, 40), onsets=(0, 20),
+    )  # fmt: skip
+    figures, _ = draw(Findings(made), FIGURES)
+    for drawing in [one for drawings in figures.values() for one in drawings]:
+        assert_readable(drawing)
+    titles = [panel.get_title(loc="left") for panel in panels(figures["removal"][0])]
+    assert len(set(titles)) == 6
+    for title, variant in zip(titles, variants, strict=True):
+        assert f"depth={variant['architecture.depth']}" in title.replace("\n", "")
+
+
+def test_remarks_touch_no_line(new_study: NewStudy) -> None:
+    made = new_study(variants=[{"architecture.depth": depth} for depth in range(1, 5)], seeds=(0, 1, 2), until=())
+    figures, _ = draw(Findings(made), ["link"])
+    for drawing in figures["link"]:
         with styled():
             drawing.figure.draw_without_rendering()
-            boxes = [(text.get_text(), text.get_window_extent()) for text in read_texts(drawing)]
-        width, height = drawing.figure.get_size_inches() * drawing.figure.dpi
-        for label, box in boxes:
-            assert box.x0 >= -1, label
-            assert box.x1 <= width + 1, label
-            assert box.y0 >= -1, label
-            assert box.y1 <= height + 1, label
-        for (one, first), (other, second) in combinations(boxes, 2):
-            across = min(first.x1, second.x1) - max(first.x0, second.x0)
-            up = min(first.y1, second.y1) - max(first.y0, second.y0)
-            assert across < 2 or up < 2, (drawing.stem, one, other)  # pixels, a hundred an inch
+        for panel in panels(drawing):
+            assert len(panel.texts) == 2
+            for text in panel.texts:
+                box = text.get_window_extent()
+                for line in panel.lines:
+                    if line.get_linestyle() == "None":
+                        continue
+                    ends = line.get_transform().transform(np.column_stack(line.get_data()).astype(float))
+                    for start, end in pairwise(ends):  # a line is followed in steps of under a pixel
+                        walk = start + np.linspace(0, 1, 600)[:, None] * (end - start)
+                        assert not any(box.contains(x, y) for x, y in walk), text.get_text()
+
+
+def test_maps_of_all_variants_have_one_scale(new_study: NewStudy) -> None:
+    made = new_study(variants=[{"architecture.depth": 1}, {"architecture.depth": 2}], seeds=(0, 1), onsets=())
+
+    def tilted(t: TrajectoryRecord) -> Floats:
+        values = t.history.metrics["fisher"].values.copy()
+        values[:, 0] *= 10.0 if t.variant["architecture.depth"] == 2 else 1.0
+        return values
+
+    made = replace(
+        made,
+        trajectories=tuple(
+            replace(t, history=replace(t.history, metrics={
+                "fisher": replace(t.history.metrics["fisher"], values=tilted(t))})) for t in made.trajectories
+        ),
+    )  # fmt: skip
+    drawings = drawn(layers_drawings, made)
+    maps = [panel.images[0] for drawing in drawings for panel in panels(drawing) if panel.images]
+    assert len(drawings) == 2
+    (limits,) = {image.get_clim() for image in maps}
+    first, second = (
+        max(float(np.max(panel.images[0].get_array())) for panel in panels(drawing) if panel.images)
+        for drawing in drawings
+    )
+    assert second > 1.1 * first
+    assert limits == (0, pytest.approx(max(float(np.max(image.get_array())) for image in maps)))
 
 
 @pytest.mark.parametrize("name", ["$x^2$ & <b>", "a_b\\c", "字 blur"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from cpframe.problems import NothingToDrawError, SpecError
 from cpframe.records import StudyRecord
 from cpframe.report.figures import FIGURES, FORMATS, Format, published
 from cpframe.report.figures.gallery import draw
+from cpframe.report.figures.letters import letters_noted
 from cpframe.report.figures.style import rendered
 from cpframe.store import StoreError
 
@@ -180,3 +182,21 @@ def test_no_published_point_lies_over_another_experiment(new_study: NewStudy, ol
 @pytest.mark.parametrize("fact", ["profile", "overrides"])
 def test_no_published_point_where_the_spec_was_changed_on_the_way(new_study: NewStudy, fact: str) -> None:
     assert not published.published_blurs(published_study(new_study, **{fact: "cpu"}))
+
+
+@pytest.mark.parametrize(("forms", "told"), [(["png", "svg"], True), (["svg"], False)])
+def test_letters_without_a_glyph_are_told_in_one_line(
+    new_study: NewStudy, tmp_path: Path, forms: list[str], told: bool
+) -> None:
+    name = "\u767d\u5185\U0001f642"
+    made = new_study(effects={name: lambda onset, offset: 0.01}, deficits={name: "blur"}, seeds=(0, 1))
+    lines = list(plot(made, ["removal", "fisher"], forms, tmp_path))  # a warning would be an error
+    assert len(lines) == 2 * len(forms) + told
+    if told:
+        assert lines[-1] == "figures lack the letters \u5185\u767d\U0001f642: their font has none"
+
+
+def test_other_warnings_reach_the_user() -> None:
+    with pytest.warns(UserWarning, match="something else"), letters_noted() as lacking:
+        warnings.warn("something else", UserWarning, stacklevel=1)
+    assert not lacking

@@ -249,3 +249,29 @@ def test_elements_escape_text_and_keep_markup() -> None:
     )
     assert element("meta", name="x") == '<meta name="x">'
     assert escaped("a\x07b\n") == "a�b\n"
+
+
+def test_tables_are_there_where_a_figure_cannot_be(study: StudyRecord) -> None:
+    # Without its no-deficit pairs, there is nothing to draw of the final accuracies; the terminal has their tables.
+    made = replace(study, trajectories=tuple(t for t in study.trajectories if t.deficit != CLEAN))
+    page = Document(html_page(made))
+    captions = words(page)
+    assert "Deficit until an epoch, then 60 clean epochs; no deficit: not yet there" in captions
+    assert "A deficit of 40 epochs in 120, by its onset; no deficit: not yet there" in captions
+    for protocol, table in zip(("removal", "sliding"), page.tables[:2], strict=True):
+        for row in table[1:]:
+            place = {"offset" if protocol == "removal" else "onset": int(row[0])}
+            reached = scores(made, protocol=protocol, deficit="blur", **place)
+            assert row[1].split() == ["-", f"{100 * np.mean(list(reached.values())):.1f}", "%,", "n", "5"]
+
+
+def test_variants_share_a_question_and_have_a_card_each(new_study: NewStudy) -> None:
+    variants = [{"optimizer.momentum": m, "optimizer.lr": 0.1} for m in (0.0, 1 / 3, 0.9)]
+    text = html_page(new_study(seeds=(0, 1, 2), variants=variants))
+    verdict = text[text.index('id="verdict"') : text.index('id="removal"')]
+    assert verdict.count("<h3>") == 2
+    for label in ("momentum=0.0", "momentum=0.333", "momentum=0.9"):
+        assert verdict.count(f'<p class="variant">{label}</p>') == 6  # two questions, three deficits
+    link = text[text.index('<section id="link"') :]
+    rows = re.findall(r"momentum=([\d.]+)</td>", link[: link.index("</section>")])
+    assert rows == [m for m in ("0.0", "0.333", "0.9") for _ in range(3)]

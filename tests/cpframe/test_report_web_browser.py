@@ -177,3 +177,23 @@ def test_all_sections_can_be_read_on_paper(tab: Any, pages: dict[str, Path]) -> 
     assert tab.run("return getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert tab.run("return document.querySelector('#about pre, #about table').getBoundingClientRect().height") > 0
     tab.devtools("Emulation.setEmulatedMedia", media="")
+
+
+@pytest.mark.parametrize("width", [360, 1200])
+def test_cards_hold_long_names_and_fill_the_page(tab: Any, new_study: NewStudy, tmp_path: Path, width: int) -> None:
+    name = "a_deficit_without_a_blank_" * 8
+    made = new_study(
+        effects={name: lambda onset, offset: 0.01}, deficits={name: "blur"}, seeds=(0, 1, 2), onsets=(), metrics=False
+    )
+    write_page(made, tmp_path / "page.html")
+    tab.resize(width)
+    tab.open(tmp_path / "page.html")
+    inside, card, main = tab.run(
+        "const card = document.querySelector('.cards li'), range = document.createRange();"
+        "range.selectNodeContents(card);"
+        "return [Math.max(...[...range.getClientRects()].map(box => box.right)), card.getBoundingClientRect().right,"
+        " document.querySelector('main').getBoundingClientRect().right]"
+    )
+    assert inside <= card
+    assert math.isclose(card, main, abs_tol=1)
+    assert tab.run("return document.documentElement.scrollWidth") <= width

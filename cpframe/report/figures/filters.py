@@ -18,7 +18,8 @@ from cpframe.problems import NothingToDrawError
 from cpframe.records import CLEAN, Floats, TrajectoryRecord
 from cpframe.report.figures.style import WIDTH, Drawing, note_below
 from cpframe.report.figures.texts import listed, numbered, timeline_of
-from cpframe.report.words import number, variant_label
+from cpframe.report.variants import study_variants
+from cpframe.report.words import number
 
 MOST = 96
 """Tiles of one network at most: the first ones."""
@@ -54,7 +55,11 @@ def filters_drawings(findings: Findings) -> list[Drawing]:
         raise NothingToDrawError(
             'no filters of a first layer; [metrics.filters] use = "first-layer-filters" gives them'
         )
-    return [_drawing(numbered("filters", place), pair) for place, pair in enumerate(drawn)]
+    names = study_variants(findings.study)
+    return [
+        _drawing(numbered("filters", place), pair, names.label(pair[0].trajectory.variant))
+        for place, pair in enumerate(drawn)
+    ]
 
 
 def tiles(weights: Floats, columns: int) -> Floats:
@@ -112,7 +117,7 @@ def _filters(trajectory: TrajectoryRecord, name: str) -> Filters | None:
     return Filters(trajectory, (first, last), values[ends])
 
 
-def _drawing(stem: str, pair: Sequence[Filters]) -> Drawing:
+def _drawing(stem: str, pair: Sequence[Filters], label: str) -> Drawing:
     count, _, height, width = pair[0].weights.shape[1:]
     shown = min(count, MOST)
     columns = math.ceil(math.sqrt(shown * height / width))
@@ -127,7 +132,6 @@ def _drawing(stem: str, pair: Sequence[Filters]) -> Drawing:
             who = timeline_of(trajectory.deficit, trajectory.onset, trajectory.offset)
             panel.set_title(f"{who}, epoch {epoch}", fontsize=7.5)
     about = pair[0].trajectory
-    label = variant_label(about.variant)
     note_below(
         figure,
         f"{label + '; ' if label else ''}one seed ({about.seed}); {f'the first {shown} of ' if shown < count else ''}"

@@ -31,7 +31,8 @@ from cpframe.report.figures.style import (
     whole_epochs,
 )
 from cpframe.report.figures.texts import count_told, listed, name_of, numbered, timeline_of
-from cpframe.report.words import number, shorten, variant_label
+from cpframe.report.variants import study_variants
+from cpframe.report.words import number, shorten
 
 _LOWEST_PEAK = 1 / 20
 """A curve whose peak is a smaller part of the tallest one's would lie on the axis: then the scale is logarithmic."""
@@ -63,6 +64,7 @@ def fisher_drawings(findings: Findings) -> list[Drawing]:
 
 
 def _drawing(stem: str, name: str, curves: Sequence[MetricCurve], findings: Findings) -> Drawing:
+    label = study_variants(findings.study).label(curves[0].variant)
     looks, blurs = pens(findings.study), published.published_blurs(findings.study)
     chosen = representatives(findings.study, findings.groups, curves)
     without = [curve for curve in chosen if curve.deficit == CLEAN]
@@ -88,13 +90,13 @@ def _drawing(stem: str, name: str, curves: Sequence[MetricCurve], findings: Find
     units = f", {about.units.replace('nat^2', 'nat²')}" if about.units else ""
     label_axes(axes, "epoch", f"Fisher trace{units}")
     legend_above(figure, {name_of(key): handles[key] for key in [*looks, published.NAME] if key in handles})
-    measured = listed([part for part in (variant_label(about.variant), shorten(name, 24), about.estimator) if part])
+    measured = listed([part for part in (label, shorten(name, 24), about.estimator) if part])
     note_below(
         figure,
         f"{measured}, on {about.source} inputs; sum over layers, mean of {count_told(c.n for c in chosen)}; "
         f"bands: 95 % t intervals; shaded: deficit{'; thin: its other windows' if thin else ''}.",
     )
-    return Drawing(stem, "Fisher information through training", _seen(chosen), figure)
+    return Drawing(stem, "Fisher information through training", _seen(chosen, label), figure)
 
 
 def _draw(panel: Axes, pen: Pen, curve: MetricCurve) -> Artist:
@@ -129,7 +131,7 @@ def _scale(axes: Sequence[Axes], curves: Sequence[MetricCurve]) -> None:
         axes[0].set_ylim(bottom=min(0.0, *(float(curve.total.min()) for curve in curves)))
 
 
-def _seen(curves: Sequence[MetricCurve]) -> str:
+def _seen(curves: Sequence[MetricCurve], label: str) -> str:
     """Peak and end of every curve."""
     told = []
     for curve in curves:
@@ -140,5 +142,4 @@ def _seen(curves: Sequence[MetricCurve]) -> str:
             told.append(f"{who} peaks at {number(found.peak)} in epoch {found.peak_epoch}, and is {end}")
         else:
             told.append(f"{who} has no peak, and is {end}")
-    label = variant_label(curves[0].variant)
     return f"{label + ': ' if label else ''}{listed(told)}."

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from itertools import chain
 
 from cpframe.analysis.findings import Findings
 from cpframe.problems import NothingToDrawError
 from cpframe.report.figures.filters import filters_drawings
 from cpframe.report.figures.fisher import fisher_drawings
+from cpframe.report.figures.fitting import settle
 from cpframe.report.figures.gradients import gradients_drawings
 from cpframe.report.figures.layers import layers_drawings
+from cpframe.report.figures.letters import letters_noted
 from cpframe.report.figures.link import link_drawings
 from cpframe.report.figures.removal import removal_drawings
 from cpframe.report.figures.sensitivity import sensitivity_drawings
@@ -38,10 +41,12 @@ def draw(findings: Findings, names: Iterable[str]) -> tuple[dict[str, list[Drawi
     """
     drawn: dict[str, list[Drawing]] = {}
     missing: dict[str, str] = {}
-    with styled():
+    with styled(), letters_noted():
         for name in names:
             try:
                 drawn[name] = _DRAWN_BY[name](findings)
             except NothingToDrawError as error:
                 missing[name] = str(error)
+        for drawing in chain.from_iterable(drawn.values()):
+            settle(drawing.figure)
     return drawn, missing

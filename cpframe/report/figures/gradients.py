@@ -28,7 +28,8 @@ from cpframe.report.figures.style import (
     whole_epochs,
 )
 from cpframe.report.figures.texts import count_told, listed, numbered, timeline_of
-from cpframe.report.words import number, shorten, variant_label
+from cpframe.report.variants import study_variants
+from cpframe.report.words import number, shorten
 
 # From the input to the output: colours of Okabe and Ito, in between mixed; all of them show on black and on white.
 _LAYERS = LinearSegmentedColormap.from_list("layers", ("#0072b2", "#cc79a7", "#e69f00"))
@@ -58,14 +59,18 @@ def gradients_drawings(findings: Findings) -> list[Drawing]:
             ]
     if not drawn:
         raise NothingToDrawError('no gradients by layer; [metrics.gradient] use = "gradient" gives them')
-    return [_drawing(numbered("gradients", place), name, pairs) for place, (name, pairs) in enumerate(drawn)]
+    names = study_variants(findings.study)
+    return [
+        _drawing(numbered("gradients", place), name, pairs, names.label(pairs[0][0].variant))
+        for place, (name, pairs) in enumerate(drawn)
+    ]
 
 
 def _key(curve: MetricCurve) -> tuple[object, ...]:
     return str(curve.variant), curve.protocol, curve.deficit, curve.onset, curve.offset, curve.epochs
 
 
-def _drawing(stem: str, name: str, pairs: Sequence[tuple[MetricCurve, MetricCurve]]) -> Drawing:
+def _drawing(stem: str, name: str, pairs: Sequence[tuple[MetricCurve, MetricCurve]], label: str) -> Drawing:
     beside = len(pairs)
     figure, axes = panels(2 * beside, 1.6, beside=beside, share_y="row")
     layers = pairs[0][0].layers
@@ -83,7 +88,7 @@ def _drawing(stem: str, name: str, pairs: Sequence[tuple[MetricCurve, MetricCurv
     legend_above(figure, {shorten(layers[i], 16): _handle(i, len(layers)) for i in _named(len(layers))})
     about = pairs[0][0]
     units = f"{about.units} for each unit of a weight" if about.units else "units of the loss for each unit of a weight"
-    told = listed([part for part in (variant_label(about.variant), shorten(name, 24)) if part])
+    told = listed([part for part in (label, shorten(name, 24)) if part])
     note_below(
         figure,
         f"{told}: mean and standard deviation (std) over single examples' gradients, on {about.source} inputs; norms "

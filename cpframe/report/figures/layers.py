@@ -24,7 +24,8 @@ from cpframe.report.figures.style import (
     whole_epochs,
 )
 from cpframe.report.figures.texts import count_told, listed, numbered, timeline_of
-from cpframe.report.words import percent, shorten, variant_label
+from cpframe.report.variants import study_variants
+from cpframe.report.words import percent, shorten
 
 _ROW = 0.135  # inches of a layer whose name is written
 _NAMED = 12  # layers with names in a panel at most
@@ -54,7 +55,17 @@ def layers_drawings(findings: Findings) -> list[Drawing]:
             "Fisher information of one layer only, or not by layer; "
             '[metrics.fisher] use = "fisher-trace" gives it for networks of two layers or more'
         )
-    return [_drawing(numbered("layers", place), name, curves) for place, (name, curves) in enumerate(found)]
+    names = study_variants(findings.study)
+    top = max(_highest(curve) for _, curves in found for curve in curves)
+    return [
+        _drawing(numbered("layers", place), name, curves, names.label(curves[0].variant), top)
+        for place, (name, curves) in enumerate(found)
+    ]
+
+
+def _highest(curve: MetricCurve) -> float:
+    shares = layer_shares(curve)
+    return float(shares[np.isfinite(shares)].max(initial=0.0))
 
 
 def shares_by_epoch(curve: MetricCurve) -> Floats:
@@ -65,12 +76,12 @@ def shares_by_epoch(curve: MetricCurve) -> Floats:
     return shares
 
 
-def _drawing(stem: str, name: str, curves: Sequence[MetricCurve]) -> Drawing:
+def _drawing(stem: str, name: str, curves: Sequence[MetricCurve], label: str, top: float) -> Drawing:
+    """All maps of a study have one scale of colours, from 0 to `top`."""
     rows = min(_NAMED, len(curves[0].layers))
     figure = Figure(figsize=(WIDTH, len(curves) * (rows * _ROW + 0.3) + 1.0), layout="constrained")
     axes = list(figure.subplots(len(curves), 1, sharex=True, squeeze=False).flat)
     maps = [shares_by_epoch(curve) for curve in curves]
-    top = float(np.nanmax([np.nanmax(shares) for shares in maps]))
     for panel, curve, shares in zip(axes, curves, maps, strict=True):
         extent = (curve.epoch[0] - 0.5, curve.epoch[-1] + 0.5, len(shares) - 0.5, -0.5)
         image = panel.imshow(
@@ -91,13 +102,13 @@ def _drawing(stem: str, name: str, curves: Sequence[MetricCurve]) -> Drawing:
     bar.set_label("share of the Fisher trace, %")
     bar.outline.set_visible(False)
     about = curves[0]
-    measured = listed([part for part in (variant_label(about.variant), shorten(name, 24), about.estimator) if part])
+    measured = listed([part for part in (label, shorten(name, 24), about.estimator) if part])
     note_below(
         figure,
         f"{measured}, on {about.source} inputs; of the mean of {count_told(c.n for c in curves)}. "
         "Layers in forward order, the input's first. Bars above a map: epochs under the deficit.",
     )
-    return Drawing(stem, "Each layer's share of the Fisher information", _seen(curves), figure)
+    return Drawing(stem, "Each layer's share of the Fisher information", _seen(curves, label), figure)
 
 
 def _name_rows(panel: Axes, curve: MetricCurve) -> None:
@@ -110,7 +121,7 @@ def _name_rows(panel: Axes, curve: MetricCurve) -> None:
         panel.spines[side].set_visible(False)
 
 
-def _seen(curves: Sequence[MetricCurve]) -> str:
+def _seen(curves: Sequence[MetricCurve], label: str) -> str:
     """The layer with the largest share at the end of every map."""
     told = []
     for curve in curves:
@@ -119,5 +130,4 @@ def _seen(curves: Sequence[MetricCurve]) -> str:
         if np.isfinite(end).all():
             largest = int(end.argmax())
             told.append(f"{who} ends with {percent(float(end[largest]))} % in {shorten(curve.layers[largest], 24)}")
-    label = variant_label(curves[0].variant)
     return f"{label + ': ' if label else ''}{listed(told)}."

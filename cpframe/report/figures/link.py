@@ -25,7 +25,7 @@ from cpframe.report.figures.style import (
 )
 from cpframe.report.figures.texts import PAGE, in_pages, name_of, panel_title, seeds_told
 from cpframe.report.link import fit_words
-from cpframe.report.words import variant_label
+from cpframe.report.variants import VariantNames, study_variants
 
 _FORMULA = "F\u00a0=\u00a0a\u00a0exp(c\u00a0S)\u00a0+\u00a0b"  # in one line
 
@@ -45,14 +45,16 @@ def link_drawings(findings: Findings) -> list[Drawing]:
         raise NothingToDrawError(
             f'{missing}; [[protocols]] use = "sliding" and [metrics.fisher] use = "fisher-trace" give both'
         )
-    looks = pens(findings.study)
+    looks, variants = pens(findings.study), study_variants(findings.study)
     drawings = []
     for stem, some in in_pages("link", found, PAGE):
         figure, axes = panels(len(some), 2.1 if len(some) == 1 else 1.5, share_y="all" if len(names) == 1 else "none")
         handles: dict[str, Artist] = {}
         for panel, (name, link) in zip(axes, some, strict=True):
             _draw(panel, link, looks[link.deficit], handles)
-            panel.set_title(panel_title(*_parts(name if len(names) > 1 else "", link, found)))
+            panel.set_title(
+                panel_title(*_parts(name if len(names) > 1 else "", link, found, variants.label(link.group.variant)))
+            )
         fitted = "fit" in handles
         units = some[0][1].units.replace("nat^2", "nat²")
         label_axes(axes, "sensitivity, points", f"Fisher trace, {units}" if units else "Fisher trace")
@@ -64,7 +66,7 @@ def link_drawings(findings: Findings) -> list[Drawing]:
             f"{told}; a point an onset, joined in their order: Fisher trace without a deficit, averaged over the "
             f"window, against the window's cost, paired by seed; whiskers: 95 % t intervals{line}.",
         )
-        drawings.append(Drawing(stem, "Fisher information against sensitivity", _seen(some, names), figure))
+        drawings.append(Drawing(stem, "Fisher information against sensitivity", _seen(some, names, variants), figure))
     return drawings
 
 
@@ -76,9 +78,9 @@ def _draw(panel: Axes, link: Link, pen: Pen, handles: dict[str, Artist]) -> None
     handles.setdefault(link.deficit, draw_line(panel, pen, x, y, linestyle="none"))
     panel.margins(y=0.18)
     panel.plot(x, y, color=pen.colour, linewidth=0.4, alpha=0.7, zorder=1)  # in the order of the onsets
-    for place, below in ((0, False), (-1, True)):
+    for place in (0, -1):  # `settle` finds room for them
         panel.annotate(
-            f"onset {link.points[place].onset}", (x[place], y[place]), (3, -9 if below else 3),
+            f"onset {link.points[place].onset}", (x[place], y[place]), (3, 3),
             textcoords="offset points", fontsize=6.5, color=QUIET, zorder=4,
         )  # fmt: skip
     if link.fit.kind in ("exponential", "straight"):
@@ -86,13 +88,16 @@ def _draw(panel: Axes, link: Link, pen: Pen, handles: dict[str, Artist]) -> None
         (handles["fit"],) = panel.plot(smooth, link.fit.at(smooth / 100), "--", color=INK, linewidth=0.8, zorder=2)
 
 
-def _parts(metric: str, link: Link, found: Sequence[Named]) -> list[str]:
+def _parts(metric: str, link: Link, found: Sequence[Named], label: str) -> list[str]:
     """What tells one from the others."""
     courses = {(other.group.length, other.group.epochs) for _, other in found}
     course = f"{link.group.length} of {link.group.epochs}" if len(courses) > 1 else ""
-    return [part for part in (name_of(link.deficit), variant_label(link.group.variant), course, metric) if part]
+    return [part for part in (name_of(link.deficit), label, course, metric) if part]
 
 
-def _seen(found: Sequence[Named], names: Sequence[str]) -> str:
-    titles = (", ".join(_parts(name if len(names) > 1 else "", link, found)) for name, link in found)
+def _seen(found: Sequence[Named], names: Sequence[str], variants: VariantNames) -> str:
+    titles = []
+    for name, link in found:
+        label = variants.label(link.group.variant)
+        titles.append(", ".join(_parts(name if len(names) > 1 else "", link, found, label)))
     return " ".join(f"{title}: {fit_words(link.fit)}." for title, (_, link) in zip(titles, found, strict=True))

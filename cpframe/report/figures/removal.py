@@ -28,7 +28,8 @@ from cpframe.report.figures.style import (
     whole_epochs,
 )
 from cpframe.report.figures.texts import PAGE, in_pages, listed, name_of, panel_title, seeds_told
-from cpframe.report.words import percent, plural, points, variant_label
+from cpframe.report.variants import VariantNames, study_variants
+from cpframe.report.words import percent, plural, points
 
 
 def removal_drawings(findings: Findings) -> list[Drawing]:
@@ -43,6 +44,7 @@ def removal_drawings(findings: Findings) -> list[Drawing]:
             "no complete removal trajectory with its no-deficit pair; "
             '[[protocols]] use = "removal" gives them, once they are trained'
         )
+    names = study_variants(findings.study)
     looks, blurs = pens(findings.study), published.published_blurs(findings.study)
     drawings = []
     for stem, some in in_pages("removal", groups, PAGE):
@@ -54,7 +56,7 @@ def removal_drawings(findings: Findings) -> list[Drawing]:
                 (handles[published.NAME],) = panel.plot(
                     list(published.REMOVAL), list(published.REMOVAL.values()), "x:", color=QUIET, zorder=3
                 )
-            panel.set_title(_title(group, groups))
+            panel.set_title(_title(group, groups, names.label(group.variant)))
         label_axes(axes, "epoch of removal", "final accuracy, %")
         order = [*looks, published.NAME]
         legend_above(figure, {name_of(name): handles[name] for name in order if name in handles})
@@ -64,7 +66,7 @@ def removal_drawings(findings: Findings) -> list[Drawing]:
             f"{told}; no deficit minus the paired drop, bands: 95 % t intervals of the drop"
             + (f"; {plural(groups[0].recovery, 'clean epoch')} after removal." if _one_recovery(groups) else "."),
         )
-        drawings.append(Drawing(stem, "Final accuracy against the epoch of removal", _seen(some), figure))
+        drawings.append(Drawing(stem, "Final accuracy against the epoch of removal", _seen(some, names), figure))
     return drawings
 
 
@@ -95,16 +97,16 @@ def _ends(drops: Sequence[Estimate]) -> tuple[list[float], list[float]]:
     return [drop.high for drop in drops], [drop.low for drop in drops]
 
 
-def _title(group: Removal, groups: Sequence[Removal]) -> str:
+def _title(group: Removal, groups: Sequence[Removal], label: str) -> str:
     after = "" if _one_recovery(groups) else f"{group.recovery} clean epochs after"
-    return panel_title(variant_label(group.variant), after)
+    return panel_title(label, after)
 
 
 def _one_recovery(groups: Sequence[Removal]) -> bool:
     return len({group.recovery for group in groups}) == 1
 
 
-def _seen(groups: Sequence[Removal]) -> str:
+def _seen(groups: Sequence[Removal], names: VariantNames) -> str:
     """Where every curve ends."""
     told = []
     for group in groups:
@@ -114,6 +116,6 @@ def _seen(groups: Sequence[Removal]) -> str:
             drop = estimate(last.drops.values())
             ends.append(f"{name_of(curve.deficit)} until {last.at} ends {points(drop)} points below it")
         start = percent(estimate(group.reference.values()).mean)
-        where = variant_label(group.variant)
+        where = names.label(group.variant)
         told.append(f"{where + ': without' if where else 'Without'} a deficit {start} %; {listed(ends)}.")
     return " ".join(told)

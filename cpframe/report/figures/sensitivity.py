@@ -24,7 +24,8 @@ from cpframe.report.figures.style import (
     whole_epochs,
 )
 from cpframe.report.figures.texts import PAGE, in_pages, listed, name_of, panel_title, seeds_told
-from cpframe.report.words import points, variant_label
+from cpframe.report.variants import VariantNames, study_variants
+from cpframe.report.words import points
 
 
 def sensitivity_drawings(findings: Findings) -> list[Drawing]:
@@ -39,7 +40,7 @@ def sensitivity_drawings(findings: Findings) -> list[Drawing]:
             "no complete sliding trajectory with its no-deficit pair; "
             '[[protocols]] use = "sliding" gives them, once they are trained'
         )
-    looks = pens(findings.study)
+    looks, names = pens(findings.study), study_variants(findings.study)
     drawings = []
     for stem, some in in_pages("sensitivity", groups, PAGE):
         figure, axes = panels(len(some), 2.1 if len(some) == 1 else 1.5)
@@ -53,7 +54,7 @@ def sensitivity_drawings(findings: Findings) -> list[Drawing]:
                 line = draw_line(panel, pen, x, [100 * d.mean for _, d in drops])
                 handles[curve.deficit] = line
             whole_epochs(panel)
-            panel.set_title(panel_title(variant_label(group.variant), "" if _alike(groups) else _course(group)))
+            panel.set_title(panel_title(names.label(group.variant), "" if _alike(groups) else _course(group)))
         label_axes(axes, "onset of the deficit, epoch", "sensitivity, points")
         legend_above(figure, {name_of(name): handles[name] for name in looks if name in handles})
         told = seeds_told([p.drops for group in some for curve in group.curves for p in curve.points])
@@ -62,7 +63,7 @@ def sensitivity_drawings(findings: Findings) -> list[Drawing]:
             f"{told}; percentage points below no deficit, paired by seed; bands: 95 % t intervals"
             + (f"; a deficit of {_course(groups[0])}." if _alike(groups) else "."),
         )
-        drawings.append(Drawing(stem, "Sensitivity against the onset of the deficit", _seen(some), figure))
+        drawings.append(Drawing(stem, "Sensitivity against the onset of the deficit", _seen(some, names), figure))
     return drawings
 
 
@@ -74,7 +75,7 @@ def _alike(groups: Sequence[Sliding]) -> bool:
     return len({(group.length, group.epochs) for group in groups}) == 1
 
 
-def _seen(groups: Sequence[Sliding]) -> str:
+def _seen(groups: Sequence[Sliding], names: VariantNames) -> str:
     """Where every curve is highest."""
     told = []
     for group in groups:
@@ -83,6 +84,6 @@ def _seen(groups: Sequence[Sliding]) -> str:
             drops = {point.at: estimate(point.drops.values()) for point in curve.points if point.drops}
             top = max(drops, key=lambda at: drops[at].mean)
             tops.append(f"{name_of(curve.deficit)} costs most, {points(drops[top])} points, from onset {top}")
-        where = ", ".join(filter(None, (variant_label(group.variant), _course(group))))
+        where = ", ".join(filter(None, (names.label(group.variant), _course(group))))
         told.append(f"{where}: {listed(tops)}.")
     return " ".join(told)

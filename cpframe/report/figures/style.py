@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from matplotlib.ticker import MaxNLocator
 
 from cpframe.records import Floats, Integers, StudyRecord
 from cpframe.report.figures import Format
+from cpframe.report.figures.breaking import broken
 from cpframe.report.words import Look, looks
 
 Numbers = Sequence[float] | Floats | Integers
@@ -34,6 +34,8 @@ QUIET = "#767676"
 
 _SMALL = 6.5
 _LINE = 60  # letters of a legend
+_USUAL_LINES = 3  # of a note; for more the figure grows
+_SPARE = 0.94  # of a figure's width, for what stands above and below its panels
 _NO_DATE: dict[Format, dict[str, Any]] = {
     "png": {"Software": "cpframe"},
     "svg": {"Date": None, "Creator": "cpframe"},
@@ -210,14 +212,18 @@ def legend_above(figure: Figure, handles: Mapping[str, Artist]) -> None:
     """Put one legend above all panels, in as many columns as the labels leave room for."""
     letters = [len(name) + 6 for name in handles]  # with the sign before it
     columns = len(letters) if sum(letters) <= _LINE else max(1, _LINE // max(letters))
-    figure.legend(list(handles.values()), list(handles), loc="outside upper center", ncols=columns)
+    room = _SPARE * figure.bbox.width
+    for ncols in range(columns, 0, -1):
+        legend = figure.legend(list(handles.values()), list(handles), loc="outside upper center", ncols=ncols)
+        if ncols == 1 or legend.get_window_extent().width <= room:
+            break
+        legend.remove()
 
 
 def note_below(figure: Figure, text: str) -> None:
     """Write a remark in small print below all panels, broken into lines that fit."""
-    figure.supxlabel(wrapped(text, 68), fontsize=_SMALL, color=QUIET, x=0.5)
-
-
-def wrapped(text: str, letters: int) -> str:
-    """The text in lines of at most so many letters."""
-    return "\n".join(textwrap.wrap(text, letters))
+    note = figure.supxlabel(text, fontsize=_SMALL, color=QUIET, x=0.5)
+    note.set_text(broken(note, _SPARE * figure.bbox.width, len(text)))
+    width, height = figure.get_size_inches()
+    more = max(0, note.get_text().count("\n") + 1 - _USUAL_LINES)
+    figure.set_size_inches(width, height + 1.2 * _SMALL / 72 * more)

@@ -10,8 +10,6 @@ from cpframe.report.words import plural, shorten, window
 
 _Item = TypeVar("_Item")
 
-_HALF = 25  # letters of a title above half a column
-
 PAGE = 6
 """Panels in one figure at most; more go into another file."""
 
@@ -38,9 +36,8 @@ def timeline_of(deficit: str, onset: int, offset: int) -> str:
 
 
 def panel_title(*parts: str) -> str:
-    """What tells a panel from its neighbours: a part a line where all of it is too long for half a column."""
-    told = [shorten(part, _HALF) for part in parts if part]
-    return ", ".join(told) if sum(map(len, told)) + 2 * len(told) <= _HALF else "\n".join(told)
+    """What tells a panel from its neighbours; `settle` breaks it to the panel's width."""
+    return ", ".join(part for part in parts if part)
 
 
 def seeds_told(samples: Iterable[Sized]) -> str:

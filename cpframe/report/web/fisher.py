@@ -12,7 +12,7 @@ from cpframe.analysis.representatives import by_variant, representatives
 from cpframe.report.link import fit_words
 from cpframe.report.phases import phase_cells
 from cpframe.report.plasticity import plasticity_cells
-from cpframe.report.web.labels import Labels, variant_heading
+from cpframe.report.web.labels import Labels
 from cpframe.report.web.markup import Column, Html, element, table
 from cpframe.report.words import printable
 
@@ -24,7 +24,10 @@ Cells = Callable[[MetricCurve], Sequence[str] | None]
 
 def phase_tables(findings: Findings, labels: Labels) -> Iterator[Html]:
     """For every Fisher metric and variant the phases of the most telling timelines; all of them to unfold."""
-    yield from _tables(findings, labels, "Phases", _PHASES, phase_cells)
+    tables = list(_tables(findings, labels, "Phases", _PHASES, phase_cells))
+    yield from tables
+    if not tables:
+        return
     yield element(
         "p",
         f"Epochs. rise: {RISEN:.0%} of the way to the peak is done; half: halfway down from the peak to the end; flat: "
@@ -37,7 +40,10 @@ def phase_tables(findings: Findings, labels: Labels) -> Iterator[Html]:
 
 def plasticity_tables(findings: Findings, labels: Labels) -> Iterator[Html]:
     """For every Fisher metric by layer and variant what is redistributed once a deficit has ended."""
-    yield from _tables(findings, labels, "Information plasticity after the deficit", _PLASTICITY, _plasticity)
+    tables = list(_tables(findings, labels, "Information plasticity after the deficit", _PLASTICITY, _plasticity))
+    yield from tables
+    if not tables:
+        return
     yield element(
         "p",
         "moved: of all the information, the part that lies in another layer at the end of the training than at the end "
@@ -51,10 +57,17 @@ def plasticity_tables(findings: Findings, labels: Labels) -> Iterator[Html]:
 
 def link_table(findings: Findings, labels: Labels) -> Iterator[Html]:
     """The fits of Fisher information to sensitivity, in words."""
+    several = any(labels.names.full.values())
     columns = [Column("deficit", number=False), Column("windows"), Column("fit", number=False)]
+    columns[1:1] = [Column("variant", number=False)] * several
     for metric, found in findings.links.items():
         rows = [
-            [labels.name(link.deficit), f"{link.group.length} of {link.group.epochs}", fit_words(link.fit)]
+            [
+                labels.name(link.deficit),
+                *[labels.names.label(link.group.variant)] * several,
+                f"{link.group.length} of {link.group.epochs}",
+                fit_words(link.fit),
+            ]
             for link in found
         ]
         if rows:
@@ -70,7 +83,7 @@ def _tables(findings: Findings, labels: Labels, title: str, heads: Sequence[str]
     columns = [Column("timeline", number=False), *map(Column, heads)]
     for metric, curves in findings.fisher.items():
         for members in by_variant(curves):
-            caption = f"{title}: {printable(metric)}{variant_heading(members[0].variant)}"
+            caption = f"{title}: {printable(metric)}{labels.variant(members[0].variant)}"
             few = _rows(representatives(findings.study, findings.groups, members), labels, cells)
             every = _rows(members, labels, cells)
             if few:

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from cpframe.analysis.curves import MetricCurve
 from cpframe.analysis.statistics import Estimate
 from cpframe.records import CLEAN, StudyRecord
 from cpframe.report.figures.style import pens
+from cpframe.report.variants import study_variants
 from cpframe.report.web.markup import Html, element, joined
 from cpframe.report.web.pictures import COLOURS
-from cpframe.report.words import looks, mark, points, printable, variant_label, window
+from cpframe.report.words import looks, mark, points, printable, window
 
 
 class Labels:
-    """The names of one study's deficits.
+    """The names of one study's deficits and variants.
 
     Args:
         study: whose deficits these are.
+
+    Attributes:
+        names: of the study's variants.
     """
 
     def __init__(self, study: StudyRecord) -> None:
         """Look up the looks once."""
+        self.names = study_variants(study)
         self._glyphs = {name: look.glyph for name, look in looks(study).items()}
         self._colours = {name: pen.colour for name, pen in pens(study).items()}
 
@@ -34,6 +41,11 @@ class Labels:
             "span", self._glyphs[deficit], class_="glyph", style=f"color: {self.colour(deficit)}", aria_hidden="true"
         )
         return joined((glyph, "no deficit" if deficit == CLEAN else printable(deficit)), " ")
+
+    def variant(self, variant: Mapping[str, object]) -> str:
+        """The variant as an addition to a caption; empty without a grid."""
+        label = self.names.label(variant)
+        return f" ({label})" if label else ""
 
     def timeline(self, curve: MetricCurve) -> Html:
         """Glyph, name, window and length."""
@@ -50,9 +62,3 @@ def drop_cell(drop: Estimate) -> Html:
         return element("span", points(drop))
     word = "loss" if sign == "▼" else "gain"
     return element("b", points(drop), " ", element("span", sign, role="img", aria_label=word, title=word))
-
-
-def variant_heading(variant: object) -> str:
-    """The variant as an addition to a caption; empty without a grid."""
-    label = variant_label(variant) if isinstance(variant, dict) else ""
-    return f" ({label})" if label else ""

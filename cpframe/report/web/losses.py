@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from cpframe.analysis.comparisons import Point, Removal, Sliding
 from cpframe.analysis.findings import Findings
 from cpframe.analysis.statistics import estimate
-from cpframe.report.web.labels import Labels, drop_cell, variant_heading
+from cpframe.report.web.labels import Labels, drop_cell
 from cpframe.report.web.markup import Column, Html, element, joined, table
 from cpframe.report.words import NONE, percent, plural
 
@@ -19,11 +19,12 @@ _NOTE = (
 
 def removal_tables(findings: Findings, labels: Labels) -> Iterator[Html]:
     """One table for every removal group."""
-    for group in findings.removals:
-        if group.curves:
-            caption = f"Deficit until an epoch, then {plural(group.recovery, 'clean epoch')}"
-            yield _table(group, labels, caption, "until")
-    yield element("p", _NOTE, class_="note")
+    groups = [group for group in findings.removals if group.curves]
+    for group in groups:
+        caption = f"Deficit until an epoch, then {plural(group.recovery, 'clean epoch')}"
+        yield _table(group, labels, caption, "until")
+    if groups:
+        yield element("p", _NOTE, class_="note")
 
 
 def sliding_tables(findings: Findings, labels: Labels) -> Iterator[Html]:
@@ -31,7 +32,8 @@ def sliding_tables(findings: Findings, labels: Labels) -> Iterator[Html]:
     for group in findings.slidings:
         caption = f"A deficit of {plural(group.length, 'epoch')} in {group.epochs}, by its onset"
         yield _table(group, labels, caption, "onset")
-    yield element("p", _NOTE, class_="note")
+    if findings.slidings:
+        yield element("p", _NOTE, class_="note")
 
 
 def _table(group: Removal | Sliding, labels: Labels, caption: str, at: str) -> Html:
@@ -41,7 +43,7 @@ def _table(group: Removal | Sliding, labels: Labels, caption: str, at: str) -> H
     cells = [{point.at: _cell(point) for point in curve.points} for curve in group.curves]
     ats = sorted(set().union(*cells))
     rows = [[str(epoch), *(column.get(epoch, Html()) for column in cells)] for epoch in ats]
-    return table(f"{caption}{variant_heading(group.variant)}; no deficit: {start}", columns, rows)
+    return table(f"{caption}{labels.variant(group.variant)}; no deficit: {start}", columns, rows)
 
 
 def _cell(point: Point) -> Html:

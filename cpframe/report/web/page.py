@@ -86,11 +86,14 @@ def _sections(findings: Findings, drawn: Drawn) -> list[tuple[str, str, Iterable
     labels = Labels(findings.study)
 
     def with_figures(name: str, tables: Iterable[Html]) -> Iterable[Html]:
-        """Nothing without the figure: the tables have the same data."""
+        """The figures and the tables, whichever there are."""
+        told = joined(tables)
         if name in drawn:
             figures = element("div", *map(picture, drawn[name]), class_="figures")
             several = len(drawn[name]) > 1
-            yield element("div", figures, element("div", *tables), class_="under" if several else "beside")
+            yield element("div", figures, element("div", told), class_="under" if several else "beside")
+        else:
+            yield told
 
     return [
         ("Verdict", "verdict", verdict_section(findings, labels)),

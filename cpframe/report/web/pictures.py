@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from xml.etree import ElementTree
 
+from cpframe.report.figures.letters import letters_noted
 from cpframe.report.figures.style import INK, PAPER, QUIET, Drawing, rendered
 from cpframe.report.web.markup import Html, element
 
@@ -27,7 +28,9 @@ def inline_svg(drawing: Drawing) -> Html:
     Identifiers get the drawing's stem before them, for those of another drawing may be the same; black becomes the
     page's colour of text, white its background, and the grey its own, so that it can be read on a dark page as well.
     """
-    root = ElementTree.fromstring(rendered(drawing.figure, "svg"))  # noqa: S314 - made by ourselves just now
+    with letters_noted():  # the browser has fonts of its own
+        content = rendered(drawing.figure, "svg")
+    root = ElementTree.fromstring(content)  # noqa: S314 - made by ourselves just now
     for parent in list(root.iter()):
         for child in list(parent):
             if _local(child.tag) in _DROPPED:

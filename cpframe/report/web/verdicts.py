@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import groupby
 
 from cpframe.analysis.comparisons import Removal
 from cpframe.analysis.findings import Findings
@@ -18,12 +17,15 @@ _NOTHING = "No verdict: no deficit has a complete trajectory and its no-deficit 
 
 
 def verdict_section(findings: Findings, labels: Labels) -> Iterator[Html]:
-    """A list of cards for every group of trajectories, under the question that the group asks."""
+    """A list of cards under every question, of all variants: a card a deficit and variant."""
     if not findings.claims:
         yield element("p", _NOTHING)
         return
-    for group, members in groupby(findings.claims, key=lambda claim: claim.group):
-        yield element("h3", question(group))
+    by_question: dict[str, list[Claim]] = {}
+    for claim in findings.claims:
+        by_question.setdefault(question(claim.group, ""), []).append(claim)
+    for asked, members in by_question.items():
+        yield element("h3", asked)
         yield element("ul", *(_card(findings, labels, claim) for claim in members), class_="cards")
     yield element(
         "p",
@@ -35,12 +37,19 @@ def verdict_section(findings: Findings, labels: Labels) -> Iterator[Html]:
 
 
 def _card(findings: Findings, labels: Labels, claim: Claim) -> Html:
-    word = outcome(claim).plain
+    word, variant = outcome(claim).plain, labels.names.label(claim.group.variant)
     period = _period(findings, claim)
     strong = "claimed" if claim.verdict.kind == "supported" else "open"
     return element(
         "li",
-        element("p", labels.name(claim.deficit), " ", element("strong", word, class_=strong), class_="verdict"),
+        element(
+            "p",
+            element("span", labels.name(claim.deficit)),
+            " ",
+            element("strong", word, class_=strong),
+            class_="verdict",
+        ),
+        *([element("p", variant, class_="variant")] if variant else []),
         element("p", because(claim)),
         *([element("p", period, class_="when")] if period else []),
         style=f"--look: {labels.colour(claim.deficit)}",
