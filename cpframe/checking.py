@@ -13,7 +13,6 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from cpframe.document import Document
-from cpframe.keys import dotted
 from cpframe.parameters import adapter, hints, parameters, tables
 from cpframe.problems import Problem, nearest
 from cpframe.toml_lines import KeyPath
@@ -70,7 +69,7 @@ def build(
         The instance, or None when there was a problem.
     """
     if not isinstance(table, Mapping):
-        problems.append(Problem(document.where(path), dotted(path), f"should be a table, not {shown(table)}"))
+        problems.append(document.problem(path, f"should be a table, not {shown(table)}"))
         return None
     before = len(problems)
     fields = parameters(cls)
@@ -79,12 +78,12 @@ def build(
     for key in table:
         if key not in fields and key not in others:
             why = f"is not a key of {'this table' if path else 'a spec'}; {nearest(key, {*fields, *others})}"
-            problems.append(Problem(document.where((*path, key)), dotted((*path, key)), why))
+            problems.append(document.problem((*path, key), why))
     for name, field in fields.items():
         if name in table:
             values[name] = _checked(rules[name], table[name], (*path, name), document, problems)
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
-            problems.append(Problem(document.where(path), dotted((*path, name)), "is missing"))
+            problems.append(document.problem((*path, name), "is missing"))
     if len(problems) > before:
         return None
     try:
@@ -94,7 +93,7 @@ def build(
     except Exception as error:  # noqa: BLE001 - a plugin is a stranger's code: whatever it raises is told, no crash
         why = f"{cls.__name__} cannot be made of these values: {type(error).__name__}: {error}"
     named = next(((key,) for key in re.findall(r"`(\w+)`", why) if key in table), ())
-    problems.append(Problem(document.where(path + named), dotted(path + named), why))
+    problems.append(document.problem(path + named, why))
     return None
 
 
@@ -124,7 +123,7 @@ def _checked(hint: Any, value: object, path: KeyPath, document: Document, proble
         except ValidationError as error:
             reasons = _reasons(error, value)
     for place, why in reasons:
-        problems.append(Problem(document.where(path + place), dotted(path + place), why))
+        problems.append(document.problem(path + place, why))
     return None
 
 
@@ -155,7 +154,7 @@ def _nested(
         why = f"should be a name in quotes; {nearest('', known)}"
     else:
         why = f"should be a table that says which, {{ use = {json.dumps(known[0])}, ... }}; {nearest('', known)}"
-    problems.append(Problem(document.where(spot), dotted(spot), why))
+    problems.append(document.problem(spot, why))
     return None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import tomli
@@ -34,19 +34,31 @@ class Document:
         text: of the spec's file.
         tables: the parsed TOML, without ``profiles``.
         origins: for the path of a key, where it was written: ``file:line`` or ``--set key=value``.
+        variant: name of the ``[variants.NAME]`` that is laid over the rest; empty where there is none.
     """
 
     path: Path
     text: str
     tables: Table
     origins: Mapping[KeyPath, str]
+    variant: str = ""
 
     def where(self, path: KeyPath) -> str:
         """Say where the key at `path` was written, or else the nearest table around it."""
-        for length in range(len(path), -1, -1):
-            if path[:length] in self.origins:
-                return self.origins[path[:length]]
-        return str(self.path)
+        return self.origins.get(self._written(path), str(self.path))
+
+    def problem(self, path: KeyPath, why: str) -> Problem:
+        """What is wrong with the key at `path`, which is told by the name it was written under."""
+        where, written = self.where(path), self._written(path)
+        own: KeyPath = ("variants", self.variant)
+        # an element of an array is numbered there by a digit in its dotted key
+        there = [self.origins.get(own + one) for one in (written, tuple(map(str, written)))]
+        return Problem(where, dotted(own + path if self.variant and where in there else path), why)
+
+    def _written(self, path: KeyPath) -> KeyPath:
+        """The key at `path`, or the nearest table around it, that was written somewhere."""
+        known = (path[:length] for length in range(len(path), -1, -1) if path[:length] in self.origins)
+        return next(known, ())
 
     def laid_over(self, key: str, value: object, origins: Mapping[KeyPath, str]) -> Document:
         """Return the document with `value` at the dotted `key`.
@@ -67,7 +79,7 @@ class Document:
         if path[0] == "variants":
             path, value, origins = self._of_variants(path, value, origins)
         lay(tables, path, value, origins, (), places)
-        return Document(self.path, self.text, tables, places)
+        return replace(self, tables=tables, origins=places)
 
     def _of_variants(
         self, path: KeyPath, value: object, origins: Mapping[KeyPath, str]
@@ -113,13 +125,13 @@ def read_document(
     if profile is not None and isinstance(profiles, dict) and isinstance(profiles.get(profile), dict):
         slips += _spread_variants(profiles[profile], ("profiles", profile), origins)
     document = Document(path, text, tables, origins)
-    problems = [Problem(document.where(place), dotted(place), why) for place, why in slips]
+    problems = [document.problem(place, why) for place, why in slips]
     if not isinstance(profiles, dict):
-        problems.append(Problem(document.where(("profiles",)), "profiles", "should be tables, [profiles.NAME]"))
+        problems.append(document.problem(("profiles",), "should be tables, [profiles.NAME]"))
     else:
         for name in [name for name, table in profiles.items() if not isinstance(table, dict)]:
             place = ("profiles", name)
-            problems.append(Problem(document.where(place), dotted(place), f"should be a table, [{dotted(place)}]"))
+            problems.append(document.problem(place, f"should be a table, [{dotted(place)}]"))
             del profiles[name]
         document = _profiled(document, profiles, profile, problems)
     for override in overrides:

@@ -41,11 +41,19 @@ def gathered(
         title=spec.title,
         spec=spec.document.text,
         score_epochs=spec.score_epochs,
-        deficits={name: deficit.use for name, deficit in spec.variants[0].deficits.items()},
+        deficits={name: _components(study, name) for name in spec.variants[0].deficits},
         created=datetime.now().astimezone().isoformat(timespec="seconds"),
         provenance=provenance,
         trajectories=tuple(_trajectory(study, one, records, failures) for one in study.trajectories),
     )
+
+
+def _components(study: Study, deficit: str) -> str:
+    """The component behind a deficit; several where variants differ, of which none is idle or all are."""
+    used = dict.fromkeys(
+        variant.deficits[deficit].use for variant in study.spec.variants if deficit in variant.deficits
+    )
+    return " or ".join(used)
 
 
 def _trajectory(

@@ -10,6 +10,7 @@ from cpframe.api import Measurement, Probe
 from cpframe.data import Condition, DeviceData, degraded, probe_positions
 from cpframe.keys import is_word
 from cpframe.learner import Learner
+from cpframe.problems import MetricError
 from cpframe.randomness import stream
 from cpframe.records import TAKEN, MetricHistory
 from cpframe.spec import Metric
@@ -22,7 +23,7 @@ def measure(
     """Measure every metric that is due after this epoch; each result is a history of one row.
 
     Raises:
-        ValueError: when a metric gives what cannot be kept, by itself or beside the others.
+        MetricError: when a metric gives what cannot be kept, by itself or beside the others.
     """
     learner.model.eval()
     found: dict[str, MetricHistory] = {}
@@ -45,7 +46,9 @@ def measure(
         for key, measurement in parts.items():
             name = f"{metric.name}-{key}" if key else metric.name
             if not is_word(name) or name in found:
-                raise ValueError(f"the metric {metric.name} cannot call a quantity {key!r}: it needs a word of its own")
+                raise MetricError(
+                    f"the metric {metric.name} cannot call a quantity {key!r}: it needs a word of its own"
+                )
             found[name] = _row(name, measurement, metric.measuring.on, len(probe.layers))
     sizes(found)
     return found
@@ -56,13 +59,14 @@ def _row(name: str, measurement: Measurement, source: str, layers: int) -> Metri
     stderr = None if measurement.stderr is None else np.asarray(measurement.stderr, dtype=np.float64)
     own = measurement.dimensions
     if own is None and values.shape not in ((), (layers,)):
-        raise ValueError(
+        raise MetricError(
             f"the metric {name} should give a number or one for each of {layers} layers, or name its `dimensions`"
         )
     if own is not None:
         _check_dimensions(name, own, values.shape)
     if stderr is not None and stderr.shape != values.shape:
-        raise ValueError(f"the metric {name} has values of shape {values.shape} and standard errors of {stderr.shape}")
+        shapes = f"values of shape {_shown(values.shape)} and standard errors of {_shown(stderr.shape)}"
+        raise MetricError(f"the metric {name} has {shapes}")
     rows = None if stderr is None else stderr[None]
     return MetricHistory(values[None], rows, measurement.units, measurement.estimator, source, own or ())
 
@@ -70,11 +74,16 @@ def _row(name: str, measurement: Measurement, source: str, layers: int) -> Metri
 def _check_dimensions(name: str, own: tuple[str, ...], shape: tuple[int, ...]) -> None:
     odd = [one for one in own if not isinstance(one, str) or not is_word(one) or one in TAKEN]
     if odd:
-        raise ValueError(
+        raise MetricError(
             f"the metric {name} cannot have a dimension called {odd[0]!r}: it should be a word, other than "
             f"{', '.join(sorted(TAKEN))}"
         )
     if len(set(own)) < len(own):
-        raise ValueError(f"the metric {name} has two dimensions of one name: {', '.join(own)}")
+        raise MetricError(f"the metric {name} has two dimensions of one name: {', '.join(own)}")
     if len(own) != len(shape) or 0 in shape:
-        raise ValueError(f"the metric {name} has values of shape {shape}, which are not of dimensions {own}")
+        named = ", ".join(own) or "without a name"
+        raise MetricError(f"the metric {name} has values of shape {_shown(shape)}, which are not of dimensions {named}")
+
+
+def _shown(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape)) or "a single number"

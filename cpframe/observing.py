@@ -127,6 +127,7 @@ class _Watch:
         self._console = told
         self._queue: Queue[EpochsCommitted | RunFinished] = Queue(_ROOM)
         self._lost = 0
+        self._in_hand = 0
         self._failed = False
         self._thread = Thread(target=self._watch, args=(started,), name=f"observer {observer.name}", daemon=True)
         self._thread.start()
@@ -152,8 +153,9 @@ class _Watch:
         if self._failed:
             return
         if self._thread.is_alive():
-            lost = self._lost + self._left()
-            self._say(f"is left behind {wait:g} s after the run (see `wait`); of {lost} epochs it was not told")
+            lost = self._lost + self._in_hand + self._left()
+            missing = f"; at least {lost} epochs are lost to it" if lost else ""
+            self._say(f"is left behind {wait:g} s after the run (see `wait`){missing}")
         elif self._lost:
             self._say(f"was too slow to be told of {self._lost} epochs one by one; it had them at the end")
 
@@ -179,7 +181,9 @@ class _Watch:
         try:
             watcher = self._observer.component.call(started)
             while isinstance(notice := self._queue.get(), EpochsCommitted):
+                self._in_hand = len(notice.history.epoch)
                 watcher.epochs_committed(notice)
+                self._in_hand = 0
             watcher.run_finished(notice)
         except BaseException as error:  # noqa: BLE001 - a stranger's code: even sys.exit() ends nothing but itself
             self._failed = True

@@ -36,6 +36,10 @@ class SpecError(Exception):
         super().__init__("\n".join(map(str, self.problems)))
 
 
+class MetricError(ValueError):
+    """A metric that gives what cannot be kept; its message is shown to the user as it stands."""
+
+
 class ExecutorError(Exception):
     """Workers that cannot be had; its message is shown to the user as it stands."""
 

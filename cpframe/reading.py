@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 from cpframe.api import Count, Natural
 from cpframe.checking import build, shown
 from cpframe.document import Document, read_document
-from cpframe.keys import dotted, is_word
+from cpframe.keys import is_word
 from cpframe.parameters import parameters
 from cpframe.plugins import Catalogue, Kind
 from cpframe.problems import Problem, SpecError, nearest
@@ -79,7 +80,7 @@ class _Reader:
         return Spec(document, title, head.seeds, head.score_epochs, variants, protocols, metrics, observers)
 
     def problem(self, path: KeyPath, why: str) -> None:
-        self.problems.append(Problem(self.document.where(path), dotted(path), why))
+        self.problems.append(self.document.problem(path, why))
 
     def component(self, kind: Kind, path: KeyPath, table: object, others: Collection[str] = ()) -> Component | None:
         """Build the component that a table names with ``use``; `others` are keys of somebody else."""
@@ -117,7 +118,12 @@ class _Reader:
             _Reader(document, self.catalogue, self.problems).variant(values)
             for values, document in variations(self.document, self.problems)
         )
-        return tuple(variant for variant in found if variant is not None)
+        variants = tuple(variant for variant in found if variant is not None)
+        for name in variants[0].deficits if variants else ():
+            if len({_is_idle(variant.deficits[name]) for variant in variants if name in variant.deficits}) > 1:
+                why = "is idle in some variants and not in others: the control needs a name of its own"
+                self.problem(("deficits", name), why)
+        return variants
 
     def variant(self, values: Mapping[str, object]) -> Variant | None:
         tables = self.document.tables
@@ -217,6 +223,21 @@ class _Reader:
                 continue
             mine = {key: value for key, value in table.items() if key in own}
             watching = build(Watching, mine, path, self.document, self.problems)
-            if component is not None and watching is not None:
-                found.append(Observer(name, component, watching))
+            if component is None or watching is None:
+                continue
+            call = dataclasses.asdict(component.call)
+            for other in found:
+                if other.component.use == component.use and dataclasses.asdict(other.component.call) == call:
+                    why = (
+                        f"is the same as observers.{other.name}: each would write what the other writes, in one place; "
+                        "give it other parameters, or leave one of them out"
+                    )
+                    self.problem(path, why)
+                    break
+            found.append(Observer(name, component, watching))
         return tuple(found)
+
+
+def _is_idle(deficit: Component) -> bool:
+    """Whether it is the control without any training, by which the analysis tells what lost training costs."""
+    return deficit.use.rsplit("/", 1)[-1] == "idle"

@@ -10,17 +10,19 @@ from rich.console import Console
 
 from cpframe.display import duration, shown
 from cpframe.engine import Place, Progress, run_study, survey
-from cpframe.executors.choosing import check, start
+from cpframe.executors.choosing import beside_observers, check, start
+from cpframe.forecast import forecast
 from cpframe.numerics import Numerics, devices, prepare, resolve
 from cpframe.observing import observed
 from cpframe.plan import plan
 from cpframe.problems import Problem, SpecError
 from cpframe.records import StudyRecord
-from cpframe.rehearsal import estimated_seconds, rehearse
+from cpframe.rehearsal import rehearse
 from cpframe.report.terminal import render, report_console
 from cpframe.spec import Spec
 from cpframe.store import check_writable, locked, other_formats, write_atomically
 from cpframe.surroundings import cores, data_determinants, data_folder, determinants, provenance, with_data
+from cpframe.timings import remember
 from cpframe.training import Event
 
 _WORTH_A_WORKER = 5.0
@@ -50,7 +52,7 @@ def run_spec(
         device: ``auto``, or as torch names it.
         profile: that was laid over the spec, for the record.
         overrides: likewise.
-        executor: ``auto``, ``inline``, ``processes``, ``ray`` or ``ray://HOST:PORT``.
+        executor: ``auto``, ``inline``, ``processes``, ``ray`` or ``ray://HOST:PORT``; with observers not ``inline``.
         store: folder of the stages; None for ``.stages`` beside the study's folder.
         keep_states: whether the state at the end of every stage stays in the store.
 
@@ -58,13 +60,14 @@ def run_spec(
         Whether every trajectory is complete.
 
     Raises:
-        SpecError: when the parts of the study do not fit one another, or the device is not there.
+        SpecError: when the parts of the study or the executor do not fit one another, or the device is not there.
         DataError: when a data set cannot be had.
         StoreError: when the folder is in use, damaged, or cannot be written.
         ExecutorError: when workers cannot be had.
     """
     told = Console(stderr=True, markup=False, emoji=False, highlight=False)
     check(executor, workers)
+    executor = beside_observers(executor) if spec.observers else executor
     numerics = numerics_of(spec, device)
     prepare(numerics)
     facts = provenance(spec, numerics, profile, overrides)
@@ -76,11 +79,13 @@ def run_spec(
         if progress.todo:  # a study that is done needs no store to write in
             check_writable(place.store)
         costs = rehearse(spec, numerics, place.data_folder) if progress.todo else {}
-        seconds = estimated_seconds(progress.todo.values(), spec.metrics, costs)
+        if costs:
+            remember(spec, numerics, costs)
+        alone = forecast(progress, costs, 1, keep_states=keep_states).seconds
         if others := other_formats(place.store):
             told.print(f"{place.store}: also has stages of another version of cpframe ({', '.join(others)}); not used")
         asked = workers and min(workers, len(progress.todo) or 1)
-        crew = start(executor, asked, useful_workers(progress, seconds), numerics, place.store)
+        crew = start(executor, asked, useful_workers(progress, alone), numerics, place.store)
         if change := changed_since(folder, progress):
             told.print(change, soft_wrap=True)
         if keep_states and (
@@ -89,6 +94,7 @@ def run_spec(
             told.print(
                 f"the weights of {gone} stages that are done were not kept; --keep-states keeps those trained now"
             )
+        seconds = forecast(progress, costs, crew.slots, keep_states=keep_states).seconds
         told.print(_announcement(progress, seconds, crew.slots))
         with observed(progress, place, told) as observe, shown(progress, told) as show:
 
@@ -168,7 +174,7 @@ def _announcement(progress: Progress, seconds: float, workers: int) -> str:
     return (
         f"{len(study.trajectories)} trajectories of {study.epochs_asked} epochs in all share "
         f"{len(study.stages)} stages of {study.epochs_to_train}; {progress.epochs} epochs to train, "
-        f"about {duration(seconds / workers)} with {processes}"
+        f"about {duration(seconds)} with {processes}"
     )
 
 

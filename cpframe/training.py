@@ -29,6 +29,7 @@ from cpframe.learner import (
 from cpframe.measuring import measure
 from cpframe.numerics import Numerics
 from cpframe.plan import Stage
+from cpframe.problems import MetricError
 from cpframe.records import CLEAN, History, MetricHistory
 from cpframe.spec import Metric, Variant
 from cpframe.store import (
@@ -160,6 +161,8 @@ def run_stage(job: Job) -> Iterator[Event]:
         back = "gone"
     except StoreError:
         raise
+    except MetricError as error:
+        failure = str(error)
     except Exception as error:  # noqa: BLE001 - plugins and devices are strangers: what they raise fails this stage alone
         failure = described(error)
     yield StageDone(job.stage.id, failure, back)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cpframe.checking import shown
@@ -55,7 +55,7 @@ class _Varying:
                     yield name | {key: value for key, (_, value) in chosen.items()}, varied
 
     def problem(self, path: KeyPath, why: str) -> None:
-        self.problems.append(Problem(self.document.where(path), dotted(path), why))
+        self.problems.append(self.document.problem(path, why))
 
     def table(self, key: str, form: str) -> Mapping[str, Any]:
         table = self.document.tables.get(key, {})
@@ -140,7 +140,7 @@ class _Varying:
             except KeyError as error:
                 self.problem(base, str(error.args[0]))
                 return None
-        return document
+        return replace(document, variant=name)
 
     def with_grid(self, document: Document, chosen: Mapping[str, tuple[int, object]]) -> Document | None:
         # from the outside in, so that a table put in place does not take away a key that was set in it

@@ -26,6 +26,7 @@ class Point:
         drops: reference minus score, for the seeds that have both; what a sliding protocol calls sensitivity.
         rate_matched: whether the clean epochs that follow the deficit ran at the learning rates of the first epochs
             of the no-deficit training, as far as is recorded: true of a constant rate and of a restart at removal.
+            Where a deficit lasts to the end, its own epochs count. None while none of these are recorded.
     """
 
     at: int
@@ -33,7 +34,7 @@ class Point:
     offset: int
     scores: BySeed
     drops: BySeed
-    rate_matched: bool
+    rate_matched: bool | None
 
 
 @dataclass(frozen=True)
@@ -195,7 +196,7 @@ def _point(
         offset=trajectories[0].offset,
         scores=scores,
         drops=difference(reference_scores, scores),
-        rate_matched=all(_rate_matched(t, references[t.seed]) for t in trajectories if t.seed in references),
+        rate_matched=_all_matched((t, references[t.seed]) for t in trajectories if t.seed in references),
     )
 
 
@@ -204,10 +205,18 @@ def difference(first: BySeed, second: BySeed) -> dict[int, float]:
     return {seed: first[seed] - second[seed] for seed in first if seed in second}
 
 
-def _rate_matched(trajectory: TrajectoryRecord, reference: TrajectoryRecord) -> bool:
-    after = trajectory.history.learning_rate[trajectory.history.epoch > trajectory.offset]
+def _all_matched(pairs: Iterable[tuple[TrajectoryRecord, TrajectoryRecord]]) -> bool | None:
+    known = [matched for pair in pairs if (matched := _rate_matched(*pair)) is not None]
+    return all(known) if known else None
+
+
+def _rate_matched(trajectory: TrajectoryRecord, reference: TrajectoryRecord) -> bool | None:
+    since = trajectory.offset if trajectory.offset < trajectory.epochs else trajectory.onset
+    after = trajectory.history.learning_rate[trajectory.history.epoch > since]
     first = reference.history.learning_rate
     rows = min(after.size, first.size)
+    if rows == 0:
+        return None
     after, first = after[:rows], first[:rows]
     # Schedules are recomputed, not copied: equal up to rounding. No schedule of use changes by 1e-6 in an epoch.
     return after.tobytes() == first.tobytes() or bool(np.allclose(after, first, rtol=1e-6, atol=0.0))

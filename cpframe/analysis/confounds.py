@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from scipy.special import stdtrit
 
-from cpframe.analysis.comparisons import Removal, Sliding, difference, is_idle
+from cpframe.analysis.comparisons import Curve, Removal, Sliding, difference, is_idle
 from cpframe.analysis.statistics import ENOUGH_SEEDS, ERROR_RATE, Estimate, Interval, estimate
 from cpframe.records import StudyRecord
 
@@ -30,6 +30,7 @@ ConfoundKind = Literal[
     "no loss",
     "no idle",
     "rates match",
+    "unknown yet",
     "not enough seeds",
 ]
 
@@ -43,9 +44,10 @@ class Confound:
         deficit: by its name in the study; never an idle control.
         kind: ``idle reproduces the curve``: the interval of `fraction` lies above a half and reaches 1. ``partly``: it
             lies between 0 and 1. ``not``: it lies below a half and reaches 0. ``undecided``: it is too wide to tell.
-            ``no loss``: the interval of `loss` does not lie above 0, so there is nothing to explain. ``no idle``: the
-            rate changes and there is no control. ``rates match``: a constant rate or a restart at removal, nothing to
-            reproduce. ``not enough seeds``: fewer than three have all that is compared. No numbers for the last three.
+            ``no loss``: the interval of `loss` does not lie above 0, so there is nothing to explain. ``not enough
+            seeds``: fewer than three have all that is compared. Without an idle control, ``no idle``: the rate
+            changes. ``rates match``: a constant rate or a restart at removal, so lost training is an unlikely cause.
+            ``unknown yet``: no clean epoch after the deficit is recorded. No numbers for the last four.
         at: the epochs of removal that both curves have.
         loss: the deficit's drop, as the mean over these epochs; a fraction of 1 of the test accuracy.
         idle: the idle control's.
@@ -116,13 +118,16 @@ def confounds(study: StudyRecord, groups: Iterable[Removal | Sliding]) -> tuple[
             if is_idle(study, curve.deficit):
                 continue
             drops = {point.at: point.drops for point in curve.points}
-            if all(point.rate_matched for point in curve.points):
-                made.append(_unchecked(group, curve.deficit, "rates match"))
-            elif control is None:
-                made.append(_unchecked(group, curve.deficit, "no idle"))
-            else:
+            if control is not None:
                 made.append(_check(group, curve.deficit, drops, idle))
+            else:
+                made.append(_unchecked(group, curve.deficit, _without_idle(curve)))
     return tuple(made)
+
+
+def _without_idle(curve: Curve) -> ConfoundKind:
+    known = [point.rate_matched for point in curve.points if point.rate_matched is not None]
+    return "unknown yet" if not known else "rates match" if all(known) else "no idle"
 
 
 def _unchecked(group: Removal, deficit: str, kind: ConfoundKind) -> Confound:

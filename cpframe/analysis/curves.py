@@ -173,6 +173,11 @@ def shares_of(values: Floats) -> Floats:
     return np.asarray(np.divide(values, total, out=np.full_like(values, np.nan), where=total != 0))
 
 
+def are_shares(curve: MetricCurve) -> bool:
+    """Whether a metric's layers add up to 1 at every measurement, so that it tells nothing but how they share."""
+    return curve.values.ndim == 2 and np.allclose(curve.values.sum(axis=1), 1)
+
+
 def layer_shares(curve: MetricCurve) -> Floats:
     """Each layer's share of the total at every measurement: (M, layer), from 0 to 1, rows adding up to 1.
 

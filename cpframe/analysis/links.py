@@ -118,14 +118,17 @@ def fit_exponential(sensitivity: Iterable[float], fisher: Iterable[float]) -> Ex
         return ExponentialFit("constant", nan, nan, nan, nan, nan, nan, nan, n)
     x, y = (s - s.min()) / scale, (f - f.mean()) / spread
 
-    def squares(k: float) -> float:
-        """Residual sum of squares of y on exp(k x)."""
+    def squares_at(k: Floats) -> Floats:
+        """Residual sums of squares of y on exp(k x)."""
         basis = _basis(k, x)
-        slope = float(basis @ y) / float(basis @ basis)
-        return float(((y - slope * basis) ** 2).sum())
+        slope = basis @ y / (basis**2).sum(axis=-1)
+        return np.asarray(((y - slope[:, None] * basis) ** 2).sum(axis=-1))
+
+    def squares(k: float) -> float:
+        return float(squares_at(np.array([k]))[0])
 
     grid = np.linspace(-STEEPEST, STEEPEST, 601)
-    near = int(np.argmin([squares(k) for k in grid]))
+    near = int(np.argmin(squares_at(grid)))
     least, most = grid[max(0, near - 1)], grid[min(len(grid) - 1, near + 1)]
     best = float(minimize_scalar(squares, bounds=(least, most), method="bounded", options={"xatol": 1e-10}).x)
     residual = squares(best)
@@ -134,15 +137,15 @@ def fit_exponential(sensitivity: Iterable[float], fisher: Iterable[float]) -> Ex
 
     def end(side: float) -> float:
         """Where the sum of squares first exceeds the limit, from the best k to that side."""
-        inside = best
-        for k in np.linspace(best, side * STEEPEST, 400)[1:]:
-            if squares(k) > limit:
-                return float(brentq(lambda k: squares(k) - limit, inside, k))
-            inside = float(k)
-        return side * math.inf
+        steps = np.linspace(best, side * STEEPEST, 400)
+        beyond = np.flatnonzero(squares_at(steps[1:]) > limit)
+        if beyond.size == 0:
+            return side * math.inf
+        first = int(beyond[0])
+        return float(brentq(lambda k: squares(k) - limit, steps[first], steps[first + 1]))
 
     low, high = end(-1.0), end(1.0)
-    basis = _basis(best, x)
+    basis = _basis(np.array([best]), x)[0]
     slope = float(basis @ y) / float(basis @ basis)
     # slope * (exp(k x) / k - mean) * spread + mean of F, written as a exp(c S) + b. A straight line has no c: a tiny
     # one stands for it.
@@ -164,10 +167,12 @@ def fit_exponential(sensitivity: Iterable[float], fisher: Iterable[float]) -> Ex
     )
 
 
-def _basis(k: float, x: Floats) -> Floats:
-    """exp(k x) / k up to a constant, with mean 0: x where k is 0."""
-    basis = np.expm1(k * x) / k if abs(k) > 1e-6 else x
-    return np.asarray(basis - basis.mean())
+def _basis(k: Floats, x: Floats) -> Floats:
+    """(k, x) exp(k x) / k up to a constant, with mean 0 over x: x where k is 0."""
+    flat = np.abs(k) <= 1e-6
+    divided = np.expm1(np.outer(k, x)) / np.where(flat, 1.0, k)[:, None]
+    basis = np.where(flat[:, None], x, divided)
+    return np.asarray(basis - basis.mean(axis=1, keepdims=True))
 
 
 def links(study: StudyRecord, groups: Iterable[Removal | Sliding], curves: Iterable[MetricCurve]) -> tuple[Link, ...]:

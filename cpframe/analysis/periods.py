@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Literal
 
 import numpy as np
@@ -22,7 +23,7 @@ from cpframe.analysis.statistics import ENOUGH_SEEDS, Estimate, estimate
 THRESHOLD = 0.01
 """A loss of one percentage point of accuracy, unless another is asked for."""
 
-HealingKind = Literal["found", "already at the first", "none up to the last", "not enough seeds"]
+HealingKind = Literal["found", "already at the first", "none up to the last", "not monotone", "not enough seeds"]
 OnsetsKind = Literal["found", "up to the last onset", "none", "not enough seeds"]
 
 
@@ -31,19 +32,23 @@ class Healing:
     """Until when a deficit can be removed without a lasting loss beyond the threshold.
 
     It is taken that a longer deficit costs no less: the loss is the non-decreasing curve nearest to the mean drops
-    (isotonic regression, least squares), and its truth is non-decreasing where the interval is concerned.
+    (isotonic regression, least squares), and its truth is non-decreasing where the interval is concerned. An epoch
+    whose band lies beyond the threshold, or within it, counts so whatever that curve says. Where the drops contradict
+    what is taken, that is the answer.
 
     Attributes:
         kind: ``found``: the loss passes the threshold between two epochs of removal. ``already at the first``: it is
-            beyond at the earliest removal. ``none up to the last``: it stays within. ``not enough seeds``: no epoch
-            has three paired seeds; all else is then nan.
+            beyond at the earliest removal. ``none up to the last``: it stays within. ``not monotone``: the mean drop
+            is beyond at some epoch, within at a later one, and their bands lie apart. ``not enough seeds``: no epoch
+            has three paired seeds. All else is nan for the last two.
         threshold: as a fraction of 1 of the test accuracy.
         healed_until: the last epoch of removal whose loss is within the threshold, 0 where the first is not.
         lost_from: the first epoch of removal whose loss is beyond it; nan if none is.
-        epoch: where the loss passes the threshold, on straight lines between epochs of removal, from no loss at 0;
-            nan if it does not.
-        earliest: lower end of the interval of that epoch, at 95 %: up to there every band lies within the threshold.
-        latest: upper end: the first epoch whose band lies beyond it; infinite if none does.
+        interpolated: where the loss passes the threshold on straight lines between epochs of removal, from no loss at
+            0, which is a guess at what was not tried; nan if it does not.
+        earliest: up to this epoch of removal every band lies within the threshold; 0 where the first does not.
+        latest: the first epoch whose band lies beyond it; infinite if none does. The loss passes the threshold in
+            (earliest, latest] at 95 %.
         last: the last epoch of removal judged; 0 without any.
         seeds: paired seeds at the epochs judged, the fewest.
     """
@@ -52,7 +57,7 @@ class Healing:
     threshold: float
     healed_until: float
     lost_from: float
-    epoch: float
+    interpolated: float
     earliest: float
     latest: float
     last: int
@@ -105,35 +110,42 @@ def healing(curve: Curve, threshold: float = THRESHOLD) -> Healing:
     """
     _check(threshold)
     judged = bands(curve.points)
+    nan = math.nan
     if not judged:
-        nan = math.nan
         return Healing("not enough seeds", threshold, nan, nan, nan, nan, nan, 0, _fewest(curve.points))
+    seeds, last = min(drop.n for _, drop in judged), judged[-1][0].at
+    drops = [drop for _, drop in judged]
+    if _not_monotone(drops, threshold):
+        return Healing("not monotone", threshold, nan, nan, nan, nan, nan, last, seeds)
     at = np.array([0, *(point.at for point, _ in judged)], dtype=np.float64)
-    means = np.array([drop.mean for _, drop in judged])
-    loss = np.concatenate([[0.0], isotonic_regression(means).x])
-    beyond = np.flatnonzero(loss > threshold)
-    surely = [point.at for point, drop in judged if drop.low > threshold]
-    within = 0
-    for point, drop in judged:
-        if not drop.high <= threshold:
-            break
-        within = point.at
-    first = int(beyond[0]) if beyond.size else 0
+    loss = np.concatenate([[0.0], isotonic_regression([drop.mean for drop in drops]).x])
+    surely = [i for i, drop in enumerate(drops, 1) if drop.low > threshold]
+    within = next((i for i, drop in enumerate(drops) if not drop.high <= threshold), len(drops))
+    beyond = sorted({i for i in range(within + 1, loss.size) if loss[i] > threshold} | set(surely))
+    first = beyond[0] if beyond else 0
     if first:
         # The curve may lie below no deficit at the start: a straight line from there passes the threshold as well.
-        part = (threshold - loss[first - 1]) / (loss[first] - loss[first - 1])
-        epoch = float(at[first - 1] + part * (at[first] - at[first - 1]))
+        # A pooled stretch that a band cuts in two is level: what passes then does so at the epoch of that band.
+        step = loss[first] - loss[first - 1]
+        part = min(max((threshold - loss[first - 1]) / step, 0.0), 1.0) if step > 0 else 1.0
+        interpolated = float(at[first - 1] + part * (at[first] - at[first - 1]))
     return Healing(
         kind="none up to the last" if not first else "already at the first" if first == 1 else "found",
         threshold=threshold,
-        healed_until=float(at[first - 1]),
+        healed_until=float(at[first - 1]) if first else float(last),
         lost_from=float(at[first]) if first else math.nan,
-        epoch=epoch if first else math.nan,
-        earliest=float(within),
-        latest=float(surely[0]) if surely else math.inf,
-        last=judged[-1][0].at,
-        seeds=min(drop.n for _, drop in judged),
+        interpolated=interpolated if first else math.nan,
+        earliest=float(at[within]),
+        latest=float(at[surely[0]]) if surely else math.inf,
+        last=last,
+        seeds=seeds,
     )
+
+
+def _not_monotone(drops: Sequence[Estimate], threshold: float) -> bool:
+    """Whether a drop beyond the threshold is followed by one within it, and their bands lie apart."""
+    pairs = combinations(drops, 2)
+    return any(early.mean > threshold >= late.mean and early.low > late.high for early, late in pairs)
 
 
 def onsets(curve: Curve, threshold: float = THRESHOLD) -> Onsets:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy.special import stdtrit
+
+from cpframe.records import Integers
 
 ERROR_RATE = 0.05
 """Of every interval and of every verdict: intervals are at 95 %."""
@@ -139,11 +142,18 @@ def bootstrap_interval(values: Iterable[float], comparisons: int = 1, seed: int 
     error = float(sample.std(ddof=1)) / math.sqrt(n)
     if error == 0:
         return Interval(mean, mean, mean, n)
-    drawn = sample[np.random.default_rng(seed).integers(0, n, (RESAMPLES, n))]
-    differences, errors = drawn.mean(axis=1) - mean, drawn.std(axis=1, ddof=1) / math.sqrt(n)
-    alone = (drawn == drawn[:, :1]).all(axis=1)  # their standard error is 0, up to rounding
+    drawn = sample[_resamples(n, seed)]  # (n, RESAMPLES)
+    means = drawn.sum(axis=0) / n
+    differences, errors = means - mean, np.sqrt(((drawn - means) ** 2).sum(axis=0) / (n - 1) / n)
+    alone = (drawn == drawn[0]).all(axis=0)  # their standard error is 0, up to rounding
     t = np.where(alone, np.copysign(np.inf, differences), differences / np.where(alone, 1.0, errors))
     tail = ERROR_RATE / (2 * comparisons)
     lower, upper = np.quantile(t, [tail, 1 - tail], method="inverted_cdf")
     low, high = mean - float(upper) * error, mean - float(lower) * error
     return Interval(mean, low if math.isfinite(low) else math.nan, high if math.isfinite(high) else math.nan, n)
+
+
+@lru_cache(maxsize=8)
+def _resamples(n: int, seed: int) -> Integers:
+    """(n, RESAMPLES) which values each resample has; many intervals are of as many seeds."""
+    return np.ascontiguousarray(np.random.default_rng(seed).integers(0, n, (RESAMPLES, n)).T)

@@ -2,9 +2,9 @@
 
 Two claims are judged by one rule. *Scar*: a network that had the deficit until some epoch ends below the one that
 never had it, after as many clean epochs. *Critical period*: a window of the deficit costs something at one onset, and
-more than at the last one. Under a changing learning rate both can come from lost training alone, so there the claim
-must also hold against the idle control at the same epoch; where the clean epochs ran at the rates of the no-deficit
-training (a constant rate, a restart at removal), nothing but the deficit differs.
+more than at the last one. Both can come from lost training alone, so the claim must also hold against the idle control
+at the same epoch, wherever that was measured. Without it a claim stands only where the clean epochs ran at the rates
+of the no-deficit training (a constant rate, a restart at removal), so that nothing but the deficit differs.
 """
 
 from __future__ import annotations
@@ -92,8 +92,8 @@ def judge(candidates: tuple[Candidate, ...]) -> Verdict | None:
     """Judge a claim by the losses at several epochs.
 
     With m epochs to choose from, each interval is taken at 1 - 0.05 / m (Bonferroni), so that the whole verdict errs
-    in at most 5 % of studies without any effect. Where lost training could explain a loss, the excess over idle must
-    be positive at the same epoch as well.
+    in at most 5 % of studies without any effect. Where three seeds or more have the idle control as well, or where the
+    learning rates differ, the excess over idle must be positive at the same epoch too.
 
     Returns:
         None if no epoch has a loss at all, for want of complete trajectories.
@@ -111,9 +111,11 @@ def judge(candidates: tuple[Candidate, ...]) -> Verdict | None:
         over = difference(candidate.losses, candidate.idle_losses)
         return estimate(over.values(), max(compared, 1)) if over else None
 
-    def beyond_idle(candidate: Candidate) -> bool:
+    def unexplained(candidate: Candidate) -> bool:
         over = excess(candidate)
-        return over is not None and over.n >= ENOUGH_SEEDS and over.positive
+        if over is not None and over.n >= ENOUGH_SEEDS:
+            return over.positive
+        return candidate.rate_matched
 
     def hurts(candidate: Candidate, comparisons: int) -> bool:
         both = (candidate.losses, candidate.drops)
@@ -121,7 +123,7 @@ def judge(candidates: tuple[Candidate, ...]) -> Verdict | None:
 
     lost = [candidate for candidate in enough if hurts(candidate, max(compared, 1))]
     choices: tuple[tuple[Kind, list[Candidate]], ...] = (
-        ("supported", [c for c in lost if c.rate_matched or beyond_idle(c)]),
+        ("supported", [c for c in lost if unexplained(c)]),
         ("not beyond idle", [c for c in lost if excess(c) is not None]),
         ("confounded", lost),
         ("hint", [c for c in enough if hurts(c, 1)]),
@@ -157,7 +159,7 @@ def claims(study: StudyRecord, groups: Iterable[Removal | Sliding]) -> tuple[Cla
 
 def _scar(curve: Curve, idle: Curve | None) -> tuple[Candidate, ...]:
     control = _drops(idle)
-    return tuple(Candidate(p.at, p.drops, p.drops, control.get(p.at, {}), p.rate_matched) for p in curve.points)
+    return tuple(Candidate(p.at, p.drops, p.drops, control.get(p.at, {}), p.rate_matched is True) for p in curve.points)
 
 
 def _critical_period(curve: Curve, idle: Curve | None) -> tuple[Candidate, ...]:
@@ -169,7 +171,7 @@ def _critical_period(curve: Curve, idle: Curve | None) -> tuple[Candidate, ...]:
             difference(point.drops, last.drops),
             point.drops,
             difference(control.get(point.at, {}), control.get(last.at, {})),
-            point.rate_matched and last.rate_matched,
+            point.rate_matched is True and last.rate_matched is True,
         )
         for point in earlier
     )
@@ -192,12 +194,17 @@ def missing_controls(study: StudyRecord, groups: Sequence[Removal | Sliding], ma
     """
     deficits = [name for name in deficits_of(study) if not is_idle(study, name)]
     if not deficits:
-        return ()
+        return ("a deficit: the study has none, so there is nothing to claim",)
     missing = []
-    seeds = len({trajectory.seed for trajectory in study.trajectories})
-    if seeds < ENOUGH_SEEDS:
-        missing.append(f"seeds: {seeds} of at least {ENOUGH_SEEDS}; intervals mean little and no verdict is given")
-    changing = [group for group in groups if not _rate_matched(group)]
+    pairs = {name: _most_pairs(groups, name) for name in deficits}
+    few = [name for name in deficits if pairs[name] < ENOUGH_SEEDS]
+    if few:
+        whose = "" if len(few) == len(deficits) else f" of {', '.join(few)}"
+        missing.append(
+            f"seeds{whose}: {max(pairs[name] for name in few)} of at least {ENOUGH_SEEDS} are complete both with and "
+            "without the deficit; intervals mean little and no verdict is given"
+        )
+    changing = [group for group in groups if _rate_changes(group)]
     if any(isinstance(group, Removal) and not _has_idle(study, group) for group in changing):
         missing.append(
             "idle under removal: the learning rate changes, so a late removal leaves less of it; "
@@ -212,7 +219,9 @@ def missing_controls(study: StudyRecord, groups: Sequence[Removal | Sliding], ma
             "constant rate: every variant's clean epochs run at other learning rates than the no-deficit training; "
             "a constant rate, or a restart at removal, takes that difference away"
         )
-    hurting = {claim.deficit for claim in made if claim.verdict.kind not in ("none", "not enough seeds")}
+    kinds = [(claim.deficit, claim.verdict.kind) for claim in made]
+    hurting = {deficit for deficit, kind in kinds if kind not in ("none", "not enough seeds")}
+    harmless = {deficit for deficit, kind in kinds if kind == "none"} - hurting
     slid = {curve.deficit for group in groups if isinstance(group, Sliding) for curve in group.curves}
     untimed = [name for name in deficits if name in hurting and name not in slid]
     if untimed:
@@ -220,13 +229,23 @@ def missing_controls(study: StudyRecord, groups: Sequence[Removal | Sliding], ma
             f"timing of {', '.join(untimed)}: removal alone cannot tell when a deficit acts from how long; "
             "a sliding protocol can"
         )
-    if len(deficits) < 2 or hurting.issuperset(deficits):
-        missing.append("negative control: no deficit here is without effect; one that should leave no trace is needed")
+    if hurting.issuperset(deficits):
+        missing.append("negative control: every deficit here has an effect; one that should leave no trace is needed")
+    elif len(deficits) < 2 and not harmless:
+        missing.append(
+            f"negative control: {deficits[0]} is the only deficit; a second one, which should leave no trace, is needed"
+        )
     return tuple(missing)
 
 
-def _rate_matched(group: Removal | Sliding) -> bool:
-    return all(point.rate_matched for curve in group.curves for point in curve.points)
+def _most_pairs(groups: Iterable[Removal | Sliding], deficit: str) -> int:
+    """Seeds that have both a score under the deficit and one without it, where these are most."""
+    curves = (curve for group in groups for curve in group.curves if curve.deficit == deficit)
+    return max((len(point.drops) for curve in curves for point in curve.points), default=0)
+
+
+def _rate_changes(group: Removal | Sliding) -> bool:
+    return any(point.rate_matched is False for curve in group.curves for point in curve.points)
 
 
 def _has_idle(study: StudyRecord, group: Removal | Sliding) -> bool:

@@ -31,6 +31,18 @@ def check(executor: str, workers: int | None) -> None:
         raise ExecutorError(f"--executor {executor}: Ray is not installed: pip install 'cpframe[ray]'")
 
 
+def beside_observers(executor: str) -> str:
+    """The executor of a run that is observed: observers may set what is torch's for a whole process, and do no harm.
+
+    Raises:
+        SpecError: for ``inline``, which trains in the process in which observers live.
+    """
+    if executor == "inline":
+        why = "trains in the process in which observers live, and they could disturb it; leave --executor out"
+        raise SpecError([Problem("--executor inline", "", why)])
+    return "processes" if executor == "auto" else executor
+
+
 def start(executor: str, workers: int | None, useful: int, numerics: Numerics, folder: Path) -> Executor:
     """Start the workers.
 

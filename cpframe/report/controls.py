@@ -21,6 +21,7 @@ _WORDS: dict[ConfoundKind, str] = {
     "no loss": "nothing to explain: no loss over the curve",
     "no idle": "unknown: the rate changes and there is no idle control",
     "rates match": "no: the clean epochs run at the rates of no deficit",
+    "unknown yet": "unknown yet: no clean epoch after the deficit is recorded",
     "not enough seeds": f"fewer than {ENOUGH_SEEDS} seeds have both",
 }
 
@@ -55,7 +56,8 @@ def controls_section(page: Page) -> Iterator[RenderableType]:
 
 def idle_words(confound: Confound) -> str:
     """Whether idle explains the curve, in words, and the variant."""
-    text = _WORDS[confound.kind]
+    more = confound.kind == "idle reproduces the curve" and confound.fraction.low > 1
+    text = "YES: idle loses more" if more else _WORDS[confound.kind]
     if confound.at and confound.kind != "no loss":
         fraction = confound.fraction
         text += f"; {fraction.mean:.0%} of it ({fraction.low:.0%} to {fraction.high:.0%})"

@@ -4,7 +4,7 @@ Accuracies, losses and shares are fractions of 1. What is not known, not finite 
 metrics are epochs completed. An *estimate* is ``{mean, low, high, n}``: a mean over seeds with its 95 % interval. A
 *timeline* is ``{variant, protocol, deficit, onset, offset, epochs}``.
 
-Beside ``schema_version`` (1; it changes when a key changes its meaning or goes):
+Beside ``schema_version`` (2; it changes when a key changes its meaning or goes):
 
 study: title, created, provenance, score_epochs, threshold, deficits (component by name), seeds, variants,
     trajectories (how many are complete, unfinished, failed), failures (name and reason of each).
@@ -39,11 +39,11 @@ from cpframe.analysis.curves import MetricCurve, array_metric_names, layer_share
 from cpframe.analysis.findings import Findings
 from cpframe.analysis.layers import after_deficit, centres
 from cpframe.analysis.periods import THRESHOLD
-from cpframe.analysis.phases import phases
+from cpframe.analysis.phases import phases_of
 from cpframe.analysis.statistics import Estimate, Interval, bootstrap_interval, estimate
 from cpframe.records import StudyRecord
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 Plain = object
 """What JSON has: dict, list, str, int, float (finite), bool, None."""
@@ -77,7 +77,9 @@ def _plain(value: object) -> Plain:
     if isinstance(value, Mapping):
         return {str(key): _plain(held) for key, held in value.items()}
     if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
+        plain: Plain = value.tolist()
+        finite = value.dtype.kind in "iuf" and bool(np.isfinite(value).all())
+        return plain if finite else _plain(plain)
     if isinstance(value, np.generic):
         return _plain(value.item())
     if isinstance(value, list | tuple | Iterator):
@@ -167,7 +169,7 @@ def _by_layer(findings: Findings) -> Iterator[tuple[dict[str, object], MetricCur
 def _phases(findings: Findings) -> Iterator[object]:
     for timeline, curve in _fisher(findings):
         totals = [estimate(column) for column in curve.total_by_seed.T]
-        found = phases(curve.epoch, curve.total)
+        found = phases_of(curve)
         yield (
             timeline
             | _about(curve)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from cpframe.analysis.curves import MetricCurve, array_metric_names
+from cpframe.analysis.curves import MetricCurve, are_shares, array_metric_names
+from cpframe.analysis.findings import Findings
 from cpframe.records import CLEAN
 from cpframe.report.page import Page, heading
 from cpframe.report.words import number, plural, printable, shorten, variant_label, window
+
+
+def courses(findings: Findings) -> Mapping[str, tuple[MetricCurve, ...]]:
+    """The metrics that have a course worth a line: not those whose layers add up to 1, for their mean is constant."""
+    return {name: curves for name, curves in findings.other_metrics.items() if not all(map(are_shares, curves))}
 
 
 def metrics_section(page: Page) -> Iterator[RenderableType]:
@@ -20,7 +26,7 @@ def metrics_section(page: Page) -> Iterator[RenderableType]:
     Without a deficit if that was measured, else of the first curve there is; of all curves where all is told.
     """
     rows: list[tuple[str, str]] = []
-    for metric, curves in page.findings.other_metrics.items():
+    for metric, curves in courses(page.findings).items():
         for members in page.by_variant(curves):
             clean = [curve for curve in members if curve.deficit == CLEAN] or members
             rows += [(metric, course_words(curve)) for curve in (members if page.full else clean[:1])]

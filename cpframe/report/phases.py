@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cpframe.analysis.curves import MetricCurve
-from cpframe.analysis.phases import NOTICEABLE, RISEN, WINDOW, phases
+from cpframe.analysis.phases import MULTIPLE, NOTICEABLE, RISEN, phases_of
 from cpframe.analysis.representatives import representatives
 from cpframe.report.charts import Line, labels_below, line_chart, resample, sparkline, ticks
 from cpframe.report.page import (
@@ -48,10 +48,10 @@ def _section(page: Page, metric: str, curves: Sequence[MetricCurve]) -> Iterator
     shown = shown_curves(page, curves)
     yield _phase_table(page, shown)
     explained = (
-        f"Of a running median of {WINDOW} measurements: rise, {RISEN:.0%} of the way to the peak is done; half, "
-        f"halfway down from the peak to the end; flat, from when on it stays within {NOTICEABLE:.0%} of its end. What "
-        f"changes by less than {NOTICEABLE:.0%} of the peak, or within the noise, is level. A bracket marks where a "
-        "deficit begins or ends."
+        f"rise: {RISEN:.0%} of the way to the peak is done; half: halfway down from the peak to the end; flat: from "
+        f"when on it stays within {NOTICEABLE:.0%} of its end, or within the noise. What changes by less than "
+        f"{NOTICEABLE:.0%} of the peak, or within the noise ({MULTIPLE:g} standard errors of a difference, by how "
+        "seeds differ), is level. A bracket marks where a deficit begins or ends."
     )
     if len(shown) < len(curves):
         explained += f" {len(shown)} of {len(curves)} timelines are shown; all of them: --section phases."
@@ -61,7 +61,7 @@ def _section(page: Page, metric: str, curves: Sequence[MetricCurve]) -> Iterator
 def _chart(page: Page, curves: Sequence[MetricCurve]) -> Iterator[RenderableType]:
     lines = []
     for curve in reversed(curves):
-        found = phases(curve.epoch, curve.total)
+        found = phases_of(curve)
         mark = found.peak_epoch if found and found.shape == "peak" else int(curve.epoch[-1])
         at = int(np.searchsorted(curve.epoch, mark))
         lines.append(Line(page.looks[curve.deficit], curve.epoch.tolist(), curve.total.tolist(), [at]))
@@ -126,10 +126,10 @@ def _bars(page: Page, curve: MetricCurve, last: int, top: float, columns: int) -
 
 def phase_cells(curve: MetricCurve) -> tuple[str, ...]:
     """Epoch of the rise, peak, its epoch, epochs of half and flat, end, n."""
-    found = phases(curve.epoch, curve.total)
+    found = phases_of(curve)
     if found is None:
         return NONE, NONE, NONE, NONE, NONE, number(float(curve.total[-1])), str(curve.n)
-    half = {"rising": "rising", "none": "level"}.get(found.shape) or _epoch(found.half_epoch)
+    half = "rising" if found.shape == "rising" else "level" if found.level else _epoch(found.half_epoch)
     peak = number(found.peak), str(found.peak_epoch)
     return _epoch(found.rise_epoch), *peak, half, _epoch(found.plateau_epoch), number(found.end), str(curve.n)
 

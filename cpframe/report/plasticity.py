@@ -27,9 +27,10 @@ def plasticity_sections(page: Page) -> Iterator[RenderableType]:
                 layers = moved[0][0].by_seed.shape[2]
                 explained = (
                     "moved: of all the information, the part (%) that lies in another layer at the end of the training "
-                    "than at the end of the deficit (half the summed changes of the shares; a measure of ours), ± its "
-                    "95% interval over seeds; floor: what errors of measurement alone make of it. centre: the mean "
-                    f"layer, from 1 to {layers}, weighted by its share; shift: its move, + towards the output."
+                    "than at the end of the deficit, or without one at the first measurement (half the summed changes "
+                    "of the shares; a measure of ours), ± its 95% interval over seeds; floor: what errors of "
+                    "measurement alone make of it. centre: the mean layer, from 1 to "
+                    f"{layers}, weighted by its share; shift: its move, + towards the output."
                 )
                 if len(moved) < len(members):
                     explained += " All timelines: --section plasticity."

@@ -16,7 +16,7 @@ from cpframe.analysis.comparisons import Removal, Sliding, variant_key
 from cpframe.analysis.statistics import ENOUGH_SEEDS
 from cpframe.analysis.verdicts import Claim, Kind
 from cpframe.report.page import Page, heading, name_with_look, note
-from cpframe.report.periods import period_words
+from cpframe.report.periods import healing_notes, when_words
 from cpframe.report.words import NONE, percent, plural, points, shorten
 
 _MOST = 16  # rows of the panel, unless all is told
@@ -104,7 +104,7 @@ def _fitted(page: Page, told: Sequence[Claim], widths: Sequence[int]) -> tuple[S
         label = max((cell_len(names[key]) for key in keys), default=0)
         for kept in (every, fewer):
             if _needed([label, *(widths[i] for i in kept)]) <= room:
-                return kept, names
+                return kept, {key: names[key] for key in keys}
     return (every if _needed(widths) <= room else fewer), None
 
 
@@ -137,8 +137,9 @@ def _by_variant(
 
 def _grid(rows: Sequence[Sequence[Text]], widths: Sequence[int]) -> Table:
     table = Table.grid(padding=(0, 2))
-    for width in widths:
+    for width in widths[:-1]:
         table.add_column(no_wrap=True, min_width=width)
+    table.add_column()  # broken where there is no room: "10 to 20 (10-40)"
     for row in rows:
         table.add_row(*row)
     return table
@@ -157,7 +158,7 @@ def _row(page: Page, claim: Claim) -> tuple[Text, ...]:
         outcome(claim),
         Text(size_words(claim)),
         Text(points(excess) if excess else NONE),
-        Text(period_words(page.findings.period(claim.group, claim.deficit))),
+        Text(when_words(page.findings, claim)),
     )
 
 
@@ -185,7 +186,7 @@ def _explained(page: Page, made: Sequence[Claim]) -> str:
         "compared at once; +: or later, which was not tried."
     ]
     if any(isinstance(claim.group, Removal) for claim in made):
-        texts.append(f"Heals until: removed by that epoch, at most {limit} points stay lost.")
+        texts += healing_notes(page.findings)
     if any(isinstance(claim.group, Sliding) for claim in made):
         texts.append(f"Lost more: than from the last onset. Hurts until: the last onset that costs over {limit}.")
     return " ".join(texts)

@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 from h5py import h5d, h5ds
 
+from cpframe.problems import MetricError
 from cpframe.records import Floats, History, MetricHistory
 from cpframe.store.quickly import note, put, put_texts
 
@@ -49,7 +50,7 @@ def joined(parts: Sequence[History]) -> History:
     """Put the histories of consecutive epochs behind one another; a metric is nan where a part did not measure it.
 
     Raises:
-        ValueError: when a metric has another shape in one part than in another.
+        MetricError: when a metric has another shape in one part than in another.
     """
     names = dict.fromkeys(name for part in parts for name in part.metrics)
     return History(
@@ -70,8 +71,8 @@ def _joined_metric(name: str, parts: Sequence[History]) -> MetricHistory:
         if name in part.metrics
     }
     if len(shapes) > 1:
-        told = " and ".join(f"{shape} {own} in epoch {epoch}" for (own, shape), epoch in shapes.items())
-        raise ValueError(f"the metric {name} has to keep its shape: it has {told}")
+        told = ", and ".join(f"{_shaped(own, shape)} in epoch {epoch}" for (own, shape), epoch in shapes.items())
+        raise MetricError(f"the metric {name} has to keep its shape through a study: it gave {told}")
     has_stderr = any(part.metrics[name].stderr is not None for part in parts if name in part.metrics)
 
     def rows(part: History, of: Callable[[MetricHistory], Floats | None]) -> Floats:
@@ -81,6 +82,11 @@ def _joined_metric(name: str, parts: Sequence[History]) -> MetricHistory:
     values = np.concatenate([rows(part, lambda metric: metric.values) for part in parts])
     stderr = np.concatenate([rows(part, lambda metric: metric.stderr) for part in parts]) if has_stderr else None
     return replace(known, values=values, stderr=stderr)
+
+
+def _shaped(own: Sequence[str], shape: Sequence[int]) -> str:
+    """A shape in words: "3 (unit) x 2 (class)"."""
+    return " x ".join(f"{size} ({name})" for name, size in zip(own, shape, strict=True)) or "a single number"
 
 
 def _scale(dataset: h5d.DatasetID, name: str, meaning: str) -> h5d.DatasetID:
@@ -100,16 +106,16 @@ def sizes(metrics: Mapping[str, MetricHistory]) -> dict[str, int]:
     """The length of every dimension that metrics have of their own, by its name.
 
     Raises:
-        ValueError: when two metrics have a dimension of one name and different lengths, or it is called like a metric.
+        MetricError: when two metrics have a dimension of one name and different lengths, or it is called like a metric.
     """
     found: dict[str, tuple[int, str]] = {}
     for metric, history in metrics.items():
         for dimension, size in zip(history.own, history.values.shape[1:], strict=False):  # of layers nothing is said
             if dimension in metrics or dimension.removesuffix("_stderr") in metrics:
-                raise ValueError(f"the dimension {dimension} of the metric {metric} is called like a metric")
+                raise MetricError(f"the dimension {dimension} of the metric {metric} is called like a metric")
             known, first = found.setdefault(dimension, (size, metric))
             if known != size:
-                raise ValueError(
+                raise MetricError(
                     f"the dimension {dimension} has {known} in the metric {first} and {size} in {metric}: "
                     "one of them needs another name"
                 )

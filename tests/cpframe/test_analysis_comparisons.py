@@ -149,6 +149,14 @@ def test_rate_matched(new_study: NewStudy, rate: Callable[[int], float], restart
     assert all(point.rate_matched is matched for point in points)
 
 
+@pytest.mark.parametrize(("rate", "matched"), [(lambda epoch: 0.02, True), (lambda epoch: 0.05 * 0.97**epoch, False)])
+def test_rates_of_a_window_up_to_the_end_are_its_own(
+    new_study: NewStudy, rate: Callable[[int], float], matched: bool
+) -> None:
+    made = new_study(seeds=(0,), until=(), onsets=(0, 80), length=40, epochs=120, rate=rate, metrics=False)
+    assert [p.rate_matched for group in all_groups(made) for p in group.curves[0].points] == [matched] * 2
+
+
 def test_idle_is_known_by_its_component(study: StudyRecord) -> None:
     renamed = replace(study, deficits={"blur": "blur", "noise": "idle", "flip": "lab/idle", "idle": "idle-ish"})
     assert [is_idle(renamed, name) for name in renamed.deficits] == [False, True, True, False]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,9 +12,11 @@ from scipy import stats
 
 from cpframe.analysis.comparisons import all_groups
 from cpframe.analysis.confounds import confounds, ratio_interval
-from cpframe.records import StudyRecord
+from cpframe.records import StudyRecord, TrajectoryRecord
 
 NewStudy = Callable[..., StudyRecord]
+CutShort = Callable[..., TrajectoryRecord]
+BLUR_ONLY: dict[str, object] = {"effects": {"blur": lambda onset, offset: 0.03}, "deficits": {"blur": "blur"}}
 
 
 def falling_rate(epoch: int) -> float:
@@ -82,10 +85,10 @@ def test_ratios_to_what_may_be_nothing_have_no_interval(x: list[float], y: list[
 @pytest.mark.parametrize(
     ("changes", "kind"),
     [
-        ({"rate": lambda epoch: 0.02}, "rates match"),
-        ({"restart": True}, "rates match"),
+        ({"rate": lambda epoch: 0.02} | BLUR_ONLY, "rates match"),
+        ({"restart": True} | BLUR_ONLY, "rates match"),
         ({"seeds": (0, 1)}, "not enough seeds"),
-        ({"effects": {"blur": lambda onset, offset: 0.03}, "deficits": {"blur": "blur"}}, "no idle"),
+        (BLUR_ONLY, "no idle"),
         ({"noise": 0.03, "seeds": (0, 1, 2)}, "no loss"),
     ],
 )
@@ -93,6 +96,26 @@ def test_what_cannot_be_checked_is_an_answer(new_study: NewStudy, changes: dict[
     made = with_idle(new_study, 1.0, **({"noise": 0.001} | changes))
     (found,) = confounds(made, all_groups(made))
     assert found.kind == kind
+
+
+@pytest.mark.parametrize("changes", [{"rate": lambda epoch: 0.02}, {"restart": True}])
+def test_a_measured_idle_is_looked_at_though_rates_match(new_study: NewStudy, changes: dict[str, object]) -> None:
+    made = with_idle(new_study, 1.0, noise=0.001, **changes)
+    (found,) = confounds(made, all_groups(made))
+    assert found.kind == "idle reproduces the curve"
+    assert found.fraction.low <= 1 <= found.fraction.high
+
+
+def test_rates_are_unknown_until_a_clean_epoch_is_recorded(new_study: NewStudy, cut_short: CutShort) -> None:
+    made = with_idle(new_study, 1.0, rate=lambda epoch: 0.02, **BLUR_ONLY)
+    begun = tuple(t if t.deficit == "clean" else cut_short(t, t.offset, "unfinished", "") for t in made.trajectories)
+    early = replace(made, trajectories=begun)
+    groups = all_groups(early)
+    assert [found.kind for found in confounds(early, groups)] == ["unknown yet"]
+    assert {point.rate_matched for point in groups[0].curves[0].points} == {None}
+    one_more = (*(t for t in begun if t.seed), *(t for t in made.trajectories if t.seed == 0))
+    later = replace(made, trajectories=one_more)
+    assert {point.rate_matched for point in all_groups(later)[0].curves[0].points} == {True}
 
 
 def test_a_wide_interval_decides_nothing(new_study: NewStudy) -> None:

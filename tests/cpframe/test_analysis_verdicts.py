@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -109,6 +110,16 @@ def test_an_epoch_beyond_idle_is_found_though_a_larger_loss_is_not() -> None:
     assert (verdict.kind, verdict.at) == ("supported", 20)
 
 
+def test_a_measured_idle_counts_at_matched_rates_too() -> None:
+    losses, alike = [0.030, 0.031, 0.029, 0.030], [0.029, 0.032, 0.029, 0.031]
+    explained = judge((candidate(40, losses, alike),))
+    beyond = judge((candidate(40, losses, [0.001, 0.000, 0.002, 0.001]),))
+    hardly_measured = judge((candidate(40, losses, alike[:2]),))
+    alone = judge((candidate(40, losses),))
+    kinds = [v.kind for v in (explained, beyond, hardly_measured, alone) if v]
+    assert kinds == ["not beyond idle", "supported", "supported", "supported"]
+
+
 def test_idle_of_too_few_seeds_supports_nothing() -> None:
     verdict = judge((candidate(40, [0.03, 0.031, 0.029], [0.001, 0.0011], matched=False),))
     assert verdict is not None
@@ -178,7 +189,9 @@ def test_idle_that_loses_as_much_explains_a_drop(new_study: NewStudy) -> None:
         onsets=(),
         restart=True,
     )
-    assert by_deficit(same)["blur"].verdict.kind == "supported"  # restarted: no lost training to explain it
+    assert by_deficit(same)["blur"].verdict.kind == "not beyond idle"  # restarted, yet idle loses as much
+    alone = new_study(effects={"blur": loss}, deficits={"blur": "blur"}, rate=falling, onsets=(), restart=True)
+    assert by_deficit(alone)["blur"].verdict.kind == "supported"
 
 
 def names(study: StudyRecord) -> list[str]:
@@ -218,7 +231,29 @@ def test_idle_takes_the_place_of_one_control_and_not_of_the_rate(new_study: NewS
 def test_a_deficit_without_effect_needs_no_timing(new_study: NewStudy) -> None:
     none = new_study(effects={"flip": lambda onset, offset: 0.0}, deficits={"flip": "flip"}, onsets=(), noise=1e-3)
     assert [claim.verdict.kind for claim in claims_of(none)] == ["none"]
-    assert names(none) == ["negative control"]
+    assert names(none) == []  # and it is a negative control itself
+
+
+def test_deficits_without_a_result_are_not_said_to_have_an_effect(new_study: NewStudy) -> None:
+    two = {"blur": lambda onset, offset: 0.03, "flip": lambda onset, offset: 0.0}
+    for seeds in ((0,), (0, 1)):
+        made = new_study(effects=two, deficits={"blur": "blur", "flip": "flip"}, onsets=(), seeds=seeds)
+        assert names(made) == ["seeds"]
+        alone = new_study(effects={"blur": two["blur"]}, deficits={"blur": "blur"}, onsets=(), seeds=seeds)
+        assert names(alone) == ["seeds", "negative control"]
+        assert "blur is the only deficit" in missing_of(alone)[1]
+
+
+def test_seeds_count_where_both_trainings_are_complete(new_study: NewStudy) -> None:
+    made = new_study(onsets=())
+    ended = tuple(
+        replace(t, status="unfinished", score=math.nan) if t.deficit == "blur" and t.seed > 1 else t
+        for t in made.trajectories
+    )
+    (few, *_) = missing_of(replace(made, trajectories=ended))
+    assert few.startswith("seeds of blur: 2 of at least 3")
+    none = tuple(replace(t, status="unfinished", score=math.nan) for t in made.trajectories)
+    assert missing_of(replace(made, trajectories=none))[0].startswith("seeds: 0 of at least 3")
 
 
 def test_deficits_that_all_hurt_lack_a_negative_control(new_study: NewStudy) -> None:
@@ -227,10 +262,10 @@ def test_deficits_that_all_hurt_lack_a_negative_control(new_study: NewStudy) -> 
         deficits={"blur": "blur", "noise": "noise"},
         onsets=(),
     )
-    assert "negative control" in names(made)
+    assert "negative control: every deficit here has an effect" in missing_of(made)[-1]
 
 
-def test_a_study_without_deficits_claims_and_lacks_nothing(new_study: NewStudy) -> None:
+def test_a_study_without_deficits_claims_nothing_and_lacks_them(new_study: NewStudy) -> None:
     bare = new_study(effects={}, deficits={}, onsets=())
     assert claims_of(bare) == ()
-    assert missing_of(bare) == ()
+    assert names(bare) == ["a deficit"]

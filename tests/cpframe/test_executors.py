@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from cpframe.executors import Executor, choosing
-from cpframe.executors.choosing import check, start
+from cpframe.executors.choosing import beside_observers, check, start
 from cpframe.executors.inline import Inline
 from cpframe.executors.pool import LostError, Pool
 from cpframe.executors.processes import processes
@@ -416,6 +416,12 @@ def test_what_no_machine_can_do_is_refused_at_once(monkeypatch: pytest.MonkeyPat
     for address in ("ray", "ray://somewhere:10001"):
         with pytest.raises(ExecutorError, match=r"Ray is not installed: pip install 'cpframe\[ray\]'"):
             check(address, 2)
+
+
+def test_observers_never_share_a_process_with_training() -> None:
+    assert [beside_observers(one) for one in ("auto", "processes", "ray")] == ["processes", "processes", "ray"]
+    with pytest.raises(SpecError, match="--executor inline: trains in the process in which observers live"):
+        beside_observers("inline")
 
 
 # --- Ray: what is refused -------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from cpframe.plugins import discover
 from cpframe.reading import read_spec
 from cpframe.rehearsal import Costs
 from cpframe.running import changed_since
-from cpframe.timings import measured
+from cpframe.timings import measured, remember
 
 EXACT = Numerics("cpu", "exact", "float32")
 SPEC = """
@@ -114,6 +114,18 @@ def test_a_study_that_changes_is_compared_with_the_one_before(tmp_path: Path) ->
     assert said.endswith("of 5 others 5 are to be trained")
     (tmp_path / "stages.txt").write_bytes(b"\xff\xfe")
     assert changed_since(tmp_path, surveyed()) == ""
+
+
+def test_of_two_measurements_the_quicker_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that had other work to do makes a training look dear; a run corrects that."""
+    (tmp_path / "spec.toml").write_text(SPEC)
+    spec = read_spec(tmp_path / "spec.toml", discover(), None, ())
+    quick, slow = ({0: Costs(seconds, 0.5, {}, frozenset())} for seconds in (1.0, 9.0))
+    for cache, order in (("falling", (slow, quick)), ("rising", (quick, slow))):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / cache))
+        for costs in order:
+            remember(spec, EXACT, costs)
+        assert measured(spec, EXACT, tmp_path) == (quick, True)
 
 
 @pytest.mark.parametrize(

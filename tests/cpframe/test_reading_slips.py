@@ -59,8 +59,8 @@ METRICS = (
 OPTIMIZERS = "there are 'adam', 'adamw', 'sgd'"
 SCHEDULES = "there are 'constant', 'cosine', 'exponential', 'step'"
 TABLES = (
-    "there are 'architecture', 'dataset', 'deficits', 'grid', 'metrics', 'observers', 'optimizer', 'profiles', 'protocols', "
-    "'score_epochs', 'seeds', 'title', 'training', 'variants'"
+    "there are 'architecture', 'dataset', 'deficits', 'grid', 'metrics', 'observers', 'optimizer', 'profiles', "
+    "'protocols', 'score_epochs', 'seeds', 'title', 'training', 'variants'"
 )
 NO_PROTOCOLS = "should be at least one [[protocols]] table, which says when the deficits act"
 

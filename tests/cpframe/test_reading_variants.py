@@ -107,7 +107,7 @@ def test_a_variant_is_what_a_profile_of_the_same_text_is(catalogue: Catalogue) -
     for changes in (
         '"optimizer.lr" = 0.2\n"optimizer.schedule.gamma" = 0.5',
         "optimizer = { lr = 0.2, schedule = { use = 'step', every = 3 } }",
-        "optimizer.lr = 0.2\ndeficits.blur.size = 5\ndeficits.dark = { use = 'noise' }",
+        "optimizer.lr = 0.2\ndeficits.blur = { use = 'noise' }",
         '"optimizer.schedule" = { use = "cosine", epochs = 10 }\n"deficits.blur" = { use = "vertical-flip" }',
         '"architecture.sizes.1" = 5\n"training.augment.shift" = 1\ntraining.augment.flip = true',
     ):
@@ -115,6 +115,30 @@ def test_a_variant_is_what_a_profile_of_the_same_text_is(catalogue: Catalogue) -
         (other,) = read(f"[profiles.x]\n{changes}", catalogue, "x").variants
         for part in ("dataset", "architecture", "optimizer", "training", "deficits"):
             assert getattr(one, part) == getattr(other, part), changes
+
+
+def test_a_slip_is_told_under_the_name_that_was_written(catalogue: Catalogue) -> None:
+    told = problems(
+        "[variants.a]\n"
+        '[variants.b]\n"optimizer.lr" = -1\narchitecture = { sizes = [0] }\n'
+        "[variants.c]\noptimizer = { use = 'adam', betas = 3 }\n\"deficits.blur.size\" = 1.5\n"
+        '[variants.d]\n"architecture.sizes.1" = -2\n'
+        '[profiles.p.variants.a]\n"optimizer.mommentum" = 1\n',
+        catalogue,
+        "p",
+        "variants.b.training.batch_sice=3",
+        "training.augment.shift=-1",
+    )
+    assert [line.partition(": should")[0].partition(": is")[0] for line in told] == [
+        "11: variants.a.optimizer.mommentum",
+        "--set training.augment.shift=-1: training.augment.shift",
+        "4: variants.b.architecture.sizes[0]",
+        "3: variants.b.optimizer.lr",
+        "--set variants.b.training.batch_sice=3: variants.b.training.batch_sice",
+        "6: variants.c.optimizer.betas",
+        "7: variants.c.deficits.blur.size",
+        "9: variants.d.architecture.sizes[1]",
+    ]
 
 
 def test_a_variant_may_bring_what_the_spec_lacks(catalogue: Catalogue) -> None:
@@ -126,20 +150,34 @@ def test_a_variant_may_bring_what_the_spec_lacks(catalogue: Catalogue) -> None:
     assert [variant.architecture.use for variant in spec.variants] == ["cpframe/mlp", "cpframe/all-cnn"]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[deficits.odd]\nuse = "noise"\n[grid]\n"deficits.odd.use" = ["noise", "idle"]\n',
+        '[deficits.odd]\nuse = "noise"\n[variants.a]\n[variants.b]\n"deficits.odd.use" = "cpframe/idle"\n',
+    ],
+)
+def test_a_deficit_is_idle_in_all_variants_or_in_none(catalogue: Catalogue, text: str) -> None:
+    """Every loss is judged against the idle control of its name."""
+    with pytest.raises(SpecError, match=r"deficits\.odd: is idle in some variants and not in others"):
+        read(text, catalogue)
+
+
 def test_named_variants_and_a_grid(catalogue: Catalogue) -> None:
-    spec = read(NAMED + '[grid]\n"deficits.dark.use" = ["idle", "noise"]\n"optimizer.lr" = [0.5]\n', catalogue, None,
-                "variants.adam.optimizer={ use = 'adamw' }")  # fmt: skip
+    odd = '[deficits.odd]\nuse = "noise"\n'
+    grid = '[grid]\n"deficits.odd.use" = ["noise", "vertical-flip"]\n"optimizer.lr" = [0.5]\n'
+    spec = read(NAMED + odd + grid, catalogue, None, "variants.adam.optimizer={ use = 'adamw' }")
     assert [variant.values for variant in spec.variants] == [
-        {"variant": name, "deficits.dark.use": use, "optimizer.lr": 0.5}
+        {"variant": name, "deficits.odd.use": use, "optimizer.lr": 0.5}
         for name in ("falling", "constant", "restart", "adam")
-        for use in ("idle", "noise")
+        for use in ("noise", "vertical-flip")
     ]
     assert {variant.optimizer.call.lr for variant in spec.variants} == {0.5}
     assert [variant.optimizer.use for variant in spec.variants[5:7]] == ["cpframe/sgd", "cpframe/adamw"]
     names = [trajectory.name for trajectory in plan(spec, {}).trajectories]
     assert names[0] == "falling.variant0-removal-clean-of-6-seed0"
     assert "adam.variant1-removal-blur-0-4-of-10-seed1" in names
-    assert len(set(names)) == len(names) == 8 * 2 * 3
+    assert len(set(names)) == len(names) == 8 * 2 * 4
 
 
 def test_trajectories_are_called_by_the_name_of_their_variant(catalogue: Catalogue) -> None:
@@ -231,12 +269,12 @@ def test_a_profile_puts_another_component_into_a_variant(catalogue: Catalogue) -
         ("[variants.a]\n'deficits.blurr.size' = 3\n", [
             "2: variants.a.deficits.blurr: 'blurr' is not a deficit of this spec; did you mean 'blur'?"]),
         ("[variants.a]\ndeficits.blur = 3\n", [
-            "2: deficits.blur: should be a table with use = \"...\", the name of the deficit; there are "]),
+            "2: variants.a.deficits.blur: should be a table with use = \"...\", the name of the deficit; there are "]),
         ("[variants.a]\noptimizer = 3\n", [
-            "2: optimizer: should be a table with use = \"...\", the name of the optimizer; there are "]),
+            "2: variants.a.optimizer: should be a table with use = \"...\", the name of the optimizer; there are "]),
         ("[variants.a]\n'optimizer.lr' = -1\n[variants.b]\noptimizer.lrr = 1\n", [
-            "2: optimizer.lr: should be above 0, not -1",
-            "4: optimizer.lrr: is not a key of this table; did you mean 'lr'?"]),
+            "2: variants.a.optimizer.lr: should be above 0, not -1",
+            "4: variants.b.optimizer.lrr: is not a key of this table; did you mean 'lr'?"]),
         ("[variants.a]\n'architecture.sizes.2' = 1\n", [
             "2: variants.a.architecture: architecture.sizes is an array of 2, numbered from 0: it has no '2'"]),
         ("[variants.a]\noptimizer.use = 'adam'\n[grid]\n'optimizer.lr' = [1, 2]\n'optimizer.momentum' = [0.5]\n", [
@@ -274,7 +312,7 @@ def test_slips_in_what_is_laid_over_variants(catalogue: Catalogue) -> None:
         + VARIED
     ]
     assert problems(NAMED, catalogue, None, "variants.adam.optimizer.lr=x") == [
-        '--set variants.adam.optimizer.lr=x: optimizer.lr: should be a number, not "x"'
+        '--set variants.adam.optimizer.lr=x: variants.adam.optimizer.lr: should be a number, not "x"'
     ]
     twice = "[profiles.p.variants.adam]\n'optimizer.lr' = 1\noptimizer.lr = 2\n"
     assert problems(NAMED + twice, catalogue, "p") == [

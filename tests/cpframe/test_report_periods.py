@@ -13,9 +13,13 @@ from cpframe.report.periods import period_words
 @pytest.mark.parametrize(
     ("period", "words"),
     [
-        (Healing("found", 0.01, 10, 20, 19.8, 10, 40, 80, 5), "20 (10-40)"),
-        (Healing("found", 0.01, 5, 10, 6.9, 0, inf, 80, 5), "7 (0-80+)"),
-        (Healing("already at the first", 0.01, 0, 10, 4.2, 0, 10, 80, 5), "4 (0-10)"),
+        (Healing("found", 0.01, 10, 20, 19.8, 10, 40, 80, 5), "10 to 20 (10-40)"),
+        (Healing("found", 0.01, 10, 20, 19.8, 10, 20, 80, 5), "10 to 20"),
+        (Healing("found", 0.01, 5, 10, 6.9, 0, inf, 80, 5), "5 to 10 (0-80+)"),
+        (Healing("already at the first", 0.01, 0, 10, 4.2, 0, 10, 80, 5), "under 10"),
+        (Healing("already at the first", 0.01, 0, 60, 4.2, 0, inf, 60, 5), "under 60 (0-60+)"),
+        (Healing("already at the first", 0.01, 0, 10, 4.2, 0, 80, 80, 5), "under 10 (0-80)"),
+        (Healing("not monotone", 0.01, nan, nan, nan, nan, nan, 80, 5), "not monotone"),
         (Healing("none up to the last", 0.01, 80, nan, nan, 80, inf, 80, 5), "80+"),
         (Healing("none up to the last", 0.01, 80, nan, nan, 40, inf, 80, 5), "80+ (40-80+)"),
         (Healing("not enough seeds", 0.01, nan, nan, nan, nan, nan, 0, 2), "-"),

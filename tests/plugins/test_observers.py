@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ import pytest
 from cpframe.api import EpochsCommitted, History, RunFinished, RunStarted, StudyRecord, TrajectoryRecord
 from cpframe.records import MetricHistory
 from cpframe_plugins.observers.curves import scalars
+from cpframe_plugins.observers.notes import digest, note, noted
 from cpframe_plugins.observers.to_mlflow import MLflow
 from cpframe_plugins.observers.to_tensorboard import TensorBoard
 from cpframe_plugins.observers.to_wandb import WeightsAndBiases
@@ -115,6 +118,15 @@ def drive(observer: Any, folder: Path, before: StudyRecord, notices: list[Epochs
     for notice in notices:
         watcher.epochs_committed(notice)
     watcher.run_finished(RunFinished(end, stopped=end is HALF))
+
+
+def drive_at_once(
+    observers: Sequence[Any], folder: Path, before: StudyRecord, notices: list[EpochsCommitted], end: StudyRecord
+) -> None:
+    """As in a run: every observer in a thread of its own."""
+    with ThreadPoolExecutor(len(observers)) as pool:
+        for done in [pool.submit(drive, observer, folder, before, notices, end) for observer in observers]:
+            done.result()
 
 
 def expected(name: str) -> dict[int, dict[str, float]]:
@@ -237,11 +249,11 @@ def test_tensorboard_holds_no_file_open_and_makes_up_for_what_it_was_not_told(tm
 # MLflow
 
 
-def mlflow_runs(folder: Path) -> tuple[Any, dict[str, list[Any]], list[Any]]:
+def mlflow_runs(folder: Path, experiment_name: str = "cpframe") -> tuple[Any, dict[str, list[Any]], list[Any]]:
     from mlflow.tracking import MlflowClient
 
     client = MlflowClient(tracking_uri=f"sqlite:///{folder / 'mlflow.db'}")
-    experiment = client.get_experiment_by_name("cpframe")
+    experiment = client.get_experiment_by_name(experiment_name)
     assert experiment is not None
     nested: dict[str, list[Any]] = {}
     parents = []
@@ -300,6 +312,26 @@ def test_mlflow_has_a_parent_and_a_nested_run_for_each_trajectory(tmp_path: Path
     _, nested, parents = mlflow_runs(tmp_path)
     assert len(parents) == 1
     assert {name: len(runs) for name, runs in nested.items()} == {"a": 2, "b": 1, "c": 1}
+
+
+@pytest.mark.long
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow")
+@pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")
+def test_mlflow_keeps_two_experiments_apart(tmp_path: Path) -> None:
+    """Both in one database, which they make at the same time, and again in the next run."""
+    both = (MLflow(), MLflow(experiment="other"))
+    drive_at_once(both, tmp_path, NOTHING, FIRST, HALF)
+    before = [mlflow_runs(tmp_path, one.experiment)[2][0].info.run_id for one in both]
+    drive_at_once(both, tmp_path, HALF, SECOND, ALL)
+    for one, id_ in zip(both, before, strict=True):
+        client, nested, (parent,) = mlflow_runs(tmp_path, one.experiment)
+        assert parent.info.run_id == id_
+        assert nested.keys() == set("abc")
+        for name, (run,) in nested.items():
+            curves = mlflow_curves(client, run)
+            assert {epoch: {tag: row[tag] for tag in row if tag != "score"} for epoch, row in curves.items()} == (
+                expected(name)
+            )
 
 
 # Weights & Biases
@@ -367,6 +399,47 @@ def test_wandb_has_a_run_for_each_trajectory_in_one_group(tmp_path: Path) -> Non
         assert summary["status"] == ("failed" if name == "c" else "complete")
         assert summary.get("score") == score(name)
     assert found == {"a": 0, "b": 0, "c": 1}
+
+
+@pytest.mark.long
+def test_wandb_keeps_places_apart(tmp_path: Path) -> None:
+    """Two projects at once; and a group that is asked for later gets what was trained before."""
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    both = (WeightsAndBiases(), WeightsAndBiases(project="other"))
+    drive_at_once(both, folder, NOTHING, FIRST, HALF)
+    drive_at_once(both, folder, HALF, SECOND, ALL)
+    later = WeightsAndBiases(group="later")
+    drive(later, folder, ALL, [], ALL)
+    drive_at_once((*both, later), folder, ALL, [], ALL)
+    runs = []
+    ids = set()
+    for path in folder.glob("wandb/offline-run-*/*.wandb"):
+        head, curves, _, _ = wandb_run(path)
+        assert curves == expected(head.display_name)
+        runs.append((head.project, head.run_group, head.display_name))
+        ids.add(head.run_id)
+    places = [("cpframe", "tiny"), ("other", "tiny"), ("cpframe", "later")]
+    assert sorted(runs) == sorted((*place, name) for place in places for name in "abc")
+    assert len(ids) == 9
+
+
+def test_what_is_noted_is_whole_whatever_happens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "note.txt"
+    assert noted(path) == []
+    note(path, ["one", "two"])
+    assert noted(path) == ["one", "two"]
+
+    def killed(_: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", killed)
+    with pytest.raises(KeyboardInterrupt):
+        note(path, ["three"])
+    assert noted(path) == ["one", "two"]
+    path.write_bytes(b"\xff\xfe")
+    assert noted(path) == []
+    assert digest("ab", "c") != digest("a", "bc")
 
 
 def test_wandb_online_without_a_login_asks_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from matplotlib.ticker import StrMethodFormatter
 
 from cpframe.analysis.curves import MetricCurve
 from cpframe.analysis.findings import Findings
-from cpframe.analysis.phases import phases
+from cpframe.analysis.phases import phases_of
 from cpframe.analysis.representatives import by_variant, representatives
 from cpframe.analysis.statistics import estimate
 from cpframe.problems import NothingToDrawError
@@ -135,7 +135,7 @@ def _seen(curves: Sequence[MetricCurve], label: str) -> str:
     """Peak and end of every curve."""
     told = []
     for curve in curves:
-        found = phases(curve.epoch, curve.total)
+        found = phases_of(curve)
         who = timeline_of(curve.deficit, curve.onset, curve.offset)
         end = f"{number(float(curve.total[-1]))} at epoch {int(curve.epoch[-1])}"
         if found and found.shape == "peak":

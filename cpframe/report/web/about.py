@@ -10,7 +10,7 @@ from cpframe.analysis.findings import Findings
 from cpframe.analysis.representatives import by_variant
 from cpframe.records import CLEAN, StudyRecord
 from cpframe.report.controls import idle_words
-from cpframe.report.metrics import course_words
+from cpframe.report.metrics import course_words, courses
 from cpframe.report.web.labels import Labels
 from cpframe.report.web.markup import Column, Html, element, table
 from cpframe.report.words import printable, variant_label
@@ -19,7 +19,7 @@ from cpframe.report.words import printable, variant_label
 def metrics_section(findings: Findings) -> Iterator[Html]:
     """First and last value of every other metric, without a deficit where that was measured."""
     rows: list[tuple[str, str]] = []
-    for metric, curves in findings.other_metrics.items():
+    for metric, curves in courses(findings).items():
         for members in by_variant(curves):
             clean = [curve for curve in members if curve.deficit == CLEAN] or members
             rows.append((printable(metric), course_words(clean[0])))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from cpframe.analysis.curves import MetricCurve
 from cpframe.analysis.findings import Findings
 from cpframe.analysis.layers import after_deficit
-from cpframe.analysis.phases import NOTICEABLE, RISEN, WINDOW
+from cpframe.analysis.phases import MULTIPLE, NOTICEABLE, RISEN
 from cpframe.analysis.representatives import by_variant, representatives
 from cpframe.report.link import fit_words
 from cpframe.report.phases import phase_cells
@@ -30,10 +30,10 @@ def phase_tables(findings: Findings, labels: Labels) -> Iterator[Html]:
         return
     yield element(
         "p",
-        f"Epochs, of a running median of {WINDOW} measurements. rise: {RISEN:.0%} of the way to the peak is done; "
-        "half: halfway down from the peak to the end; flat: from when on it stays within "
-        f"{NOTICEABLE:.0%} of its end. What changes by less than {NOTICEABLE:.0%} of the peak, or within the noise, is "
-        "level. The rule is ours.",
+        f"Epochs. rise: {RISEN:.0%} of the way to the peak is done; half: halfway down from the peak to the end; flat: "
+        f"from when on it stays within {NOTICEABLE:.0%} of its end, or within the noise. What changes by less than "
+        f"{NOTICEABLE:.0%} of the peak, or within the noise ({MULTIPLE:g} standard errors of a difference, by how "
+        "seeds differ), is level. The rule is ours.",
         class_="note",
     )
 
@@ -47,7 +47,8 @@ def plasticity_tables(findings: Findings, labels: Labels) -> Iterator[Html]:
     yield element(
         "p",
         "moved: of all the information, the part that lies in another layer at the end of the training than at the end "
-        "of the deficit (half the summed changes of the shares; a measure of ours), ± its 95 % interval over seeds; "
+        "of the deficit, or without one at the first measurement (half the summed changes of the shares; a measure of "
+        "ours), ± its 95 % interval over seeds; "
         "floor: what errors of measurement alone make of it. centre: the mean layer, from 1, weighted by its share; "
         "shift: its move, + towards the output.",
         class_="note",

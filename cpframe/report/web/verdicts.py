@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from cpframe.analysis.comparisons import Removal
 from cpframe.analysis.findings import Findings
 from cpframe.analysis.verdicts import Claim
-from cpframe.report.periods import period_words
+from cpframe.report.periods import healing_notes, when_words
 from cpframe.report.verdicts import because, outcome, question
 from cpframe.report.web.labels import Labels
 from cpframe.report.web.markup import Html, element
-from cpframe.report.words import NONE, percent
+from cpframe.report.words import NONE
 
 _NOTHING = "No verdict: no deficit has a complete trajectory and its no-deficit pair."
 
@@ -27,11 +27,11 @@ def verdict_section(findings: Findings, labels: Labels) -> Iterator[Html]:
     for asked, members in by_question.items():
         yield element("h3", asked)
         yield element("ul", *(_card(findings, labels, claim) for claim in members), class_="cards")
-    limit = percent(findings.threshold)
     yield element(
         "p",
         "Points (pts) of final accuracy on clean test data, paired by seed; ± and ranges hold at 95 % for all epochs "
-        f"compared, at once. A deficit has healed when at most {limit} points stay lost.",
+        "compared, at once; +: or later, which was not tried.",
+        *(f" {text}" for text in healing_notes(findings)),
         class_="note",
     )
 
@@ -58,11 +58,11 @@ def _card(findings: Findings, labels: Labels, claim: Claim) -> Html:
 
 def _period(findings: Findings, claim: Claim) -> str:
     """The critical period in words; empty where there are not enough seeds."""
-    words = period_words(findings.period(claim.group, claim.deficit))
+    words = when_words(findings, claim)
     if words == NONE:
         return ""
     if isinstance(claim.group, Removal):
-        return f"heals if removed by epoch {words}"
+        return words if words == "not monotone" else f"heals until {words}"
     return (
         f"hurts at no onset{words.removeprefix('never')}" if words.startswith("never") else f"hurts until onset {words}"
     )

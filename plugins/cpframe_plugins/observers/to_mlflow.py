@@ -1,28 +1,31 @@
 """MLflow: a parent run for the study, a nested run for each trajectory.
 
 The next run of a study goes on in the same runs, after the last epoch that they have, so curves are whole and nothing
-is in them twice. The id of the parent is kept in the study's folder. A nested run whose curve is not that of the
-trajectory (the spec was changed, say) is left alone, and another one begun.
+is in them twice. The id of the parent is noted in the study's folder, for each tracking and experiment. A nested run
+whose curve is not that of the trajectory (the spec was changed, say) is left alone, and another one begun.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import re
+import threading
 import time
 import warnings
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cpframe.api import EpochsCommitted, History, RunFinished, RunStarted, StudyRecord, TrajectoryRecord
 from cpframe_plugins.observers.curves import check_installed, scalars, settings
+from cpframe_plugins.observers.notes import digest, note, noted
 
 _BATCH = 1000
 """The most metrics that MLflow takes at a time."""
-_IDS = "mlflow.json"
+_BEGINNING = threading.Lock()
+"""Held while a client begins: MLflow makes its database on first use, and two observers may share one."""
 _ENDED = {"complete": "FINISHED", "failed": "FAILED", "unfinished": "KILLED"}
 
 
@@ -53,11 +56,13 @@ class MLflow:
 
         logging.getLogger("mlflow").setLevel(logging.WARNING)
         folder = run.folder.resolve()
-        client = MlflowClient(tracking_uri=self.tracking or f"sqlite:///{folder / 'mlflow.db'}")
         artifacts = None if self.tracking else (folder / "mlflow-artifacts").as_uri()
-        experiment = client.get_experiment_by_name(self.experiment)
-        id_ = experiment.experiment_id if experiment else client.create_experiment(self.experiment, artifacts)
-        watcher = _Watcher(client, id_, _parent(client, id_, folder / _IDS, self.tracking, run.record))
+        with _BEGINNING:
+            client = MlflowClient(tracking_uri=self.tracking or f"sqlite:///{folder / 'mlflow.db'}")
+            experiment = client.get_experiment_by_name(self.experiment)
+            id_ = experiment.experiment_id if experiment else client.create_experiment(self.experiment, artifacts)
+        place = folder / f"mlflow-{digest(self.tracking, self.experiment)}.txt"
+        watcher = _Watcher(client, id_, _parent(client, id_, place, run.record))
         watcher.log_record(run.record)
         return watcher
 
@@ -141,26 +146,21 @@ class _Watcher:
         return self.runs[name]
 
 
-def _parent(client: Any, experiment: str, ids: Path, tracking: str, record: StudyRecord) -> str:
+def _parent(client: Any, experiment: str, place: Path, record: StudyRecord) -> str:
     """The run of the study: as noted in its folder, or a new one."""
     from mlflow.exceptions import MlflowException
 
-    try:
-        noted = json.loads(ids.read_text())
-    except (OSError, ValueError):
-        noted = {}
-    try:
-        found = client.get_run(noted[tracking])
-        if found.info.lifecycle_stage == "active" and found.info.experiment_id == experiment:
-            client.update_run(noted[tracking], status="RUNNING")
-            return str(noted[tracking])
-    except (KeyError, MlflowException):
-        pass
+    for id_ in noted(place):
+        with suppress(MlflowException):
+            found = client.get_run(id_)
+            if found.info.lifecycle_stage == "active" and found.info.experiment_id == experiment:
+                client.update_run(id_, status="RUNNING")
+                return id_
     made = str(client.create_run(experiment, run_name=record.title).info.run_id)
     client.log_text(made, record.spec, "spec.toml")
     for name, fact in record.provenance.items():
         client.set_tag(made, f"cpframe.{name}", fact)
-    ids.write_text(json.dumps({**noted, tracking: made}))
+    note(place, [made])
     return made
 
 

@@ -26,7 +26,8 @@ class TensorBoard:
     """Scalars of every trajectory (float32, as TensorBoard has them), its deficit, window and seed as hparams.
 
     Attributes:
-        folder: that ``tensorboard --logdir`` is to be given; empty for ``tensorboard`` in the study's folder.
+        folder: that ``tensorboard --logdir`` is to be given; empty for ``tensorboard`` in the study's folder. Of
+            one study alone: files of another one that are called alike are replaced.
     """
 
     folder: str = ""

@@ -1,8 +1,8 @@
 """Weights & Biases: one run a trajectory, all of a study in one group.
 
 A trajectory is logged whole, once it is complete or has failed, so only one run of W&B is open at a time; one that is
-unfinished is logged by the run of the study that completes it. What was logged is noted in the study's folder, and
-not logged again.
+unfinished is logged by the run of the study that completes it. What was logged is noted in the study's folder, for
+each project, entity, group and mode, and not logged there again.
 """
 
 from __future__ import annotations
@@ -10,15 +10,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import Any, Literal
 
 import numpy as np
 
 from cpframe.api import EpochsCommitted, History, RunFinished, RunStarted, TrajectoryRecord
 from cpframe_plugins.observers.curves import check_installed, scalars, settings
-
-_LOGGED = "wandb-logged.txt"
+from cpframe_plugins.observers.notes import digest, note, noted
 
 
 @dataclass(frozen=True)
@@ -57,8 +55,10 @@ class _Watcher:
         self._observer = observer
         self._folder = run.folder.resolve()
         self._about = {"title": run.record.title, **run.record.provenance}
-        self._log = self._folder / _LOGGED
-        self._logged = set(self._log.read_text().split()) if self._log.exists() else set()
+        self._group = observer.group or self._folder.name
+        self._place = digest(observer.project, observer.entity, self._group, observer.mode)
+        self._log = self._folder / f"wandb-logged-{self._place}.txt"
+        self._logged = noted(self._log)
         self._waiting = {one.name: one for one in run.record.trajectories if one.status == "unfinished"}
         self._parts: dict[str, list[History]] = defaultdict(list)
         self._score_epochs = run.record.score_epochs
@@ -85,14 +85,13 @@ class _Watcher:
         self._waiting.pop(one.name, None)
         self._parts.pop(one.name, None)
         # Another training under the same name, after the spec was changed, is another run.
-        curve = b"".join(part.test_accuracy.tobytes() for part in parts)
-        key = blake2b(f"{self._folder}\n{one.name}\n".encode() + curve, digest_size=8).hexdigest()
+        curve = "".join(part.test_accuracy.tobytes().hex() for part in parts)
+        key = digest(self._place, str(self._folder), one.name, curve)
         if key in self._logged:
             return
         self._log_run(one, parts, score, key, failed=failed)
-        self._logged.add(key)
-        with self._log.open("a") as file:
-            file.write(f"{key}\n")
+        self._logged.append(key)
+        note(self._log, self._logged)
 
     def _log_run(
         self, one: TrajectoryRecord, parts: Sequence[History], score: float, key: str, *, failed: bool
@@ -105,7 +104,7 @@ class _Watcher:
             name=one.name,
             project=observer.project,
             entity=observer.entity or None,
-            group=observer.group or self._folder.name,
+            group=self._group,
             mode=observer.mode,
             dir=str(self._folder),
             config={**settings(one), "study": self._about},
