@@ -104,7 +104,7 @@ def _fitted(page: Page, told: Sequence[Claim], widths: Sequence[int]) -> tuple[S
         label = max((cell_len(names[key]) for key in keys), default=0)
         for kept in (every, fewer):
             if _needed([label, *(widths[i] for i in kept)]) <= room:
-                return kept, names
+                return kept, {key: names[key] for key in keys}
     return (every if _needed(widths) <= room else fewer), None
 
 

@@ -76,7 +76,7 @@ def _draw(panel: Axes, link: Link, pen: Pen, handles: dict[str, Artist]) -> None
     reach = [100 * point.sensitivity.half_width for point in link.points]
     panel.errorbar(x, y, xerr=np.nan_to_num(reach), fmt="none", ecolor=pen.colour, elinewidth=0.7, alpha=0.7, zorder=2)
     handles.setdefault(link.deficit, draw_line(panel, pen, x, y, linestyle="none"))
-    panel.margins(y=0.18)
+    panel.margins(y=0.25)
     panel.plot(x, y, color=pen.colour, linewidth=0.4, alpha=0.7, zorder=1)  # in the order of the onsets
     for place in (0, -1):  # `settle` finds room for them
         panel.annotate(
