@@ -208,7 +208,7 @@ class _Reader:
 
     def observers(self) -> tuple[Observer, ...]:
         own = set(parameters(Watching))
-        found = []
+        found: list[Observer] = []
         for name, table in self.table("observers", "tables, [observers.NAME]").items():
             path: KeyPath = ("observers", name)
             if not is_word(name):
