@@ -21,6 +21,9 @@ app = typer.Typer(
 )
 
 SpecFile = Annotated[Path, typer.Argument(metavar="SPEC", help="The TOML file of the study.", show_default=False)]
+ResultsFile = Annotated[
+    Path, typer.Argument(metavar="RESULTS", help="A results.h5, or its folder.", show_default=False)
+]
 Overrides = Annotated[
     Optional[list[str]],  # noqa: UP045 - typer reads it at run time
     typer.Option("--set", metavar="KEY=VALUE", help="Lay a value over the spec: --set optimizer.lr=0.1. Repeatable."),
@@ -153,9 +156,7 @@ def _folder(spec: Path, profile: str | None) -> Path:
 
 @app.command()
 def report(
-    results: Annotated[
-        Path, typer.Argument(metavar="RESULTS", help="A results.h5, or its folder.", show_default=False)
-    ],
+    results: ResultsFile,
     sections: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Option(
@@ -181,24 +182,21 @@ def report(
     """Report on a study: verdicts first, then accuracy, Fisher information and its phases, controls."""
     with _told():
         from cpframe.report.options import check_page, check_report, print_report
-        from cpframe.store import read_results
+        from cpframe.store import read_results, results_file
 
         asked = check_report(sections or (), threshold, width, as_json=as_json)
-        if page is not None:
-            from cpframe.plotting import write_page
-
-            check_page(asked)
-            study = read_results(results / "results.h5" if results.is_dir() else results)
-            typer.echo(write_page(study, page, asked.threshold))
+        if page is None:
+            print_report(read_results(results_file(results)), asked)
             return
-        print_report(read_results(results / "results.h5" if results.is_dir() else results), asked)
+        from cpframe.plotting import write_page
+
+        check_page(asked)
+        typer.echo(write_page(read_results(results_file(results)), page, asked.threshold))
 
 
 @app.command()
 def plot(
-    results: Annotated[
-        Path, typer.Argument(metavar="RESULTS", help="A results.h5, or its folder.", show_default=False)
-    ],
+    results: ResultsFile,
     figures: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Option(
@@ -219,10 +217,9 @@ def plot(
 ) -> None:
     """Draw a study's figures, one column wide, for a paper or a talk."""
     with _told():
-        from cpframe.notebook import results_file
         from cpframe.plotting import check_choices
         from cpframe.plotting import plot as plotted
-        from cpframe.store import read_results
+        from cpframe.store import read_results, results_file
 
         chosen, forms = figures or ["all"], formats or ["png"]
         check_choices(chosen, forms)
@@ -233,9 +230,7 @@ def plot(
 
 @app.command()
 def export(
-    results: Annotated[
-        Path, typer.Argument(metavar="RESULTS", help="A results.h5, or its folder.", show_default=False)
-    ],
+    results: ResultsFile,
     to: Annotated[
         str,
         typer.Option("--to", metavar="FORMAT", help="csv, parquet (tables), netcdf (histories).", show_default=False),

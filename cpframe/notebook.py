@@ -14,7 +14,7 @@ from cpframe.analysis.comparisons import deficits_of
 from cpframe.problems import nearest
 from cpframe.records import StudyRecord
 from cpframe.stacking import stacked
-from cpframe.store import read_results
+from cpframe.store import read_results, results_file
 from cpframe.tables import epoch_table, facts_of, metric_table, trajectory_table
 
 if TYPE_CHECKING:
@@ -130,8 +130,3 @@ def opened(path: str | PathLike[str]) -> Results:
     """
     file = results_file(Path(path))
     return Results(file, read_results(file))
-
-
-def results_file(path: Path) -> Path:
-    """The results file that is meant by its own path or by that of its folder."""
-    return path / "results.h5" if path.is_dir() else path

@@ -14,7 +14,7 @@ from cpframe.store.files import (
     write_atomically,
 )
 from cpframe.store.histories import joined, sizes
-from cpframe.store.results import read_results, write_results
+from cpframe.store.results import read_results, results_file, write_results
 from cpframe.store.stages import (
     StageRecord,
     commit,
@@ -46,6 +46,7 @@ __all__ = [
     "read_state",
     "recover",
     "remake_folder",
+    "results_file",
     "sizes",
     "stage_folder",
     "write_atomically",

@@ -80,6 +80,11 @@ def read_results(path: Path) -> StudyRecord:
         )
 
 
+def results_file(path: Path) -> Path:
+    """The results file that is meant by its own path or by that of its folder."""
+    return path / "results.h5" if path.is_dir() else path
+
+
 def _trajectory(row: Mapping[str, Any], content: bytes, order: str) -> TrajectoryRecord:
     facts = {name: row[name] for name in _FACTS}
     return TrajectoryRecord(name=row["name"], variant=row["variant"], history=history_at(row, content, order), **facts)
