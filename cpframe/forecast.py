@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cpframe.engine import Progress, remaining
+from cpframe.measuring import due
 from cpframe.rehearsal import Costs, estimated_seconds
 from cpframe.spec import Metric
 
@@ -83,5 +84,5 @@ def forecast(progress: Progress, costs: Mapping[int, Costs], slots: int, *, keep
 
 def _history_bytes(start: int, stop: int, numbers: int, metrics: Sequence[Metric]) -> int:
     """Of the epochs from `start` to `stop`; where any metric is measured there is a place for all their numbers."""
-    rows = sum(any(metric.measuring.due(epoch + 1) for metric in metrics) for epoch in range(start, stop))
+    rows = sum(any(due(metric.measuring, epoch + 1) for metric in metrics) for epoch in range(start, stop))
     return _HISTORY_BYTES + (stop - start) * _EPOCH_BYTES + 8 * numbers * rows

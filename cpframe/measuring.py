@@ -13,8 +13,13 @@ from cpframe.learner import Learner
 from cpframe.problems import MetricError
 from cpframe.randomness import stream
 from cpframe.records import TAKEN, MetricHistory
-from cpframe.spec import Metric
+from cpframe.spec import Measuring, Metric
 from cpframe.store import sizes
+
+
+def due(measuring: Measuring, epoch: int) -> bool:
+    """Whether a metric is measured when `epoch` epochs (1, 2, ...) are completed."""
+    return epoch == 1 or epoch % measuring.every == 0
 
 
 def measure(
@@ -28,7 +33,7 @@ def measure(
     learner.model.eval()
     found: dict[str, MetricHistory] = {}
     for metric in metrics:
-        if not metric.measuring.due(epoch + 1):
+        if not due(metric.measuring, epoch + 1):
             continue
         seen = data.batch(probe_positions(data, metric.measuring.inputs, seed))
         if metric.measuring.on == "condition":

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from hashlib import blake2b
 
+from cpframe.identity import canonical_text, component_facts, digest, training_facts
 from cpframe.protocols import Course, Segment
 from cpframe.records import CLEAN
 from cpframe.spec import VARIANT, Spec, Variant
-
-FORMAT = 1
-"""Part of every stage's id: raise it when the meaning of a stage changes."""
 
 
 @dataclass(frozen=True)
@@ -93,12 +89,12 @@ class Study:
         return sum(stage.epochs for stage in self.stages.values())
 
 
-def plan(spec: Spec, surroundings: Mapping[str, str]) -> Study:
+def plan(spec: Spec, determinants: Mapping[str, str]) -> Study:
     """Lay out the trajectories of a spec and the stages that they share.
 
     Args:
         spec: checked.
-        surroundings: whatever else determines the bits of a training: numerics profile, versions.
+        determinants: whatever else determines the bits of a training: numerics profile, versions, training code.
     """
     trajectories: list[Trajectory] = []
     stages: dict[str, Stage] = {}
@@ -106,7 +102,7 @@ def plan(spec: Spec, surroundings: Mapping[str, str]) -> Study:
     prefixes = _prefixes(spec)
     for index, variant in enumerate(spec.variants):
         for seed in spec.seeds:
-            root = _root(spec, variant, seed, surroundings)
+            root = digest(training_facts(spec, variant, seed, determinants))
             chains: list[list[str]] = [[] for _ in courses]
             for stage, members in _shared(courses, variant, index, seed, root):
                 stages[stage.id] = stage
@@ -149,36 +145,18 @@ def _name(course: Course, seed: int, prefix: str) -> str:
     return f"{prefix}{course.protocol}-{course.deficit}{window}-of-{course.epochs}-seed{seed}"
 
 
-def _root(spec: Spec, variant: Variant, seed: int, surroundings: Mapping[str, str]) -> hashlib.blake2b:
-    """Hash what determines every epoch of a training, whatever its timeline."""
-    # Restarts show in the stages that they change; the surroundings say which numerics these came to.
-    training = dataclasses.replace(variant.training, restart_at_removal="nothing", numerics="auto")
-    facts = {
-        "format": FORMAT,
-        "seed": seed,
-        "dataset": variant.dataset.identity,
-        "architecture": variant.architecture.identity,
-        "optimizer": variant.optimizer.identity,
-        "training": repr(training),
-        "metrics": {one.name: [one.component.identity, repr(one.measuring)] for one in spec.metrics},
-        "surroundings": dict(surroundings),
-    }
-    text = json.dumps(facts, sort_keys=True, default=str)
-    return hashlib.blake2b(text.encode(), digest_size=16)
-
-
 @dataclass(frozen=True)
 class _Branch:
     """Trajectories that have shared everything so far; each with the runs of its timeline still to come."""
 
     parent: Stage | None
-    history: hashlib.blake2b
+    history: blake2b
     rate_origin: int
     members: tuple[tuple[int, tuple[Segment, ...]], ...]
 
 
 def _shared(
-    courses: tuple[Course, ...], variant: Variant, index: int, seed: int, root: hashlib.blake2b
+    courses: tuple[Course, ...], variant: Variant, index: int, seed: int, root: blake2b
 ) -> Iterator[tuple[Stage, tuple[int, ...]]]:
     """Yield every stage of one variant and seed, parents first, with the numbers of the courses that run through it.
 
@@ -206,7 +184,7 @@ def _after(ahead: tuple[Segment, ...], epochs: int) -> tuple[Segment, ...]:
 
 def _stage(
     branch: _Branch, condition: str, epochs: int, variant: Variant, index: int, seed: int
-) -> tuple[Stage, hashlib.blake2b, int]:
+) -> tuple[Stage, blake2b, int]:
     parent = branch.parent
     start = parent.stop if parent is not None else 0
     removal = parent is not None and parent.condition != CLEAN and condition == CLEAN
@@ -215,8 +193,8 @@ def _stage(
     rates = tuple(variant.optimizer.call.learning_rate(epoch - origin) for epoch in range(start, start + epochs))
     restart_state = removal and restart in ("state", "rate-and-state")
     history = branch.history.copy()
-    deficit = variant.deficits[condition].identity if condition != CLEAN else None
-    experience = json.dumps([condition, deficit], sort_keys=True, default=str)
+    deficit = component_facts(variant.deficits[condition]) if condition != CLEAN else None
+    experience = canonical_text([condition, deficit])
     for number, rate in enumerate(rates):
         # One epoch at a time: the same experience gives the same hash wherever other trajectories happen to branch.
         history.update(f"{experience}{rate!r}{restart_state and number == 0}\n".encode())

@@ -11,12 +11,12 @@ from rich.table import Table
 from cpframe.display import duration
 from cpframe.engine import Progress, survey
 from cpframe.forecast import Forecast, forecast
+from cpframe.identity import data_determinants, determinants, with_data
 from cpframe.numerics import prepare
 from cpframe.plan import plan
 from cpframe.running import chosen_workers, numerics_of, place_of
 from cpframe.spec import Spec
 from cpframe.store import other_formats
-from cpframe.surroundings import data_determinants, determinants, with_data
 from cpframe.timings import measured
 from cpframe.tree import drawn
 
@@ -43,7 +43,7 @@ def plan_spec(
     numerics = numerics_of(spec, device)
     place = place_of(folder, store, data, numerics, {}, keep_states=False)
     spec = with_data(spec, place.data_folder)
-    progress = survey(plan(spec, determinants(spec, numerics) | data_determinants(spec, place.data_folder)), place)
+    progress = survey(plan(spec, determinants(numerics) | data_determinants(spec, place.data_folder)), place)
     for tree in drawn(progress):
         console.print(tree)
         console.print()

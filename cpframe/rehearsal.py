@@ -14,7 +14,7 @@ import torch
 from cpframe.api import DataError
 from cpframe.data import Condition, DeviceData, batches, degraded, load
 from cpframe.learner import TEST_BATCH, Learner, new_learner, new_model, new_tally, saved, test, train_step
-from cpframe.measuring import measure
+from cpframe.measuring import due, measure
 from cpframe.numerics import Numerics
 from cpframe.plan import Stage
 from cpframe.problems import Problem, SpecError
@@ -58,8 +58,8 @@ def estimated_seconds(stages: Iterable[Stage], metrics: Iterable[Metric], costs:
         cost = costs[stage.variant]
         seconds += stage.epochs * (cost.test + (0 if stage.condition in cost.idle else cost.train))
         for metric in metrics:
-            due = sum(metric.measuring.due(epoch + 1) for epoch in range(stage.start, stage.stop))
-            seconds += due * cost.metrics[metric.name]
+            count = sum(due(metric.measuring, epoch + 1) for epoch in range(stage.start, stage.stop))
+            seconds += count * cost.metrics[metric.name]
     return seconds
 
 

@@ -12,6 +12,7 @@ from cpframe.display import duration, shown
 from cpframe.engine import Place, Progress, run_study, survey
 from cpframe.executors.choosing import beside_observers, check, start
 from cpframe.forecast import forecast
+from cpframe.identity import data_determinants, determinants, with_data
 from cpframe.numerics import Numerics, devices, prepare, resolve
 from cpframe.observing import observed
 from cpframe.plan import plan
@@ -21,7 +22,7 @@ from cpframe.rehearsal import rehearse
 from cpframe.report.terminal import render, report_console
 from cpframe.spec import Spec
 from cpframe.store import check_writable, locked, other_formats, write_atomically
-from cpframe.surroundings import cores, data_determinants, data_folder, determinants, provenance, with_data
+from cpframe.surroundings import cores, data_folder, provenance
 from cpframe.timings import remember
 from cpframe.training import Event
 
@@ -73,7 +74,7 @@ def run_spec(
     facts = provenance(spec, numerics, profile, overrides)
     place = place_of(folder, store, data, numerics, facts, keep_states=keep_states)
     spec = with_data(spec, place.data_folder)
-    study = plan(spec, determinants(spec, numerics) | data_determinants(spec, place.data_folder))
+    study = plan(spec, determinants(numerics) | data_determinants(spec, place.data_folder))
     with locked(folder):
         progress = survey(study, place)
         if progress.todo:  # a study that is done needs no store to write in

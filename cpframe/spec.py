@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -10,7 +9,6 @@ from typing import Any, Literal
 from cpframe.api import Count, Natural, NonNegative
 from cpframe.document import Document
 from cpframe.protocols import Protocol
-from cpframe.sources import source_digest
 
 VARIANT = "variant"
 """The key, among a variant's values, of the name of its ``[variants.NAME]``."""
@@ -33,19 +31,6 @@ class Component:
     version: str
     call: Any
     data: str = ""
-
-    @property
-    def identity(self) -> dict[str, object]:
-        """All that tells this component from another: name, version, source, parameters, and data if it has any."""
-        source = source_digest(type(self.call).__module__)
-        parameters = dataclasses.asdict(self.call)
-        facts: dict[str, object] = {
-            "use": self.use,
-            "version": self.version,
-            "source": source,
-            "parameters": parameters,
-        }
-        return facts | ({"data": self.data} if self.data else {})
 
 
 @dataclass(frozen=True)
@@ -95,10 +80,6 @@ class Measuring:
     every: Count = 1
     inputs: Count = 256
     on: Literal["clean", "condition"] = "clean"
-
-    def due(self, epoch: int) -> bool:
-        """Whether to measure when `epoch` epochs (1, 2, ...) are completed."""
-        return epoch == 1 or epoch % self.every == 0
 
 
 @dataclass(frozen=True)

@@ -7,46 +7,11 @@ import platform
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
 from cpframe.numerics import Numerics
 from cpframe.spec import Component, Spec
-
-
-def determinants(spec: Spec, numerics: Numerics) -> dict[str, str]:
-    """Whatever outside the spec determines the bits of a training: part of every stage's id.
-
-    The packages of deficits are no part of it: a deficit changes only the stages that it acts in and those after.
-    """
-    return {
-        "numerics": numerics.identity,
-        "cpframe": version("cpframe"),
-        "torch": version("torch"),
-        "numpy": version("numpy"),
-        "plugins": _packages(_in_every_stage(spec)),
-    }
-
-
-def data_determinants(spec: Spec, folder: Path) -> dict[str, str]:
-    """What the data sets say of their files, which can change under the same parameters; see `api.Dataset`."""
-    said = [getattr(variant.dataset.call, "fingerprint", lambda _: "")(folder) for variant in spec.variants]
-    return {"data": " ".join(dict.fromkeys(filter(None, said)))}
-
-
-def with_data(spec: Spec, folder: Path) -> Spec:
-    """The spec with what its deficits say of their files, which is part of the stages that such a deficit acts in."""
-
-    def said(deficit: Component) -> Component:
-        asked = getattr(deficit.call, "fingerprint", None)
-        return deficit if asked is None else replace(deficit, data=asked(folder))
-
-    variants = (
-        replace(variant, deficits={name: said(deficit) for name, deficit in variant.deficits.items()})
-        for variant in spec.variants
-    )
-    return replace(spec, variants=tuple(variants))
 
 
 def provenance(spec: Spec, numerics: Numerics, profile: str | None, overrides: Sequence[str]) -> dict[str, str]:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from cpframe.identity import changes, component_facts, determinants, digest
 from cpframe.numerics import Numerics
 from cpframe.rehearsal import Costs, rehearse
 from cpframe.spec import Spec, Variant
 from cpframe.store import StoreError, write_atomically
-from cpframe.surroundings import cache_folder, determinants, hardware
+from cpframe.surroundings import cache_folder, hardware
 
 
 def measured(spec: Spec, numerics: Numerics, data_folder: Path) -> tuple[dict[int, Costs], bool]:
@@ -65,17 +65,17 @@ def _key(spec: Spec, numerics: Numerics) -> str:
     """A hash of what the costs depend on: the parts, the numerics and the machine; not seeds and protocols."""
     facts = {
         "variants": [_parts(variant) for variant in spec.variants],
-        "metrics": [[one.name, one.component.identity, repr(one.measuring)] for one in spec.metrics],
-        "surroundings": determinants(spec, numerics),
+        "metrics": [[one.name, component_facts(one.component), changes(one.measuring)] for one in spec.metrics],
+        "determinants": determinants(numerics),
         "hardware": hardware(numerics.device),
     }
-    return hashlib.blake2b(json.dumps(facts, sort_keys=True, default=str).encode(), digest_size=16).hexdigest()
+    return digest(facts).hexdigest()
 
 
 def _parts(variant: Variant) -> list[object]:
     components = (variant.dataset, variant.architecture, variant.optimizer)
-    deficits = {name: deficit.identity for name, deficit in variant.deficits.items()}
-    return [*(one.identity for one in components), deficits, repr(variant.training)]
+    deficits = {name: component_facts(deficit) for name, deficit in variant.deficits.items()}
+    return [*map(component_facts, components), deficits, changes(variant.training)]
 
 
 def _written(costs: Mapping[int, Costs]) -> str:

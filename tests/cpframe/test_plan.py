@@ -1,6 +1,5 @@
 """The plan: which stages there are, that none is trained twice, and when a stage is the same as another."""
 
-import importlib
 import os
 import random
 import subprocess
@@ -11,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from cpframe.identity import determinants
 from cpframe.numerics import Numerics
 from cpframe.plan import Study, plan
 from cpframe.plugins import Catalogue, discover
 from cpframe.reading import read_spec
 from cpframe.spec import Spec
-from cpframe.surroundings import determinants
 
 HEAD = """\
 seeds = [0]
@@ -210,7 +209,7 @@ BASE = HEAD + REMOVAL + METRIC
         ("optimizer.momentum=0.9",),  # its default
         ("optimizer.lr=5e-1",),
         ("training.batch_size=128",),
-        ("training.numerics=exact",),  # what it came to is told by the surroundings
+        ("training.numerics=exact",),  # what it came to is said by the determinants
         ("training={ augment = { flip = false } }",),
         ("architecture.use=cpframe/mlp",),
         ("deficits.noise.use=noise",),  # a second deficit, at the same epochs
@@ -307,12 +306,12 @@ def test_a_restart_changes_the_stages_after_the_removal_alone(study_of) -> None:
     assert set(grid.stages) == shared.union(*recoveries)
 
 
-def test_surroundings_are_part_of_every_stage(spec_of) -> None:
+def test_determinants_are_part_of_every_stage(spec_of) -> None:
     spec = spec_of(BASE)
     exact, fast = Numerics("cpu", "exact", "float32"), Numerics("cuda:1", "fast", "bfloat16")
-    here, there = determinants(spec, exact), determinants(spec, fast)
+    here, there = determinants(exact), determinants(fast)
     assert not plan(spec, here).stages.keys() & plan(spec, there).stages.keys()
-    assert plan(spec, there).stages == plan(spec, determinants(spec, replace(fast, device="cuda:0"))).stages
+    assert plan(spec, there).stages == plan(spec, determinants(replace(fast, device="cuda:0"))).stages
     for fact in here:
         assert not plan(spec, here).stages.keys() & plan(spec, here | {fact: "else"}).stages.keys()
 
@@ -323,16 +322,17 @@ def test_a_deficit_of_another_package_leaves_the_clean_stages_alone(spec_of) -> 
     (variant,) = spec.variants
     theirs = {"blur": replace(variant.deficits["blur"], use="their-package/blur", version="7")}
     other = replace(spec, variants=(replace(variant, deficits=theirs),))
-    before, after = (plan(one, determinants(one, numerics)) for one in (spec, other))
+    before, after = (plan(one, determinants(numerics)) for one in (spec, other))
     assert {s.condition for s in before.stages.values() if s.id in after.stages} == {"clean"}
     assert any(s.condition == "blur" and s.id not in before.stages for s in after.stages.values())
-    newer = {"blur": replace(variant.deficits["blur"], version="7")}
-    other = replace(spec, variants=(replace(variant, deficits=newer),))
-    after = plan(other, determinants(other, numerics))
-    assert all(s.condition == "clean" for s in before.stages.values() if s.id in after.stages)
-    newer_network = replace(variant, architecture=replace(variant.architecture, version="7"))
-    other = replace(spec, variants=(newer_network,))
-    assert not plan(other, determinants(other, numerics)).stages.keys() & before.stages.keys()
+    newer = {"blur": replace(theirs["blur"], version="8")}
+    newest = plan(replace(spec, variants=(replace(variant, deficits=newer),)), determinants(numerics))
+    assert {s.condition for s in after.stages.values() if s.id in newest.stages} == {"clean"}
+    network = replace(variant.architecture, use="their-package/mlp", version="7")
+    of_theirs = [replace(variant, architecture=one) for one in (network, replace(network, version="8"))]
+    plans = [plan(replace(spec, variants=(one,)), determinants(numerics)).stages.keys() for one in of_theirs]
+    assert not plans[0] & plans[1]
+    assert not plans[0] & before.stages.keys()
 
 
 def test_a_grid_makes_variants_that_share_what_they_can(study_of) -> None:
@@ -364,21 +364,3 @@ print(*plan.plan(spec, {{"numerics": "exact"}}).stages)
         [sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=tmp_path, check=True
     )
     assert done.stdout.split() == list(here.stages)
-
-
-def test_a_plugin_that_is_edited_is_another_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever its version says: the stages of its component are not those of the old one."""
-    from cpframe.sources import source_digest
-
-    monkeypatch.syspath_prepend(tmp_path)
-    found = []
-    for number in range(2):
-        (tmp_path / "edited_plugin.py").write_text(f"VALUE = {number}\n")
-        sys.modules.pop("edited_plugin", None)
-        importlib.invalidate_caches()
-        importlib.import_module("edited_plugin")
-        source_digest.cache_clear()
-        found.append(source_digest("edited_plugin"))
-    assert len(set(found)) == 2
-    assert source_digest("no_such_module") == ""
-    assert source_digest("cpframe_plugins.deficits") == source_digest("cpframe_plugins.metrics") != ""

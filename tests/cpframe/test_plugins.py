@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from cpframe.api import Batch
+from cpframe.identity import canonical, component_facts
 from cpframe.plugins import KINDS, Broken, Catalogue, discover
 from cpframe.problems import SpecError
 from cpframe.reading import read_spec
@@ -128,9 +129,10 @@ def test_a_package_that_is_installed_is_found_and_used(installed: Installer, tmp
 
     (tmp_path / "s.toml").write_text(SPEC)
     fog = read_spec(tmp_path / "s.toml", catalogue).variants[0].deficits["fog"]
-    source = fog.identity["source"]
+    facts = component_facts(fog)
+    source = facts["source"]
     assert source  # of its file
-    assert fog.identity == {
+    assert canonical(facts) == {
         "use": "fog-plugin/fog",
         "version": "1.2",
         "source": source,

@@ -10,6 +10,7 @@ from typing import Literal
 import pytest
 import tomli
 
+from cpframe.identity import canonical
 from cpframe.plugins import Catalogue, Offer, discover
 from cpframe.problems import SpecError
 from cpframe.protocols import Removal, Sliding
@@ -105,7 +106,7 @@ def test_a_sound_spec(catalogue: Catalogue) -> None:
     assert list(variant.deficits) == ["blur", "dark"]
     assert variant.architecture.call.sizes == (16, 8)  # an array becomes the tuple that the field asks for
     assert (variant.dataset.call.train, variant.dataset.call.split_seed) == (100, 0)
-    assert variant.optimizer.identity["parameters"] == {
+    assert canonical(variant.optimizer.call) == {
         "lr": 0.1,
         "momentum": 0.9,
         "nesterov": False,

@@ -17,6 +17,7 @@ from cpframe import data as data_module
 from cpframe.api import Batch, DataError, Generator
 from cpframe.engine import Place, run_study, survey
 from cpframe.executors.inline import Inline
+from cpframe.identity import component_facts, with_data
 from cpframe.numerics import Numerics, prepare
 from cpframe.plan import Study, plan
 from cpframe.plugins import discover
@@ -26,7 +27,6 @@ from cpframe.records import StudyRecord
 from cpframe.rehearsal import rehearse
 from cpframe.spec import Component, Spec
 from cpframe.store import read_stage
-from cpframe.surroundings import with_data
 
 EXACT = Numerics("cpu", "exact", "float32")
 CATALOGUE = discover()
@@ -242,7 +242,7 @@ def with_deficit(spec: Spec, call: Any) -> Spec:
 def test_a_deficit_is_asked_for_its_data_once_a_process(tmp_path: Path) -> None:
     (tmp_path / "colour").write_text("0.25")
     spec = with_data(with_deficit(spec_of(tmp_path), Needy()), tmp_path)
-    assert spec.variants[0].deficits["coarse"].identity["data"] == "0.25"
+    assert component_facts(spec.variants[0].deficits["coarse"])["data"] == "0.25"
     rehearse(spec, EXACT, tmp_path)
     found = run(plan(spec, {}), tmp_path / "needy", tmp_path)
     assert (tmp_path / "loads").read_text() == "x"
