@@ -13,8 +13,8 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from cpframe.document import Document
+from cpframe.errors import Problem, nearest
 from cpframe.parameters import adapter, hints, parameters, tables
-from cpframe.problems import Problem, nearest
 from cpframe.toml_lines import KeyPath
 
 _WORDS = {

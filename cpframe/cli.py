@@ -51,7 +51,7 @@ def _told() -> Iterator[None]:
     with stoppable():
         try:
             from cpframe.api import DataError
-            from cpframe.problems import ExecutorError, NothingToDrawError, NotInstalledError, SpecError
+            from cpframe.errors import ExecutorError, NothingToDrawError, NotInstalledError, SpecError
             from cpframe.store import StoreError
 
             try:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import tomli
 
+from cpframe.errors import Problem, SpecError, nearest
 from cpframe.keys import Table, dotted, key_path, parse
 from cpframe.laying import lay, spread
-from cpframe.problems import Problem, SpecError, nearest
 from cpframe.toml_lines import KeyPath, key_lines
 
 _PLAIN = {

@@ -14,8 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cpframe.errors import Problem, SpecError, nearest, needed
 from cpframe.notebook import Results
-from cpframe.problems import Problem, SpecError, nearest, needed
 from cpframe.store import StoreError, is_sealed, write_atomically
 from cpframe.store.histories import CURVES
 from cpframe.tables import FACTS, left_out

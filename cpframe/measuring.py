@@ -8,9 +8,9 @@ import numpy as np
 
 from cpframe.api import Measurement, Probe
 from cpframe.data import Condition, DeviceData, degraded, probe_positions
+from cpframe.errors import MetricError
 from cpframe.keys import is_word
 from cpframe.learner import Learner
-from cpframe.problems import MetricError
 from cpframe.randomness import stream
 from cpframe.records import TAKEN, MetricHistory
 from cpframe.spec import Measuring, Metric

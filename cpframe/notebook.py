@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cpframe.analysis.comparisons import deficits_of
-from cpframe.problems import nearest
+from cpframe.errors import nearest
 from cpframe.records import StudyRecord
 from cpframe.stacking import stacked
 from cpframe.store import read_results, results_file

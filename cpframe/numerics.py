@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from cpframe.problems import Problem, SpecError
+from cpframe.errors import Problem, SpecError
 
 Precision = Literal["float32", "bfloat16"]
 

@@ -13,8 +13,8 @@ from typing import Any, Literal, get_args
 import pluggy
 
 from cpframe import hooks
+from cpframe.errors import nearest
 from cpframe.parameters import check_annotations
-from cpframe.problems import nearest
 
 GROUP = "cpframe"
 Kind = Literal["architecture", "dataset", "deficit", "optimizer", "metric", "observer"]

@@ -11,10 +11,10 @@ from typing import Any
 from cpframe.api import Count, Natural
 from cpframe.checking import build, shown
 from cpframe.document import Document, read_document
+from cpframe.errors import Problem, SpecError, nearest
 from cpframe.keys import is_word
 from cpframe.parameters import parameters
 from cpframe.plugins import Catalogue, Kind
-from cpframe.problems import Problem, SpecError, nearest
 from cpframe.protocols import PROTOCOLS, Protocol
 from cpframe.records import CLEAN, TAKEN
 from cpframe.spec import Component, Measuring, Metric, Observer, Spec, Training, Variant, Watching

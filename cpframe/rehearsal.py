@@ -13,11 +13,11 @@ import torch
 
 from cpframe.api import DataError
 from cpframe.data import Condition, DeviceData, batches, degraded, load
+from cpframe.errors import Problem, SpecError
 from cpframe.learner import TEST_BATCH, Learner, new_learner, new_model, new_tally, saved, test, train_step
 from cpframe.measuring import due, measure
 from cpframe.numerics import Numerics
 from cpframe.plan import Stage
-from cpframe.problems import Problem, SpecError
 from cpframe.records import CLEAN, MetricHistory
 from cpframe.spec import VARIANT, Metric, Spec, Variant
 from cpframe.store import sizes

@@ -10,19 +10,19 @@ from rich.console import Console
 
 from cpframe.display import duration, shown
 from cpframe.engine import Place, Progress, run_study, survey
+from cpframe.environment import cores, data_folder, provenance
+from cpframe.errors import Problem, SpecError
 from cpframe.executors.choosing import beside_observers, check, start
 from cpframe.forecast import forecast
 from cpframe.identity import data_determinants, determinants, with_data
 from cpframe.numerics import Numerics, devices, prepare, resolve
 from cpframe.observing import observed
 from cpframe.plan import plan
-from cpframe.problems import Problem, SpecError
 from cpframe.records import StudyRecord
 from cpframe.rehearsal import rehearse
 from cpframe.report.terminal import render, report_console
 from cpframe.spec import Spec
 from cpframe.store import check_writable, locked, other_formats, write_atomically
-from cpframe.surroundings import cores, data_folder, provenance
 from cpframe.timings import remember
 from cpframe.training import Event
 

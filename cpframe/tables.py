@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cpframe.analysis.comparisons import Removal, all_groups, variant_key
-from cpframe.problems import needed
+from cpframe.errors import needed
 from cpframe.records import Floats, StudyRecord, TrajectoryRecord
 from cpframe.store.histories import CURVES
 

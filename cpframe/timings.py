@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from cpframe.environment import cache_folder, hardware
 from cpframe.identity import changes, component_facts, determinants, digest
 from cpframe.numerics import Numerics
 from cpframe.rehearsal import Costs, rehearse
 from cpframe.spec import Spec, Variant
 from cpframe.store import StoreError, write_atomically
-from cpframe.surroundings import cache_folder, hardware
 
 
 def measured(spec: Spec, numerics: Numerics, data_folder: Path) -> tuple[dict[int, Costs], bool]:

@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 
 from cpframe.data import Condition, DeviceData, batches, load, ready, view
+from cpframe.errors import MetricError
 from cpframe.learner import (
     Learner,
     drawing,
@@ -29,7 +30,6 @@ from cpframe.learner import (
 from cpframe.measuring import measure
 from cpframe.numerics import Numerics
 from cpframe.plan import Stage
-from cpframe.problems import MetricError
 from cpframe.records import CLEAN, History, MetricHistory
 from cpframe.spec import Metric, Variant
 from cpframe.store import (

@@ -10,8 +10,8 @@ from typing import Any
 
 from cpframe.checking import shown
 from cpframe.document import Document
+from cpframe.errors import Problem, nearest
 from cpframe.keys import dotted, is_word, key_path
-from cpframe.problems import Problem, nearest
 from cpframe.spec import VARIANT
 from cpframe.toml_lines import KeyPath
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 
+from cpframe.environment import cores
+from cpframe.errors import ExecutorError, Problem, SpecError, nearest
 from cpframe.executors import Executor
 from cpframe.executors.inline import Inline
 from cpframe.executors.processes import processes
 from cpframe.numerics import Numerics, devices, shared_out
-from cpframe.problems import ExecutorError, Problem, SpecError, nearest
-from cpframe.surroundings import cores
 
 _NAMES = ("auto", "inline", "processes", "ray", "ray://HOST:PORT")
 

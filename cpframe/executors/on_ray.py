@@ -24,10 +24,10 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 import ray
 from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 
+from cpframe.errors import ExecutorError
 from cpframe.executors.pool import LostError, Pool
 from cpframe.executors.serving import Told, served
 from cpframe.numerics import Numerics, prepare
-from cpframe.problems import ExecutorError
 from cpframe.training import Job, StageDone, described
 
 _PACKAGES = ("cpframe", "torch", "numpy")

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from cpframe.errors import ExecutorError
 from cpframe.executors.serving import Told
-from cpframe.problems import ExecutorError
 from cpframe.store import StoreError
 from cpframe.training import EpochDone, Event, Job, StageDone
 

@@ -13,10 +13,10 @@ from multiprocessing import connection, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
+from cpframe.errors import ExecutorError
 from cpframe.executors.pool import LostError, Pool
 from cpframe.executors.serving import Told, served
 from cpframe.numerics import Numerics, prepare
-from cpframe.problems import ExecutorError
 from cpframe.training import Job
 
 _CLOSING_SECONDS = 5.0

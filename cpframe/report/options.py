@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cpframe.problems import Problem, SpecError, nearest
+from cpframe.errors import Problem, SpecError, nearest
 from cpframe.records import StudyRecord
 from cpframe.report.machine import summary
 from cpframe.report.terminal import NARROWEST, SECTIONS, WIDEST, render, report_console

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 from h5py import h5d, h5ds
 
-from cpframe.problems import MetricError
+from cpframe.errors import MetricError
 from cpframe.records import Floats, History, MetricHistory
 from cpframe.store.quickly import note, put, put_texts
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from cpframe.document import read_document
+from cpframe.errors import SpecError
 from cpframe.keys import dotted, key_path
-from cpframe.problems import SpecError
 
 TEXT = """\
 seeds = [0, 1]

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from cpframe.errors import ExecutorError, SpecError
 from cpframe.executors import Executor, choosing
 from cpframe.executors.choosing import beside_observers, check, start
 from cpframe.executors.inline import Inline
@@ -25,7 +26,6 @@ from cpframe.executors.serving import Told
 from cpframe.numerics import Numerics, devices, shared_out
 from cpframe.plan import Stage
 from cpframe.plugins import discover
-from cpframe.problems import ExecutorError, SpecError
 from cpframe.reading import read_spec
 from cpframe.spec import Variant
 from cpframe.store import StoreError, read_stage

@@ -128,7 +128,7 @@ NO_BITS = {
     "cpframe.parameters": "parameters are in the id",
     "cpframe.plan": "conditions and rates are in the id",
     "cpframe.plugins": "components are in the id",
-    "cpframe.problems": "errors",
+    "cpframe.errors": "errors",
     "cpframe.protocols": "conditions are in the id",
     "cpframe.records": "arrays, which are carried",
     "cpframe.sources": "digests",

@@ -15,12 +15,12 @@ import xarray
 
 from cpframe.api import Measurement, Probe
 from cpframe.engine import Place, run_study, survey
+from cpframe.errors import SpecError
 from cpframe.executors.inline import Inline
 from cpframe.forecast import forecast
 from cpframe.numerics import Numerics, prepare
 from cpframe.plan import plan
 from cpframe.plugins import discover
-from cpframe.problems import SpecError
 from cpframe.reading import read_spec
 from cpframe.records import History, MetricHistory, StudyRecord
 from cpframe.rehearsal import Costs, rehearse

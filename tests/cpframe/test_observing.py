@@ -21,6 +21,7 @@ from rich.console import Console
 from cpframe import observing, training
 from cpframe.api import EpochsCommitted, RunFinished, RunStarted
 from cpframe.engine import Place, run_study, survey
+from cpframe.errors import SpecError
 from cpframe.executors import Executor
 from cpframe.executors.inline import Inline
 from cpframe.executors.processes import processes
@@ -28,7 +29,6 @@ from cpframe.numerics import Numerics
 from cpframe.observing import after, observed
 from cpframe.plan import Study, plan
 from cpframe.plugins import Catalogue, discover
-from cpframe.problems import SpecError
 from cpframe.reading import read_spec
 from cpframe.records import History, StudyRecord
 from cpframe.running import run_spec

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from cpframe.api import Batch
+from cpframe.errors import SpecError
 from cpframe.identity import canonical, component_facts
 from cpframe.plugins import KINDS, Broken, Catalogue, discover
-from cpframe.problems import SpecError
 from cpframe.reading import read_spec
 
 FOG = '''

@@ -10,9 +10,9 @@ from typing import Literal
 import pytest
 import tomli
 
+from cpframe.errors import SpecError
 from cpframe.identity import canonical
 from cpframe.plugins import Catalogue, Offer, discover
-from cpframe.problems import SpecError
 from cpframe.protocols import Removal, Sliding
 from cpframe.reading import read_spec
 from cpframe.spec import Augment, Measuring, Spec, Training

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from cpframe.errors import SpecError
 from cpframe.plugins import discover
-from cpframe.problems import SpecError
 from cpframe.reading import read_spec
 
 SPECS = Path(__file__).parents[2] / "specs"

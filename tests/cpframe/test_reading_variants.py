@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from cpframe.errors import SpecError
 from cpframe.plan import plan
 from cpframe.plugins import Catalogue, discover
-from cpframe.problems import SpecError
 from cpframe.reading import read_spec
 from cpframe.spec import Spec, Training, Variant
 

@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 from cpframe.api import Batch, DataError, Generator, Measurement, Probe, Splits, classification
+from cpframe.errors import SpecError
 from cpframe.numerics import Numerics, prepare
 from cpframe.plan import Stage, plan
 from cpframe.plugins import discover
-from cpframe.problems import SpecError
 from cpframe.reading import read_spec
 from cpframe.rehearsal import Costs, estimated_seconds, rehearse
 from cpframe.spec import Component, Measuring, Metric, Spec

@@ -16,12 +16,12 @@ from PIL import Image
 from cpframe import data as data_module
 from cpframe.api import Batch, DataError, Generator
 from cpframe.engine import Place, run_study, survey
+from cpframe.errors import SpecError
 from cpframe.executors.inline import Inline
 from cpframe.identity import component_facts, with_data
 from cpframe.numerics import Numerics, prepare
 from cpframe.plan import Study, plan
 from cpframe.plugins import discover
-from cpframe.problems import SpecError
 from cpframe.reading import read_spec
 from cpframe.records import StudyRecord
 from cpframe.rehearsal import rehearse

@@ -14,7 +14,7 @@ from cpframe.analysis.comparisons import is_idle, variant_key
 from cpframe.analysis.curves import array_metric_names
 from cpframe.analysis.findings import Findings
 from cpframe.analysis.representatives import preferred_windows
-from cpframe.problems import NothingToDrawError
+from cpframe.errors import NothingToDrawError
 from cpframe.records import CLEAN, Floats, TrajectoryRecord
 from cpframe.report.figures.style import WIDTH, Drawing, note_below
 from cpframe.report.figures.texts import listed, numbered, timeline_of

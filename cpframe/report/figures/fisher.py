@@ -14,7 +14,7 @@ from cpframe.analysis.findings import Findings
 from cpframe.analysis.phases import phases_of
 from cpframe.analysis.representatives import by_variant, representatives
 from cpframe.analysis.statistics import estimate
-from cpframe.problems import NothingToDrawError
+from cpframe.errors import NothingToDrawError
 from cpframe.records import CLEAN, Floats
 from cpframe.report.figures import published
 from cpframe.report.figures.style import (

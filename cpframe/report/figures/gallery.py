@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import chain
 
 from cpframe.analysis.findings import Findings
-from cpframe.problems import NothingToDrawError
+from cpframe.errors import NothingToDrawError
 from cpframe.report.figures.filters import filters_drawings
 from cpframe.report.figures.fisher import fisher_drawings
 from cpframe.report.figures.fitting import settle

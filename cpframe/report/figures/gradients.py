@@ -15,7 +15,7 @@ from cpframe.analysis.comparisons import is_idle
 from cpframe.analysis.curves import MetricCurve
 from cpframe.analysis.findings import Findings
 from cpframe.analysis.representatives import by_variant, representatives
-from cpframe.problems import NothingToDrawError
+from cpframe.errors import NothingToDrawError
 from cpframe.records import CLEAN, Floats
 from cpframe.report.figures.fisher import interval
 from cpframe.report.figures.style import (

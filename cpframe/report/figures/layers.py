@@ -13,7 +13,7 @@ from matplotlib.transforms import ScaledTranslation
 from cpframe.analysis.curves import MetricCurve, layer_shares
 from cpframe.analysis.findings import Findings
 from cpframe.analysis.representatives import representatives
-from cpframe.problems import NothingToDrawError
+from cpframe.errors import NothingToDrawError
 from cpframe.records import Floats
 from cpframe.report.figures.fisher import fisher_curves
 from cpframe.report.figures.style import (

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 
 from cpframe.analysis.findings import Findings
 from cpframe.analysis.links import Link
-from cpframe.problems import NothingToDrawError
+from cpframe.errors import NothingToDrawError
 from cpframe.report.figures.style import (
     INK,
     QUIET,

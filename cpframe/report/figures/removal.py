@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from cpframe.analysis.comparisons import Curve, Removal
 from cpframe.analysis.findings import Findings
 from cpframe.analysis.statistics import Estimate, estimate
-from cpframe.problems import NothingToDrawError
+from cpframe.errors import NothingToDrawError
 from cpframe.records import CLEAN
 from cpframe.report.figures import published
 from cpframe.report.figures.style import (

@@ -9,7 +9,7 @@ from matplotlib.artist import Artist
 from cpframe.analysis.comparisons import Sliding
 from cpframe.analysis.findings import Findings
 from cpframe.analysis.statistics import estimate
-from cpframe.problems import NothingToDrawError
+from cpframe.errors import NothingToDrawError
 from cpframe.report.figures.removal import paired
 from cpframe.report.figures.style import (
     INK,
