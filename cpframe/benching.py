@@ -13,11 +13,10 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from cpframe.environment import hardware
 from cpframe.fisher import layerwise_trace
 from cpframe.fisher.convolutions import wait
 from cpframe.learner import drawing
-from cpframe.numerics import prepare, resolve
+from cpframe.numerics import hardware, prepare, resolve
 from cpframe.plugins import Catalogue
 
 _NETWORKS: tuple[tuple[str, dict[str, Any], tuple[int, ...], int], ...] = (

@@ -12,7 +12,7 @@ from cpframe.executors import Executor
 from cpframe.gathering import gathered
 from cpframe.numerics import Numerics
 from cpframe.plan import Stage, Study
-from cpframe.records import StudyRecord
+from cpframe.records.model import StudyRecord
 from cpframe.store import (
     DamagedError,
     InUseError,

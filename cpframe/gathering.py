@@ -8,7 +8,7 @@ from datetime import datetime
 import numpy as np
 
 from cpframe.plan import Study, Trajectory
-from cpframe.records import History, Status, StudyRecord, TrajectoryRecord
+from cpframe.records.model import History, Status, StudyRecord, TrajectoryRecord
 from cpframe.store import StageRecord, joined
 
 _EMPTY = History(

@@ -12,7 +12,7 @@ from cpframe.errors import MetricError
 from cpframe.keys import is_word
 from cpframe.learner import Learner
 from cpframe.randomness import stream
-from cpframe.records import TAKEN, MetricHistory
+from cpframe.records.model import TAKEN, MetricHistory
 from cpframe.spec import Measuring, Metric
 from cpframe.store import sizes
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from cpframe.analysis.comparisons import deficits_of
 from cpframe.errors import nearest
-from cpframe.records import StudyRecord
+from cpframe.records.model import StudyRecord
 from cpframe.stacking import stacked
 from cpframe.store import read_results, results_file
 from cpframe.tables import epoch_table, facts_of, metric_table, trajectory_table

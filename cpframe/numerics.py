@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
+from cpframe.environment import cores
 from cpframe.errors import Problem, SpecError
 
 Precision = Literal["float32", "bfloat16"]
@@ -91,3 +94,21 @@ def prepare(numerics: Numerics) -> None:
     torch.backends.cudnn.benchmark = not exact
     torch.backends.cuda.matmul.allow_tf32 = not exact
     torch.backends.cudnn.allow_tf32 = not exact
+
+
+def hardware(device: str) -> str:
+    """The processor or card behind a device, in words."""
+    if device.startswith("cuda"):
+        import torch
+
+        return torch.cuda.get_device_name(device)
+    return f"{_processor()}, {cores()} cores"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

@@ -19,7 +19,7 @@ from cpframe.api import EpochsCommitted, RunFinished, RunStarted
 from cpframe.engine import Place, Progress
 from cpframe.gathering import gathered
 from cpframe.plan import Stage, Study
-from cpframe.records import History, StudyRecord
+from cpframe.records.model import History, StudyRecord
 from cpframe.spec import Observer
 from cpframe.store import StageRecord, StoreError, read_stage
 from cpframe.store.histories import CURVES

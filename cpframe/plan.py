@@ -9,7 +9,7 @@ from hashlib import blake2b
 
 from cpframe.identity import canonical_text, component_facts, digest, training_facts
 from cpframe.protocols import Course, Segment
-from cpframe.records import CLEAN
+from cpframe.records.model import CLEAN
 from cpframe.spec import VARIANT, Spec, Variant
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from cpframe.analysis.findings import Findings
 from cpframe.analysis.periods import THRESHOLD
 from cpframe.errors import NothingToDrawError, Problem, SpecError, needed
-from cpframe.records import StudyRecord
+from cpframe.records.model import StudyRecord
 from cpframe.report.figures import FIGURES, FORMATS
 from cpframe.report.words import printable
 from cpframe.store import StoreError, write_atomically

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from cpframe.records import CLEAN
+from cpframe.records.model import CLEAN
 from cpframe.toml_lines import KeyPath
 
 MOST_EPOCHS = 1_000_000

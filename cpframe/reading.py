@@ -16,7 +16,7 @@ from cpframe.keys import is_word
 from cpframe.parameters import parameters
 from cpframe.plugins import Catalogue, Kind
 from cpframe.protocols import PROTOCOLS, Protocol
-from cpframe.records import CLEAN, TAKEN
+from cpframe.records.model import CLEAN, TAKEN
 from cpframe.spec import Component, Measuring, Metric, Observer, Spec, Training, Variant, Watching
 from cpframe.toml_lines import KeyPath
 from cpframe.varying import variations

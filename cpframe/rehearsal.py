@@ -18,7 +18,7 @@ from cpframe.learner import TEST_BATCH, Learner, new_learner, new_model, new_tal
 from cpframe.measuring import due, measure
 from cpframe.numerics import Numerics
 from cpframe.plan import Stage
-from cpframe.records import CLEAN, MetricHistory
+from cpframe.records.model import CLEAN, MetricHistory
 from cpframe.spec import VARIANT, Metric, Spec, Variant
 from cpframe.store import sizes
 from cpframe.toml_lines import KeyPath

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from cpframe.display import duration, shown
 from cpframe.engine import Place, Progress, run_study, survey
-from cpframe.environment import cores, data_folder, provenance
+from cpframe.environment import cores, data_folder
 from cpframe.errors import Problem, SpecError
 from cpframe.executors.choosing import beside_observers, check, start
 from cpframe.forecast import forecast
@@ -18,7 +18,8 @@ from cpframe.identity import data_determinants, determinants, with_data
 from cpframe.numerics import Numerics, devices, prepare, resolve
 from cpframe.observing import observed
 from cpframe.plan import plan
-from cpframe.records import StudyRecord
+from cpframe.provenance import provenance
+from cpframe.records.model import StudyRecord
 from cpframe.rehearsal import rehearse
 from cpframe.report.terminal import render, report_console
 from cpframe.spec import Spec

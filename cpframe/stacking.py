@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cpframe.errors import needed
-from cpframe.records import MetricHistory, StudyRecord, TrajectoryRecord
+from cpframe.records.model import MetricHistory, StudyRecord, TrajectoryRecord
 from cpframe.store.histories import CURVES
 from cpframe.tables import FACTS
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from cpframe.analysis.comparisons import Removal, all_groups, variant_key
 from cpframe.errors import needed
-from cpframe.records import Floats, StudyRecord, TrajectoryRecord
+from cpframe.records.model import Floats, StudyRecord, TrajectoryRecord
 from cpframe.store.histories import CURVES
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from cpframe.environment import cache_folder, hardware
+from cpframe.environment import cache_folder
 from cpframe.identity import changes, component_facts, determinants, digest
-from cpframe.numerics import Numerics
+from cpframe.numerics import Numerics, hardware
 from cpframe.rehearsal import Costs, rehearse
 from cpframe.spec import Spec, Variant
 from cpframe.store import StoreError, write_atomically

@@ -30,7 +30,7 @@ from cpframe.learner import (
 from cpframe.measuring import measure
 from cpframe.numerics import Numerics
 from cpframe.plan import Stage
-from cpframe.records import CLEAN, History, MetricHistory
+from cpframe.records.model import CLEAN, History, MetricHistory
 from cpframe.spec import Metric, Variant
 from cpframe.store import (
     DamagedError,

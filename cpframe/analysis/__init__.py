@@ -1,4 +1,4 @@
-"""What a study shows: pure functions on `cpframe.records` and numpy arrays, without torch and without files.
+"""What a study shows: pure functions on `cpframe.records.model` and numpy arrays, without torch and without files.
 
 `statistics` has intervals, `comparisons` pairs trajectories with their references, `verdicts` says what may be claimed
 and what a claim lacks, `periods` until when a deficit can be healed, `confounds` what idle explains, `curves` averages

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cpframe.records import CLEAN, History, StudyRecord, TrajectoryRecord
+from cpframe.records.model import CLEAN, History, StudyRecord, TrajectoryRecord
 
 BySeed = Mapping[int, float]
 

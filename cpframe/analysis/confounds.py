@@ -17,7 +17,7 @@ from scipy.special import stdtrit
 
 from cpframe.analysis.comparisons import Curve, Removal, Sliding, difference, is_idle
 from cpframe.analysis.statistics import ENOUGH_SEEDS, ERROR_RATE, Estimate, Interval, estimate
-from cpframe.records import StudyRecord
+from cpframe.records.model import StudyRecord
 
 HALF = 0.5
 """Idle reproduces a curve if it surely explains more than this fraction, and does not if it surely explains less."""

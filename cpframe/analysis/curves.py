@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpframe.analysis.comparisons import variant_key
-from cpframe.records import CLEAN, Floats, Integers, StudyRecord, TrajectoryRecord
+from cpframe.records.model import CLEAN, Floats, Integers, StudyRecord, TrajectoryRecord
 
 Timeline = tuple[str, str, int, int, int]
 """Variant, deficit, onset, offset, epochs."""

@@ -13,7 +13,7 @@ from cpframe.analysis.links import Link, links
 from cpframe.analysis.periods import THRESHOLD, Healing, Onsets, healing, onsets
 from cpframe.analysis.representatives import ordered
 from cpframe.analysis.verdicts import Claim, claims, missing_controls
-from cpframe.records import StudyRecord
+from cpframe.records.model import StudyRecord
 
 
 @dataclass(frozen=True)

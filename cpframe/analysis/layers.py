@@ -16,7 +16,7 @@ import numpy as np
 
 from cpframe.analysis.curves import MetricCurve, layer_shares, shares_of
 from cpframe.analysis.statistics import Estimate, estimate
-from cpframe.records import Floats
+from cpframe.records.model import Floats
 
 
 @dataclass(frozen=True)

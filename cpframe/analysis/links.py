@@ -19,7 +19,7 @@ from scipy.special import fdtri
 from cpframe.analysis.comparisons import Removal, Sliding, is_idle, variant_key
 from cpframe.analysis.curves import MetricCurve
 from cpframe.analysis.statistics import ERROR_RATE, Estimate, estimate
-from cpframe.records import CLEAN, Floats, StudyRecord
+from cpframe.records.model import CLEAN, Floats, StudyRecord
 
 PARAMETERS = 3
 """Of the exponential: one more point at least is needed to tell how well it fits."""

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from cpframe.analysis.curves import MetricCurve
-from cpframe.records import Floats, Integers
+from cpframe.records.model import Floats, Integers
 
 FEWEST = 5
 """Measurements that make a curve."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from cpframe.analysis.comparisons import Removal, Sliding, deficits_of, is_idle, largest_drops, variant_key
 from cpframe.analysis.curves import MetricCurve
-from cpframe.records import CLEAN, StudyRecord
+from cpframe.records.model import CLEAN, StudyRecord
 
 Window = tuple[int, int]
 

@@ -10,7 +10,7 @@ from functools import lru_cache
 import numpy as np
 from scipy.special import stdtrit
 
-from cpframe.records import Integers
+from cpframe.records.model import Integers
 
 ERROR_RATE = 0.05
 """Of every interval and of every verdict: intervals are at 95 %."""

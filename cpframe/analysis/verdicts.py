@@ -23,7 +23,7 @@ from cpframe.analysis.comparisons import (
     is_idle,
 )
 from cpframe.analysis.statistics import ENOUGH_SEEDS, Estimate, estimate
-from cpframe.records import StudyRecord
+from cpframe.records.model import StudyRecord
 
 Kind = Literal["supported", "not beyond idle", "confounded", "hint", "none", "not enough seeds"]
 

@@ -1,1 +1,1 @@
-"""Reports on a study, made from `cpframe.records` alone: `terminal` prints one."""
+"""Reports on a study, made from `cpframe.records.model` alone: `terminal` prints one."""

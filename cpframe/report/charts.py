@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 from rich.text import Text
 
-from cpframe.records import Floats, Integers
+from cpframe.records.model import Floats, Integers
 from cpframe.report.words import Look, number
 
 Span = tuple[float, float]

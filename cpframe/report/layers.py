@@ -13,7 +13,7 @@ from rich.text import Text
 from cpframe.analysis.comparisons import variant_key
 from cpframe.analysis.curves import MetricCurve, layer_shares
 from cpframe.analysis.representatives import representatives, telling
-from cpframe.records import CLEAN, Floats
+from cpframe.records.model import CLEAN, Floats
 from cpframe.report.charts import heat_row, heat_scale, labels_below, resample, ruler, ticks
 from cpframe.report.page import Page, curve_label, heading, note
 from cpframe.report.words import percent, shorten

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from cpframe.analysis.comparisons import Curve, Point, Removal, Sliding
 from cpframe.analysis.statistics import Estimate, estimate
-from cpframe.records import CLEAN
+from cpframe.records.model import CLEAN
 from cpframe.report.charts import Line, Span, line_chart, whisker
 from cpframe.report.page import Page, heading, legend, name_with_look, note, plain_table
 from cpframe.report.words import NONE, mark, percent, plural, shorten, window

@@ -41,7 +41,7 @@ from cpframe.analysis.layers import after_deficit, centres
 from cpframe.analysis.periods import THRESHOLD
 from cpframe.analysis.phases import phases_of
 from cpframe.analysis.statistics import Estimate, Interval, bootstrap_interval, estimate
-from cpframe.records import StudyRecord
+from cpframe.records.model import StudyRecord
 
 SCHEMA_VERSION = 2
 

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from cpframe.analysis.curves import MetricCurve, are_shares, array_metric_names
 from cpframe.analysis.findings import Findings
-from cpframe.records import CLEAN
+from cpframe.records.model import CLEAN
 from cpframe.report.page import Page, heading
 from cpframe.report.words import number, plural, printable, shorten, variant_label, window
 

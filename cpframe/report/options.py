@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cpframe.errors import Problem, SpecError, nearest
-from cpframe.records import StudyRecord
+from cpframe.records.model import StudyRecord
 from cpframe.report.machine import summary
 from cpframe.report.terminal import NARROWEST, SECTIONS, WIDEST, render, report_console
 

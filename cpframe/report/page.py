@@ -16,7 +16,7 @@ from cpframe.analysis.comparisons import variant_key
 from cpframe.analysis.curves import MetricCurve
 from cpframe.analysis.findings import Findings
 from cpframe.analysis.representatives import by_variant, representatives
-from cpframe.records import CLEAN, StudyRecord
+from cpframe.records.model import CLEAN, StudyRecord
 from cpframe.report.variants import VariantNames, study_variants
 from cpframe.report.words import Look, looks, shorten, window
 

@@ -11,7 +11,7 @@ from rich.console import Console, RenderableType
 
 from cpframe.analysis.findings import Findings
 from cpframe.analysis.periods import THRESHOLD
-from cpframe.records import StudyRecord
+from cpframe.records.model import StudyRecord
 from cpframe.report.controls import controls_section
 from cpframe.report.layers import layer_sections
 from cpframe.report.link import link_sections

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cpframe.analysis.comparisons import variant_key
-from cpframe.records import StudyRecord
+from cpframe.records.model import StudyRecord
 from cpframe.report.words import printable
 
 _LONG_NUMBER = 6  # letters; longer ones are rounded where that leaves them apart

@@ -10,7 +10,7 @@ from rich.cells import cell_len, set_cell_size
 
 from cpframe.analysis.comparisons import deficits_of, is_idle
 from cpframe.analysis.statistics import Estimate
-from cpframe.records import CLEAN, StudyRecord
+from cpframe.records.model import CLEAN, StudyRecord
 
 NONE = "-"
 """Stands where there is no value."""

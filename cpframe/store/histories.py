@@ -10,7 +10,7 @@ import numpy as np
 from h5py import h5d, h5ds
 
 from cpframe.errors import MetricError
-from cpframe.records import Floats, History, MetricHistory
+from cpframe.records.model import Floats, History, MetricHistory
 from cpframe.store.quickly import note, put, put_texts
 
 CURVES = {

@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 from h5py import h5d
 
-from cpframe.records import Floats, History, MetricHistory
+from cpframe.records.model import Floats, History, MetricHistory
 from cpframe.store.histories import CURVES, checked
 from cpframe.store.quickly import note
 

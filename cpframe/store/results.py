@@ -12,7 +12,7 @@ from typing import Any
 
 import h5py
 
-from cpframe.records import StudyRecord, TrajectoryRecord
+from cpframe.records.model import StudyRecord, TrajectoryRecord
 from cpframe.store.files import DamagedError, StoreError, built_in_memory, opened, write_atomically
 from cpframe.store.histories import write_history
 from cpframe.store.places import history_at, places_of, read_index, write_index

@@ -13,7 +13,7 @@ from typing import Literal
 
 import h5py
 
-from cpframe.records import History
+from cpframe.records.model import History
 from cpframe.store.files import (
     DamagedError,
     NotThereError,

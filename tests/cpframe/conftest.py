@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pytest
 
-from cpframe.records import (
+from cpframe.records.model import (
     CLEAN,
     Floats,
     History,

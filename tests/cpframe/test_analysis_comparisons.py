@@ -19,7 +19,7 @@ from cpframe.analysis.comparisons import (
     sliding_groups,
     variant_key,
 )
-from cpframe.records import CLEAN, StudyRecord, TrajectoryRecord
+from cpframe.records.model import CLEAN, StudyRecord, TrajectoryRecord
 
 NewStudy = Callable[..., StudyRecord]
 

@@ -12,7 +12,7 @@ from scipy import stats
 
 from cpframe.analysis.comparisons import all_groups
 from cpframe.analysis.confounds import confounds, ratio_interval
-from cpframe.records import StudyRecord, TrajectoryRecord
+from cpframe.records.model import StudyRecord, TrajectoryRecord
 
 NewStudy = Callable[..., StudyRecord]
 CutShort = Callable[..., TrajectoryRecord]

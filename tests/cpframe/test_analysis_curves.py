@@ -17,7 +17,7 @@ from cpframe.analysis.curves import (
     metric_curves,
     metric_names,
 )
-from cpframe.records import CLEAN, MetricHistory, StudyRecord, TrajectoryRecord
+from cpframe.records.model import CLEAN, MetricHistory, StudyRecord, TrajectoryRecord
 
 NewStudy = Callable[..., StudyRecord]
 CutShort = Callable[..., TrajectoryRecord]

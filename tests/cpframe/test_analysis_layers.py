@@ -11,7 +11,7 @@ from scipy import stats
 
 from cpframe.analysis.curves import MetricCurve, metric_curves
 from cpframe.analysis.layers import after_deficit, centre_of_mass, centres, expected_by_error, plasticity, redistributed
-from cpframe.records import StudyRecord
+from cpframe.records.model import StudyRecord
 
 
 def curve_of(by_seed: np.ndarray, errors: np.ndarray | None = None, offset: int = 0) -> MetricCurve:

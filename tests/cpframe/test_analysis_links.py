@@ -12,7 +12,7 @@ from scipy.optimize import curve_fit
 from cpframe.analysis.comparisons import all_groups
 from cpframe.analysis.curves import metric_curves
 from cpframe.analysis.links import fit_exponential, links
-from cpframe.records import StudyRecord
+from cpframe.records.model import StudyRecord
 
 NewStudy = Callable[..., StudyRecord]
 S = np.linspace(0, 0.03, 9)

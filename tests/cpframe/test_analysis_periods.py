@@ -11,7 +11,7 @@ from scipy import stats
 
 from cpframe.analysis.comparisons import Curve, Point, removal_groups, sliding_groups
 from cpframe.analysis.periods import bands, healing, onsets
-from cpframe.records import StudyRecord
+from cpframe.records.model import StudyRecord
 
 NewStudy = Callable[..., StudyRecord]
 

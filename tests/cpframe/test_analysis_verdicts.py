@@ -12,7 +12,7 @@ from scipy import stats
 
 from cpframe.analysis.comparisons import all_groups
 from cpframe.analysis.verdicts import Candidate, Claim, claims, judge, missing_controls
-from cpframe.records import StudyRecord
+from cpframe.records.model import StudyRecord
 
 NewStudy = Callable[..., StudyRecord]
 

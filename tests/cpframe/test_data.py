@@ -23,7 +23,7 @@ from cpframe.data import (
     probe_positions,
     view,
 )
-from cpframe.records import CLEAN
+from cpframe.records.model import CLEAN
 from cpframe.spec import Augment, Training
 
 SIZE, CHANNELS, HEIGHT, WIDTH = 23, 3, 6, 5

@@ -11,7 +11,7 @@ from cpframe.numerics import resolve
 from cpframe.plan import plan
 from cpframe.plugins import discover
 from cpframe.reading import read_spec
-from cpframe.records import StudyRecord
+from cpframe.records.model import StudyRecord
 
 QUICKSTART = Path(__file__).parents[2] / "specs" / "quickstart.toml"
 SEEDS = 5

@@ -25,7 +25,7 @@ from cpframe.numerics import Numerics
 from cpframe.plan import Study, plan
 from cpframe.plugins import discover
 from cpframe.reading import read_spec
-from cpframe.records import CLEAN, History, StudyRecord
+from cpframe.records.model import CLEAN, History, StudyRecord
 from cpframe.running import run_spec
 from cpframe.spec import Component, Spec
 from cpframe.store import StoreError, commit, drop_state, locked, read_results, read_stage

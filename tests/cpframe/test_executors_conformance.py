@@ -22,7 +22,7 @@ from cpframe.numerics import Numerics
 from cpframe.plan import Stage, plan
 from cpframe.plugins import discover
 from cpframe.reading import read_spec
-from cpframe.records import StudyRecord
+from cpframe.records.model import StudyRecord
 from cpframe.spec import Component, Spec
 from cpframe.store import StoreError, read_results, read_stage, read_state
 from cpframe.training import EpochDone, Event, Job, StageDone

@@ -24,7 +24,7 @@ import xarray
 from cpframe import exporting
 from cpframe.exporting import export
 from cpframe.notebook import Results
-from cpframe.records import MetricHistory, StudyRecord
+from cpframe.records.model import MetricHistory, StudyRecord
 from cpframe.store import StoreError, files, write_results
 
 TABLES = ("trajectories", "epochs", "metrics")

@@ -22,7 +22,7 @@ from cpframe.numerics import Numerics, prepare
 from cpframe.plan import plan
 from cpframe.plugins import discover
 from cpframe.reading import read_spec
-from cpframe.records import History, MetricHistory, StudyRecord
+from cpframe.records.model import History, MetricHistory, StudyRecord
 from cpframe.rehearsal import Costs, rehearse
 from cpframe.spec import Component, Measuring, Metric, Spec
 from cpframe.store import StoreError, commit, files, joined, read_results, read_stage, sizes, write_results

@@ -16,7 +16,7 @@ import pytest
 
 import cpframe
 from cpframe.notebook import Results
-from cpframe.records import CLEAN, MetricHistory, StudyRecord, TrajectoryRecord
+from cpframe.records.model import CLEAN, MetricHistory, StudyRecord, TrajectoryRecord
 from cpframe.stacking import merged
 from cpframe.store import StoreError, write_results
 from cpframe.tables import left_out

@@ -30,7 +30,7 @@ from cpframe.observing import after, observed
 from cpframe.plan import Study, plan
 from cpframe.plugins import Catalogue, discover
 from cpframe.reading import read_spec
-from cpframe.records import History, StudyRecord
+from cpframe.records.model import History, StudyRecord
 from cpframe.running import run_spec
 from cpframe.spec import Component, Observer, Watching
 from cpframe.stopping import Stopped

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from cpframe.protocols import PROTOCOLS, Course, Removal, Sliding
-from cpframe.records import CLEAN
+from cpframe.records.model import CLEAN
 
 
 def epochs(course: Course) -> list[str]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from cpframe.analysis.findings import Findings
-from cpframe.records import CLEAN, Floats, MetricHistory, StudyRecord, TrajectoryRecord
+from cpframe.records.model import CLEAN, Floats, MetricHistory, StudyRecord, TrajectoryRecord
 from cpframe.report.figures import FIGURES, published
 from cpframe.report.figures.filters import filters_drawings, tiles
 from cpframe.report.figures.fisher import fisher_drawings

@@ -16,7 +16,7 @@ from matplotlib.image import imread
 from cpframe.analysis.findings import Findings
 from cpframe.errors import NothingToDrawError, SpecError
 from cpframe.plotting import check_choices, plot
-from cpframe.records import StudyRecord
+from cpframe.records.model import StudyRecord
 from cpframe.report.figures import FIGURES, FORMATS, Format, published
 from cpframe.report.figures.gallery import draw
 from cpframe.report.figures.letters import letters_noted

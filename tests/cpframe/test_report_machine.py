@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cpframe.records import CLEAN, MetricHistory, StudyRecord, TrajectoryRecord
+from cpframe.records.model import CLEAN, MetricHistory, StudyRecord, TrajectoryRecord
 from cpframe.report import machine
 from cpframe.report.machine import summary
 from cpframe.report.terminal import SECTIONS

@@ -14,7 +14,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from scipy import stats
 
-from cpframe.records import CLEAN, MetricHistory, StudyRecord, TrajectoryRecord
+from cpframe.records.model import CLEAN, MetricHistory, StudyRecord, TrajectoryRecord
 from cpframe.report.terminal import SECTIONS, render
 
 NewStudy = Callable[..., StudyRecord]

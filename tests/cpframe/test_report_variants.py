@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from cpframe.analysis.comparisons import variant_key
-from cpframe.records import StudyRecord
+from cpframe.records.model import StudyRecord
 from cpframe.report.terminal import render
 from cpframe.report.variants import variant_names
 

@@ -15,7 +15,7 @@ import pytest
 from scipy import stats
 
 from cpframe.plotting import write_page
-from cpframe.records import CLEAN, StudyRecord, TrajectoryRecord
+from cpframe.records.model import CLEAN, StudyRecord, TrajectoryRecord
 from cpframe.report.web.markup import Html, element, escaped
 from cpframe.report.web.page import html_page
 from cpframe.store import StoreError

@@ -17,7 +17,7 @@ import pytest
 from cpframe.analysis.comparisons import removal_groups
 from cpframe.analysis.statistics import estimate
 from cpframe.plotting import write_page
-from cpframe.records import MetricHistory, StudyRecord
+from cpframe.records.model import MetricHistory, StudyRecord
 
 
 def _browsing() -> ModuleType:

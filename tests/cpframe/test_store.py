@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 import xarray
 
-from cpframe.records import History, MetricHistory, StudyRecord, TrajectoryRecord
+from cpframe.records.model import History, MetricHistory, StudyRecord, TrajectoryRecord
 from cpframe.store import (
     InUseError,
     StageRecord,

@@ -19,7 +19,7 @@ from cpframe.numerics import Numerics, prepare
 from cpframe.plan import Stage
 from cpframe.plugins import discover
 from cpframe.randomness import stream
-from cpframe.records import CLEAN, History
+from cpframe.records.model import CLEAN, History
 from cpframe.spec import Augment, Component, Measuring, Metric, Training, Variant
 from cpframe.store import StageRecord, files, joined, read_stage, read_state, stages
 from cpframe.training import EpochDone, Event, Job, StageDone, run_stage

@@ -23,7 +23,7 @@ from cpframe.numerics import Numerics, prepare
 from cpframe.plan import Study, plan
 from cpframe.plugins import discover
 from cpframe.reading import read_spec
-from cpframe.records import StudyRecord
+from cpframe.records.model import StudyRecord
 from cpframe.rehearsal import rehearse
 from cpframe.spec import Component, Spec
 from cpframe.store import read_stage

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from cpframe.api import EpochsCommitted, History, RunFinished, RunStarted, StudyRecord, TrajectoryRecord
-from cpframe.records import MetricHistory
+from cpframe.records.model import MetricHistory
 from cpframe_plugins.observers.curves import scalars
 from cpframe_plugins.observers.notes import digest, note, noted
 from cpframe_plugins.observers.to_mlflow import MLflow

@@ -15,7 +15,7 @@ from cpframe.analysis.curves import array_metric_names
 from cpframe.analysis.findings import Findings
 from cpframe.analysis.representatives import preferred_windows
 from cpframe.errors import NothingToDrawError
-from cpframe.records import CLEAN, Floats, TrajectoryRecord
+from cpframe.records.model import CLEAN, Floats, TrajectoryRecord
 from cpframe.report.figures.style import WIDTH, Drawing, note_below
 from cpframe.report.figures.texts import listed, numbered, timeline_of
 from cpframe.report.variants import study_variants

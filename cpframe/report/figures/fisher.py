@@ -15,7 +15,7 @@ from cpframe.analysis.phases import phases_of
 from cpframe.analysis.representatives import by_variant, representatives
 from cpframe.analysis.statistics import estimate
 from cpframe.errors import NothingToDrawError
-from cpframe.records import CLEAN, Floats
+from cpframe.records.model import CLEAN, Floats
 from cpframe.report.figures import published
 from cpframe.report.figures.style import (
     QUIET,

@@ -16,7 +16,7 @@ from cpframe.analysis.curves import MetricCurve
 from cpframe.analysis.findings import Findings
 from cpframe.analysis.representatives import by_variant, representatives
 from cpframe.errors import NothingToDrawError
-from cpframe.records import CLEAN, Floats
+from cpframe.records.model import CLEAN, Floats
 from cpframe.report.figures.fisher import interval
 from cpframe.report.figures.style import (
     QUIET,

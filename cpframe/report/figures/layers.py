@@ -14,7 +14,7 @@ from cpframe.analysis.curves import MetricCurve, layer_shares
 from cpframe.analysis.findings import Findings
 from cpframe.analysis.representatives import representatives
 from cpframe.errors import NothingToDrawError
-from cpframe.records import Floats
+from cpframe.records.model import Floats
 from cpframe.report.figures.fisher import fisher_curves
 from cpframe.report.figures.style import (
     INK,

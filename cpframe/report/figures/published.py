@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cpframe.records import StudyRecord
+from cpframe.records.model import StudyRecord
 
 NAME = "Achille et al. 2019"
 

@@ -11,7 +11,7 @@ from cpframe.analysis.comparisons import Curve, Removal
 from cpframe.analysis.findings import Findings
 from cpframe.analysis.statistics import Estimate, estimate
 from cpframe.errors import NothingToDrawError
-from cpframe.records import CLEAN
+from cpframe.records.model import CLEAN
 from cpframe.report.figures import published
 from cpframe.report.figures.style import (
     INK,

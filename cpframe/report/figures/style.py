@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import Normal, Stroke
 from matplotlib.ticker import MaxNLocator
 
-from cpframe.records import Floats, Integers, StudyRecord
+from cpframe.records.model import Floats, Integers, StudyRecord
 from cpframe.report.figures import Format
 from cpframe.report.figures.breaking import broken
 from cpframe.report.words import Look, looks

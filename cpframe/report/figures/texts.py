@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from typing import TypeVar
 
-from cpframe.records import CLEAN
+from cpframe.records.model import CLEAN
 from cpframe.report.words import plural, shorten, window
 
 _Item = TypeVar("_Item")

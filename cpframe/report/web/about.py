@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from cpframe.analysis.curves import array_metric_names
 from cpframe.analysis.findings import Findings
 from cpframe.analysis.representatives import by_variant
-from cpframe.records import CLEAN, StudyRecord
+from cpframe.records.model import CLEAN, StudyRecord
 from cpframe.report.controls import idle_words
 from cpframe.report.metrics import course_words, courses
 from cpframe.report.web.labels import Labels

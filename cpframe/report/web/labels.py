@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from cpframe.analysis.curves import MetricCurve
 from cpframe.analysis.statistics import Estimate
-from cpframe.records import CLEAN, StudyRecord
+from cpframe.records.model import CLEAN, StudyRecord
 from cpframe.report.figures.style import pens
 from cpframe.report.variants import study_variants
 from cpframe.report.web.markup import Html, element, joined

@@ -7,7 +7,7 @@ from importlib import resources
 
 from cpframe.analysis.findings import Findings
 from cpframe.analysis.periods import THRESHOLD
-from cpframe.records import StudyRecord
+from cpframe.records.model import StudyRecord
 from cpframe.report.figures import FIGURES
 from cpframe.report.figures.gallery import draw
 from cpframe.report.figures.style import Drawing

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from cpframe.records import History, StudyRecord
+from cpframe.records.model import History, StudyRecord
 
 
 @dataclass(frozen=True)

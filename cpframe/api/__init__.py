@@ -1,0 +1,71 @@
+"""All that a plugin author imports: the hook marker, the types that cross the plugin seam, parameter types.
+
+A component is a frozen dataclass: its fields are its parameters in the spec, typed and checked; calling an
+instance does its one job. Importing this package does not import torch.
+"""
+
+from __future__ import annotations
+
+import pluggy
+from numpy.random import Generator
+
+from cpframe.api.components import (
+    Architecture,
+    Architectures,
+    Dataset,
+    Datasets,
+    Deficit,
+    Deficits,
+    DeficitWithData,
+    Metric,
+    Metrics,
+    Observer,
+    Observers,
+    Optimizer,
+    Optimizers,
+    Watcher,
+)
+from cpframe.api.data import Batch, DataError, Layer, Measurement, Probe, Splits, Task, classification
+from cpframe.api.events import EpochsCommitted, RunFinished, RunStarted
+from cpframe.api.parameters import Count, Fraction, Natural, NonNegative, Positive
+from cpframe.records.model import History, StudyRecord, TrajectoryRecord
+
+__all__ = [
+    "Architecture",
+    "Architectures",
+    "Batch",
+    "Count",
+    "DataError",
+    "Dataset",
+    "Datasets",
+    "Deficit",
+    "DeficitWithData",
+    "Deficits",
+    "EpochsCommitted",
+    "Fraction",
+    "Generator",
+    "History",
+    "Layer",
+    "Measurement",
+    "Metric",
+    "Metrics",
+    "Natural",
+    "NonNegative",
+    "Observer",
+    "Observers",
+    "Optimizer",
+    "Optimizers",
+    "Positive",
+    "Probe",
+    "RunFinished",
+    "RunStarted",
+    "Splits",
+    "StudyRecord",
+    "Task",
+    "TrajectoryRecord",
+    "Watcher",
+    "classification",
+    "hookimpl",
+]
+
+hookimpl = pluggy.HookimplMarker("cpframe")
