@@ -17,7 +17,7 @@ from cpframe.fisher import layerwise_trace
 from cpframe.fisher.convolutions import wait
 from cpframe.learner import drawing
 from cpframe.numerics import hardware, prepare, resolve
-from cpframe.plugins import Catalogue
+from cpframe.plugins.discovery import Catalogue
 
 _NETWORKS: tuple[tuple[str, dict[str, Any], tuple[int, ...], int], ...] = (
     ("all-cnn", {}, (3, 32, 32), 32),

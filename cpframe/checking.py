@@ -14,7 +14,7 @@ from pydantic_core import ErrorDetails
 
 from cpframe.document import Document
 from cpframe.errors import Problem, nearest
-from cpframe.parameters import adapter, hints, parameters, tables
+from cpframe.plugins.parameters import adapter, hints, parameters, tables
 from cpframe.toml_lines import KeyPath
 
 _WORDS = {

@@ -108,7 +108,7 @@ def run(
 ) -> None:
     """Train everything a spec asks for, then report; what is done already is not trained again."""
     with _told():
-        from cpframe.plugins import discover
+        from cpframe.plugins.discovery import discover
         from cpframe.reading import read_spec
 
         checked = read_spec(spec, discover(), profile, overrides or ())
@@ -140,7 +140,7 @@ def plan(
 ) -> None:
     """Show what a run would train, what is done already, and the time and disk it takes; trains nothing."""
     with _told():
-        from cpframe.plugins import discover
+        from cpframe.plugins.discovery import discover
         from cpframe.reading import read_spec
 
         checked = read_spec(spec, discover(), profile, overrides or ())
@@ -258,7 +258,7 @@ def plugins() -> None:
         from rich.console import Console
 
         from cpframe.listing import list_plugins
-        from cpframe.plugins import discover
+        from cpframe.plugins.discovery import discover
 
         catalogue = discover()
         list_plugins(catalogue, Console())
@@ -281,7 +281,7 @@ def bench_fisher(
         from rich.console import Console
 
         from cpframe.benching import bench_fisher as timed
-        from cpframe.plugins import discover
+        from cpframe.plugins.discovery import discover
 
         timed(discover(), device, images, repeats, Console())
 

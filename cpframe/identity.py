@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cpframe.numerics import Numerics
-from cpframe.sources import code_digest, source_digest
+from cpframe.plugins.source_digest import code_digest, source_digest
 from cpframe.spec import Component, Spec, Variant
 
 FORMAT = 2

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from cpframe.plugins import KINDS, Catalogue
+from cpframe.plugins.discovery import KINDS, Catalogue
 
 
 def list_plugins(catalogue: Catalogue, console: Console) -> None:

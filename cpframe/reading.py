@@ -13,8 +13,8 @@ from cpframe.checking import build, shown
 from cpframe.document import Document, read_document
 from cpframe.errors import Problem, SpecError, nearest
 from cpframe.keys import is_word
-from cpframe.parameters import parameters
-from cpframe.plugins import Catalogue, Kind
+from cpframe.plugins.discovery import Catalogue, Kind
+from cpframe.plugins.parameters import parameters
 from cpframe.protocols import PROTOCOLS, Protocol
 from cpframe.records.model import CLEAN, TAKEN
 from cpframe.spec import Component, Measuring, Metric, Observer, Spec, Training, Variant, Watching

@@ -9,7 +9,7 @@ import pytest
 from cpframe.document import read_document
 from cpframe.numerics import prepare, resolve
 from cpframe.plan import plan
-from cpframe.plugins import discover
+from cpframe.plugins.discovery import discover
 from cpframe.reading import read_spec
 from cpframe.rehearsal import rehearse
 

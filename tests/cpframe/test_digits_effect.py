@@ -9,7 +9,7 @@ from cpframe.engine import Place, run_study, survey
 from cpframe.executors.processes import processes
 from cpframe.numerics import resolve
 from cpframe.plan import plan
-from cpframe.plugins import discover
+from cpframe.plugins.discovery import discover
 from cpframe.reading import read_spec
 from cpframe.records.model import StudyRecord
 

@@ -23,7 +23,7 @@ from cpframe.engine import Place, Progress, run_study, survey
 from cpframe.executors.inline import Inline
 from cpframe.numerics import Numerics
 from cpframe.plan import Study, plan
-from cpframe.plugins import discover
+from cpframe.plugins.discovery import discover
 from cpframe.reading import read_spec
 from cpframe.records.model import CLEAN, History, StudyRecord
 from cpframe.running import run_spec

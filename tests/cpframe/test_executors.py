@@ -25,7 +25,7 @@ from cpframe.executors.processes import processes
 from cpframe.executors.serving import Told
 from cpframe.numerics import Numerics, devices, shared_out
 from cpframe.plan import Stage
-from cpframe.plugins import discover
+from cpframe.plugins.discovery import discover
 from cpframe.reading import read_spec
 from cpframe.spec import Variant
 from cpframe.store import StoreError, read_stage
@@ -180,7 +180,7 @@ from pathlib import Path
 from cpframe.executors.processes import processes
 from cpframe.numerics import Numerics
 from cpframe.plan import Stage
-from cpframe.plugins import discover
+from cpframe.plugins.discovery import discover
 from cpframe.reading import read_spec
 from cpframe.spec import Component
 from cpframe.training import Job

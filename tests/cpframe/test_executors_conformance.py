@@ -20,7 +20,7 @@ from cpframe.executors.inline import Inline
 from cpframe.executors.processes import processes
 from cpframe.numerics import Numerics
 from cpframe.plan import Stage, plan
-from cpframe.plugins import discover
+from cpframe.plugins.discovery import discover
 from cpframe.reading import read_spec
 from cpframe.records.model import StudyRecord
 from cpframe.spec import Component, Spec

@@ -12,7 +12,7 @@ from cpframe.executors import Executor
 from cpframe.executors.inline import Inline
 from cpframe.numerics import Numerics
 from cpframe.plan import Stage
-from cpframe.plugins import discover
+from cpframe.plugins.discovery import discover
 from cpframe.reading import read_spec
 from cpframe.spec import Component
 from cpframe.store import read_stage, read_state

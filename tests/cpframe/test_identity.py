@@ -15,9 +15,9 @@ import cpframe
 from cpframe.identity import TRAINING_CODE, canonical, changes, component_facts, determinants, training_code
 from cpframe.numerics import Numerics
 from cpframe.plan import plan
-from cpframe.plugins import discover
+from cpframe.plugins.discovery import discover
+from cpframe.plugins.source_digest import code_digest, source_digest
 from cpframe.reading import read_spec
-from cpframe.sources import code_digest, source_digest
 from cpframe.spec import Augment, Component, Spec, Training
 
 GOLDEN = Path(__file__).parent / "golden" / "stage_ids.json"
@@ -121,17 +121,17 @@ NO_BITS = {
     "cpframe.api": "types; the tasks in api/data.py are covered",
     "cpframe.checking": "a spec's tables: what comes of them is in the id",
     "cpframe.document": "likewise",
-    "cpframe.hooks": "names of hooks",
+    "cpframe.plugins.hookspecs": "names of hooks",
     "cpframe.identity": "ids themselves",
     "cpframe.keys": "keys of a spec",
     "cpframe.laying": "likewise",
-    "cpframe.parameters": "parameters are in the id",
+    "cpframe.plugins.parameters": "parameters are in the id",
     "cpframe.plan": "conditions and rates are in the id",
-    "cpframe.plugins": "components are in the id",
+    "cpframe.plugins.discovery": "components are in the id",
     "cpframe.errors": "errors",
     "cpframe.protocols": "conditions are in the id",
     "cpframe.records.model": "arrays, which are carried",
-    "cpframe.sources": "digests",
+    "cpframe.plugins.source_digest": "digests",
     "cpframe.spec": "settings are in the id",
     "cpframe.store": "files, which are carried bit by bit",
     "cpframe.toml_lines": "lines of a spec",

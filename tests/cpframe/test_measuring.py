@@ -20,7 +20,7 @@ from cpframe.executors.inline import Inline
 from cpframe.forecast import forecast
 from cpframe.numerics import Numerics, prepare
 from cpframe.plan import plan
-from cpframe.plugins import discover
+from cpframe.plugins.discovery import discover
 from cpframe.reading import read_spec
 from cpframe.records.model import History, MetricHistory, StudyRecord
 from cpframe.rehearsal import Costs, rehearse

@@ -28,7 +28,7 @@ from cpframe.executors.processes import processes
 from cpframe.numerics import Numerics
 from cpframe.observing import after, observed
 from cpframe.plan import Study, plan
-from cpframe.plugins import Catalogue, discover
+from cpframe.plugins.discovery import Catalogue, discover
 from cpframe.reading import read_spec
 from cpframe.records.model import History, StudyRecord
 from cpframe.running import run_spec

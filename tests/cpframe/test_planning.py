@@ -14,7 +14,7 @@ from cpframe.engine import Place, Progress, survey
 from cpframe.forecast import forecast
 from cpframe.numerics import Numerics
 from cpframe.plan import Study, plan
-from cpframe.plugins import discover
+from cpframe.plugins.discovery import discover
 from cpframe.reading import read_spec
 from cpframe.rehearsal import Costs
 from cpframe.running import changed_since

@@ -12,7 +12,7 @@ import tomli
 
 from cpframe.errors import SpecError
 from cpframe.identity import canonical
-from cpframe.plugins import Catalogue, Offer, discover
+from cpframe.plugins.discovery import Catalogue, Offer, discover
 from cpframe.protocols import Removal, Sliding
 from cpframe.reading import read_spec
 from cpframe.spec import Augment, Measuring, Spec, Training
@@ -308,8 +308,8 @@ def test_a_spec_is_read_without_torch(tmp_path: Path) -> None:
     code = f"""
 import sys
 from pathlib import Path
-import cpframe.reading, cpframe.plugins, cpframe.plan
-spec = cpframe.reading.read_spec(Path({str(SPECS / "quickstart.toml")!r}), cpframe.plugins.discover())
+import cpframe.reading, cpframe.plugins.discovery, cpframe.plan
+spec = cpframe.reading.read_spec(Path({str(SPECS / "quickstart.toml")!r}), cpframe.plugins.discovery.discover())
 assert cpframe.plan.plan(spec, {{}}).stages
 heavy = {{"torch", "torchvision", "sklearn", "scipy", "h5py", "matplotlib"}} & sys.modules.keys()
 assert not heavy, heavy

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cpframe.errors import SpecError
-from cpframe.plugins import discover
+from cpframe.plugins.discovery import discover
 from cpframe.reading import read_spec
 
 SPECS = Path(__file__).parents[2] / "specs"

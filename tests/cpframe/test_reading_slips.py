@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cpframe.errors import SpecError
-from cpframe.plugins import Catalogue, discover
+from cpframe.plugins.discovery import Catalogue, discover
 from cpframe.reading import read_spec
 
 BASE = """\

@@ -8,7 +8,7 @@ import pytest
 
 from cpframe.errors import SpecError
 from cpframe.plan import plan
-from cpframe.plugins import Catalogue, discover
+from cpframe.plugins.discovery import Catalogue, discover
 from cpframe.reading import read_spec
 from cpframe.spec import Spec, Training, Variant
 

@@ -15,7 +15,7 @@ from cpframe.api import Batch, DataError, Generator, Measurement, Probe, Splits,
 from cpframe.errors import SpecError
 from cpframe.numerics import Numerics, prepare
 from cpframe.plan import Stage, plan
-from cpframe.plugins import discover
+from cpframe.plugins.discovery import discover
 from cpframe.reading import read_spec
 from cpframe.rehearsal import Costs, estimated_seconds, rehearse
 from cpframe.spec import Component, Measuring, Metric, Spec

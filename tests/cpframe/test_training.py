@@ -17,7 +17,7 @@ from cpframe import training
 from cpframe.api import Batch, Generator, Measurement, Probe, Splits, classification
 from cpframe.numerics import Numerics, prepare
 from cpframe.plan import Stage
-from cpframe.plugins import discover
+from cpframe.plugins.discovery import discover
 from cpframe.randomness import stream
 from cpframe.records.model import CLEAN, History
 from cpframe.spec import Augment, Component, Measuring, Metric, Training, Variant

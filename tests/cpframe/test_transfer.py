@@ -21,7 +21,7 @@ from cpframe.executors.inline import Inline
 from cpframe.identity import component_facts, with_data
 from cpframe.numerics import Numerics, prepare
 from cpframe.plan import Study, plan
-from cpframe.plugins import discover
+from cpframe.plugins.discovery import discover
 from cpframe.reading import read_spec
 from cpframe.records.model import StudyRecord
 from cpframe.rehearsal import rehearse

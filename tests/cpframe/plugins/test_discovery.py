@@ -13,7 +13,7 @@ import torch
 from cpframe.api import Batch
 from cpframe.errors import SpecError
 from cpframe.identity import canonical, component_facts
-from cpframe.plugins import KINDS, Broken, Catalogue, discover
+from cpframe.plugins.discovery import KINDS, Broken, Catalogue, discover
 from cpframe.reading import read_spec
 
 FOG = '''

@@ -12,9 +12,9 @@ from typing import Any, Literal, get_args
 
 import pluggy
 
-from cpframe import hooks
 from cpframe.errors import nearest
-from cpframe.parameters import check_annotations
+from cpframe.plugins import hookspecs as hooks
+from cpframe.plugins.parameters import check_annotations
 
 GROUP = "cpframe"
 Kind = Literal["architecture", "dataset", "deficit", "optimizer", "metric", "observer"]
