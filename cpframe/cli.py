@@ -109,7 +109,7 @@ def run(
     """Train everything a spec asks for, then report; what is done already is not trained again."""
     with _told():
         from cpframe.plugins.discovery import discover
-        from cpframe.reading import read_spec
+        from cpframe.spec.reader import read_spec
 
         checked = read_spec(spec, discover(), profile, overrides or ())
         from cpframe.running import run_spec  # imports torch: only once the spec is sound
@@ -141,7 +141,7 @@ def plan(
     """Show what a run would train, what is done already, and the time and disk it takes; trains nothing."""
     with _told():
         from cpframe.plugins.discovery import discover
-        from cpframe.reading import read_spec
+        from cpframe.spec.reader import read_spec
 
         checked = read_spec(spec, discover(), profile, overrides or ())
         from cpframe.planning import plan_spec  # imports torch: only once the spec is sound

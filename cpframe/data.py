@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cpframe.api import Batch, DataError, Splits, Task
 from cpframe.randomness import stream
-from cpframe.spec import Augment, Training
+from cpframe.spec.model import Augment, Training
 
 
 @dataclass(frozen=True, eq=False)

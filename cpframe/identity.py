@@ -14,7 +14,7 @@ from typing import Any
 
 from cpframe.numerics import Numerics
 from cpframe.plugins.source_digest import code_digest, source_digest
-from cpframe.spec import Component, Spec, Variant
+from cpframe.spec.model import Component, Spec, Variant
 
 FORMAT = 2
 """Part of every stage's id: raise it when the meaning of a stage changes."""

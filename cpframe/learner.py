@@ -16,7 +16,7 @@ from cpframe.data import DeviceData
 from cpframe.fisher import layers_of
 from cpframe.numerics import Numerics
 from cpframe.randomness import stream
-from cpframe.spec import Variant
+from cpframe.spec.model import Variant
 
 TEST_BATCH = 500
 """Images a forward pass of a test: enough to be efficient, few enough for activations to stay in the caches."""

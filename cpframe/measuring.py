@@ -9,11 +9,11 @@ import numpy as np
 from cpframe.api import Measurement, Probe
 from cpframe.data import Condition, DeviceData, degraded, probe_positions
 from cpframe.errors import MetricError
-from cpframe.keys import is_word
 from cpframe.learner import Learner
 from cpframe.randomness import stream
 from cpframe.records.model import TAKEN, MetricHistory
-from cpframe.spec import Measuring, Metric
+from cpframe.spec.dotted_keys import is_word
+from cpframe.spec.model import Measuring, Metric
 from cpframe.store import sizes
 
 

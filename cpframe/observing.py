@@ -20,7 +20,7 @@ from cpframe.engine import Place, Progress
 from cpframe.gathering import gathered
 from cpframe.plan import Stage, Study
 from cpframe.records.model import History, StudyRecord
-from cpframe.spec import Observer
+from cpframe.spec.model import Observer
 from cpframe.store import StageRecord, StoreError, read_stage
 from cpframe.store.histories import CURVES
 from cpframe.training import Committed, Event, StageDone, described

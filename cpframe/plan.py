@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from hashlib import blake2b
 
 from cpframe.identity import canonical_text, component_facts, digest, training_facts
-from cpframe.protocols import Course, Segment
 from cpframe.records.model import CLEAN
-from cpframe.spec import VARIANT, Spec, Variant
+from cpframe.spec.model import VARIANT, Spec, Variant
+from cpframe.spec.protocols import Course, Segment
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from cpframe.identity import data_determinants, determinants, with_data
 from cpframe.numerics import prepare
 from cpframe.plan import plan
 from cpframe.running import chosen_workers, numerics_of, place_of
-from cpframe.spec import Spec
+from cpframe.spec.model import Spec
 from cpframe.store import other_formats
 from cpframe.timings import measured
 from cpframe.tree import drawn

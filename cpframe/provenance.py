@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from cpframe.numerics import Numerics, hardware
-from cpframe.spec import Component, Spec
+from cpframe.spec.model import Component, Spec
 
 
 def provenance(spec: Spec, numerics: Numerics, profile: str | None, overrides: Sequence[str]) -> dict[str, str]:

@@ -19,9 +19,9 @@ from cpframe.measuring import due, measure
 from cpframe.numerics import Numerics
 from cpframe.plan import Stage
 from cpframe.records.model import CLEAN, MetricHistory
-from cpframe.spec import VARIANT, Metric, Spec, Variant
+from cpframe.spec.model import VARIANT, Metric, Spec, Variant
+from cpframe.spec.positions import KeyPath
 from cpframe.store import sizes
-from cpframe.toml_lines import KeyPath
 from cpframe.training import condition_of, described
 
 _EXAMPLES = 32

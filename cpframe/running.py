@@ -22,7 +22,7 @@ from cpframe.provenance import provenance
 from cpframe.records.model import StudyRecord
 from cpframe.rehearsal import rehearse
 from cpframe.report.terminal import render, report_console
-from cpframe.spec import Spec
+from cpframe.spec.model import Spec
 from cpframe.store import check_writable, locked, other_formats, write_atomically
 from cpframe.timings import remember
 from cpframe.training import Event

@@ -12,7 +12,7 @@ from cpframe.environment import cache_folder
 from cpframe.identity import changes, component_facts, determinants, digest
 from cpframe.numerics import Numerics, hardware
 from cpframe.rehearsal import Costs, rehearse
-from cpframe.spec import Spec, Variant
+from cpframe.spec.model import Spec, Variant
 from cpframe.store import StoreError, write_atomically
 
 

@@ -31,7 +31,7 @@ from cpframe.measuring import measure
 from cpframe.numerics import Numerics
 from cpframe.plan import Stage
 from cpframe.records.model import CLEAN, History, MetricHistory
-from cpframe.spec import Metric, Variant
+from cpframe.spec.model import Metric, Variant
 from cpframe.store import (
     DamagedError,
     InUseError,

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from cpframe.document import read_document
 from cpframe.numerics import prepare, resolve
 from cpframe.plan import plan
 from cpframe.plugins.discovery import discover
-from cpframe.reading import read_spec
 from cpframe.rehearsal import rehearse
+from cpframe.spec.document import read_document
+from cpframe.spec.reader import read_spec
 
 SPECS = {path.stem: path for path in sorted((Path(__file__).parents[1] / "specs").glob("*.toml"))}
 FIGURES = {

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 
 def read(spec: Path, *overrides: str) -> Any:
     from cpframe.plugins.discovery import discover
-    from cpframe.reading import read_spec
+    from cpframe.spec.reader import read_spec
 
     return read_spec(spec, discover(), None, overrides)
 

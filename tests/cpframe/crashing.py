@@ -23,7 +23,7 @@ from cpframe.executors.inline import Inline
 from cpframe.numerics import Numerics
 from cpframe.plan import Study, plan
 from cpframe.plugins.discovery import discover
-from cpframe.reading import read_spec
+from cpframe.spec.reader import read_spec
 from cpframe.store import StoreError, read_results, read_stage, read_state
 
 EXACT = Numerics("cpu", "exact", "float32")

@@ -24,7 +24,7 @@ from cpframe.data import (
     view,
 )
 from cpframe.records.model import CLEAN
-from cpframe.spec import Augment, Training
+from cpframe.spec.model import Augment, Training
 
 SIZE, CHANNELS, HEIGHT, WIDTH = 23, 3, 6, 5
 MEAN, STD = (0.3, 0.5, 0.6), (0.2, 0.25, 0.3)

@@ -10,8 +10,8 @@ from cpframe.executors.processes import processes
 from cpframe.numerics import resolve
 from cpframe.plan import plan
 from cpframe.plugins.discovery import discover
-from cpframe.reading import read_spec
 from cpframe.records.model import StudyRecord
+from cpframe.spec.reader import read_spec
 
 QUICKSTART = Path(__file__).parents[2] / "specs" / "quickstart.toml"
 SEEDS = 5

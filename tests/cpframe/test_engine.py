@@ -24,10 +24,10 @@ from cpframe.executors.inline import Inline
 from cpframe.numerics import Numerics
 from cpframe.plan import Study, plan
 from cpframe.plugins.discovery import discover
-from cpframe.reading import read_spec
 from cpframe.records.model import CLEAN, History, StudyRecord
 from cpframe.running import run_spec
-from cpframe.spec import Component, Spec
+from cpframe.spec.model import Component, Spec
+from cpframe.spec.reader import read_spec
 from cpframe.store import StoreError, commit, drop_state, locked, read_results, read_stage
 from cpframe.training import EpochDone, Event, Noticed, StageDone
 

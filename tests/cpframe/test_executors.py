@@ -26,8 +26,8 @@ from cpframe.executors.serving import Told
 from cpframe.numerics import Numerics, devices, shared_out
 from cpframe.plan import Stage
 from cpframe.plugins.discovery import discover
-from cpframe.reading import read_spec
-from cpframe.spec import Variant
+from cpframe.spec.model import Variant
+from cpframe.spec.reader import read_spec
 from cpframe.store import StoreError, read_stage
 from cpframe.training import EpochDone, Event, Job, StageDone
 
@@ -181,8 +181,8 @@ from cpframe.executors.processes import processes
 from cpframe.numerics import Numerics
 from cpframe.plan import Stage
 from cpframe.plugins.discovery import discover
-from cpframe.reading import read_spec
-from cpframe.spec import Component
+from cpframe.spec.reader import read_spec
+from cpframe.spec.model import Component
 from cpframe.training import Job
 from sleeper import Sleeper
 

@@ -21,9 +21,9 @@ from cpframe.executors.processes import processes
 from cpframe.numerics import Numerics
 from cpframe.plan import Stage, plan
 from cpframe.plugins.discovery import discover
-from cpframe.reading import read_spec
 from cpframe.records.model import StudyRecord
-from cpframe.spec import Component, Spec
+from cpframe.spec.model import Component, Spec
+from cpframe.spec.reader import read_spec
 from cpframe.store import StoreError, read_results, read_stage, read_state
 from cpframe.training import EpochDone, Event, Job, StageDone
 

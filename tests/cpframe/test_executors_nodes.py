@@ -13,8 +13,8 @@ from cpframe.executors.inline import Inline
 from cpframe.numerics import Numerics
 from cpframe.plan import Stage
 from cpframe.plugins.discovery import discover
-from cpframe.reading import read_spec
-from cpframe.spec import Component
+from cpframe.spec.model import Component
+from cpframe.spec.reader import read_spec
 from cpframe.store import read_stage, read_state
 from cpframe.training import Event, Job, StageDone
 

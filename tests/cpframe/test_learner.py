@@ -27,7 +27,7 @@ from cpframe.learner import (
     train_step,
 )
 from cpframe.numerics import Numerics
-from cpframe.spec import Component, Training, Variant
+from cpframe.spec.model import Component, Training, Variant
 
 EXACT = Numerics("cpu", "exact", "float32")
 CLASSES = 3

@@ -21,10 +21,10 @@ from cpframe.forecast import forecast
 from cpframe.numerics import Numerics, prepare
 from cpframe.plan import plan
 from cpframe.plugins.discovery import discover
-from cpframe.reading import read_spec
 from cpframe.records.model import History, MetricHistory, StudyRecord
 from cpframe.rehearsal import Costs, rehearse
-from cpframe.spec import Component, Measuring, Metric, Spec
+from cpframe.spec.model import Component, Measuring, Metric, Spec
+from cpframe.spec.reader import read_spec
 from cpframe.store import StoreError, commit, files, joined, read_results, read_stage, sizes, write_results
 
 EXACT = Numerics("cpu", "exact", "float32")

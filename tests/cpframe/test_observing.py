@@ -29,10 +29,10 @@ from cpframe.numerics import Numerics
 from cpframe.observing import after, observed
 from cpframe.plan import Study, plan
 from cpframe.plugins.discovery import Catalogue, discover
-from cpframe.reading import read_spec
 from cpframe.records.model import History, StudyRecord
 from cpframe.running import run_spec
-from cpframe.spec import Component, Observer, Watching
+from cpframe.spec.model import Component, Observer, Watching
+from cpframe.spec.reader import read_spec
 from cpframe.stopping import Stopped
 from cpframe.store import read_results, read_stage, stage_folder
 from cpframe.training import EpochDone, Event

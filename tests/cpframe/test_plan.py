@@ -14,8 +14,8 @@ from cpframe.identity import determinants
 from cpframe.numerics import Numerics
 from cpframe.plan import Study, plan
 from cpframe.plugins.discovery import Catalogue, discover
-from cpframe.reading import read_spec
-from cpframe.spec import Spec
+from cpframe.spec.model import Spec
+from cpframe.spec.reader import read_spec
 
 HEAD = """\
 seeds = [0]
@@ -355,7 +355,8 @@ def test_stages_are_the_same_in_another_process(study_of, tmp_path: Path) -> Non
     here = study_of(BASE)
     code = f"""
 from pathlib import Path
-from cpframe import plan, reading
+from cpframe import plan
+from cpframe.spec import reader as reading
 from cpframe.plugins import discovery as plugins
 spec = reading.read_spec(Path({str(tmp_path / "s.toml")!r}), plugins.discover())
 print(*plan.plan(spec, {{"numerics": "exact"}}).stages)

@@ -15,9 +15,9 @@ from cpframe.forecast import forecast
 from cpframe.numerics import Numerics
 from cpframe.plan import Study, plan
 from cpframe.plugins.discovery import discover
-from cpframe.reading import read_spec
 from cpframe.rehearsal import Costs
 from cpframe.running import changed_since
+from cpframe.spec.reader import read_spec
 from cpframe.timings import measured, remember
 
 EXACT = Numerics("cpu", "exact", "float32")

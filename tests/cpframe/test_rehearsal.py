@@ -16,9 +16,9 @@ from cpframe.errors import SpecError
 from cpframe.numerics import Numerics, prepare
 from cpframe.plan import Stage, plan
 from cpframe.plugins.discovery import discover
-from cpframe.reading import read_spec
 from cpframe.rehearsal import Costs, estimated_seconds, rehearse
-from cpframe.spec import Component, Measuring, Metric, Spec
+from cpframe.spec.model import Component, Measuring, Metric, Spec
+from cpframe.spec.reader import read_spec
 
 EXACT = Numerics("cpu", "exact", "float32")
 CATALOGUE = discover()

@@ -20,7 +20,7 @@ from cpframe.plan import Stage
 from cpframe.plugins.discovery import discover
 from cpframe.randomness import stream
 from cpframe.records.model import CLEAN, History
-from cpframe.spec import Augment, Component, Measuring, Metric, Training, Variant
+from cpframe.spec.model import Augment, Component, Measuring, Metric, Training, Variant
 from cpframe.store import StageRecord, files, joined, read_stage, read_state, stages
 from cpframe.training import EpochDone, Event, Job, StageDone, run_stage
 

@@ -22,10 +22,10 @@ from cpframe.identity import component_facts, with_data
 from cpframe.numerics import Numerics, prepare
 from cpframe.plan import Study, plan
 from cpframe.plugins.discovery import discover
-from cpframe.reading import read_spec
 from cpframe.records.model import StudyRecord
 from cpframe.rehearsal import rehearse
-from cpframe.spec import Component, Spec
+from cpframe.spec.model import Component, Spec
+from cpframe.spec.reader import read_spec
 from cpframe.store import read_stage
 
 EXACT = Numerics("cpu", "exact", "float32")

@@ -14,7 +14,7 @@ from cpframe.api import Batch
 from cpframe.errors import SpecError
 from cpframe.identity import canonical, component_facts
 from cpframe.plugins.discovery import KINDS, Broken, Catalogue, discover
-from cpframe.reading import read_spec
+from cpframe.spec.reader import read_spec
 
 FOG = '''
 """Fog: wash the stimulus towards grey, as an opaque cornea does."""

@@ -7,7 +7,7 @@ import pytest
 
 from cpframe.errors import SpecError
 from cpframe.plugins.discovery import Catalogue, discover
-from cpframe.reading import read_spec
+from cpframe.spec.reader import read_spec
 
 BASE = """\
 title = "A study"

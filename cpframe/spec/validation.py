@@ -12,10 +12,10 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from cpframe.document import Document
 from cpframe.errors import Problem, nearest
 from cpframe.plugins.parameters import adapter, hints, parameters, tables
-from cpframe.toml_lines import KeyPath
+from cpframe.spec.document import Document
+from cpframe.spec.positions import KeyPath
 
 _WORDS = {
     "bool_type": "true or false",

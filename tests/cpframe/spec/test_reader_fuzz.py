@@ -7,9 +7,9 @@ import pytest
 
 from cpframe.errors import SpecError
 from cpframe.plugins.discovery import discover
-from cpframe.reading import read_spec
+from cpframe.spec.reader import read_spec
 
-SPECS = Path(__file__).parents[2] / "specs"
+SPECS = Path(__file__).parents[3] / "specs"
 
 VALUES = [
     "0", "-1", "1.5", "nan", "-inf", "1e308", "0xff", "99999999999999999999", "true", "''", "'x'", "'blur'", "'digits'",

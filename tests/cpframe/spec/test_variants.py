@@ -9,8 +9,8 @@ import pytest
 from cpframe.errors import SpecError
 from cpframe.plan import plan
 from cpframe.plugins.discovery import Catalogue, discover
-from cpframe.reading import read_spec
-from cpframe.spec import Spec, Training, Variant
+from cpframe.spec.model import Spec, Training, Variant
+from cpframe.spec.reader import read_spec
 
 BASE = """\
 seeds = [0, 1]

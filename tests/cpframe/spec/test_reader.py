@@ -13,11 +13,11 @@ import tomli
 from cpframe.errors import SpecError
 from cpframe.identity import canonical
 from cpframe.plugins.discovery import Catalogue, Offer, discover
-from cpframe.protocols import Removal, Sliding
-from cpframe.reading import read_spec
-from cpframe.spec import Augment, Measuring, Spec, Training
+from cpframe.spec.model import Augment, Measuring, Spec, Training
+from cpframe.spec.protocols import Removal, Sliding
+from cpframe.spec.reader import read_spec
 
-SPECS = Path(__file__).parents[2] / "specs"
+SPECS = Path(__file__).parents[3] / "specs"
 
 BASE = """\
 title = "A study"
@@ -308,8 +308,8 @@ def test_a_spec_is_read_without_torch(tmp_path: Path) -> None:
     code = f"""
 import sys
 from pathlib import Path
-import cpframe.reading, cpframe.plugins.discovery, cpframe.plan
-spec = cpframe.reading.read_spec(Path({str(SPECS / "quickstart.toml")!r}), cpframe.plugins.discovery.discover())
+import cpframe.spec.reader, cpframe.plugins.discovery, cpframe.plan
+spec = cpframe.spec.reader.read_spec(Path({str(SPECS / "quickstart.toml")!r}), cpframe.plugins.discovery.discover())
 assert cpframe.plan.plan(spec, {{}}).stages
 heavy = {{"torch", "torchvision", "sklearn", "scipy", "h5py", "matplotlib"}} & sys.modules.keys()
 assert not heavy, heavy

@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from cpframe.api import Count, Natural
-from cpframe.checking import build, shown
-from cpframe.document import Document, read_document
 from cpframe.errors import Problem, SpecError, nearest
-from cpframe.keys import is_word
 from cpframe.plugins.discovery import Catalogue, Kind
 from cpframe.plugins.parameters import parameters
-from cpframe.protocols import PROTOCOLS, Protocol
 from cpframe.records.model import CLEAN, TAKEN
-from cpframe.spec import Component, Measuring, Metric, Observer, Spec, Training, Variant, Watching
-from cpframe.toml_lines import KeyPath
-from cpframe.varying import variations
+from cpframe.spec.document import Document, read_document
+from cpframe.spec.dotted_keys import is_word
+from cpframe.spec.model import Component, Measuring, Metric, Observer, Spec, Training, Variant, Watching
+from cpframe.spec.positions import KeyPath
+from cpframe.spec.protocols import PROTOCOLS, Protocol
+from cpframe.spec.validation import build, shown
+from cpframe.spec.variants import variations
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from cpframe.protocols import PROTOCOLS, Course, Removal, Sliding
 from cpframe.records.model import CLEAN
+from cpframe.spec.protocols import PROTOCOLS, Course, Removal, Sliding
 
 
 def epochs(course: Course) -> list[str]:

@@ -6,7 +6,7 @@ import re
 import pytest
 import tomli
 
-from cpframe.toml_lines import key_lines
+from cpframe.spec.positions import key_lines
 
 TEXT = '''title = "a # no comment [x]"  # one
 seeds = [0, 1,

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from cpframe.api import Count, Natural, NonNegative
-from cpframe.document import Document
-from cpframe.protocols import Protocol
+from cpframe.spec.document import Document
+from cpframe.spec.protocols import Protocol
 
 VARIANT = "variant"
 """The key, among a variant's values, of the name of its ``[variants.NAME]``."""

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from cpframe.document import read_document
 from cpframe.errors import SpecError
-from cpframe.keys import dotted, key_path
+from cpframe.spec.document import read_document
+from cpframe.spec.dotted_keys import dotted, key_path
 
 TEXT = """\
 seeds = [0, 1]

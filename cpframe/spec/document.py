@@ -10,9 +10,9 @@ from pathlib import Path
 import tomli
 
 from cpframe.errors import Problem, SpecError, nearest
-from cpframe.keys import Table, dotted, key_path, parse
-from cpframe.laying import lay, spread
-from cpframe.toml_lines import KeyPath, key_lines
+from cpframe.spec.dotted_keys import Table, dotted, key_path, parse
+from cpframe.spec.overlay import lay, spread
+from cpframe.spec.positions import KeyPath, key_lines
 
 _PLAIN = {
     "Cannot overwrite a value": "this key has a value already",

@@ -9,7 +9,7 @@ from typing import Any
 
 import tomli
 
-from cpframe.toml_lines import KeyPath
+from cpframe.spec.positions import KeyPath
 
 Table = dict[str, Any]
 

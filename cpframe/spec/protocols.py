@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import Field
 
 from cpframe.records.model import CLEAN
-from cpframe.toml_lines import KeyPath
+from cpframe.spec.positions import KeyPath
 
 MOST_EPOCHS = 1_000_000
 """No training is as long; a slip of the keyboard should not fill the memory with epochs."""

@@ -6,8 +6,8 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
-from cpframe.keys import Table, dotted, key_path
-from cpframe.toml_lines import KeyPath
+from cpframe.spec.dotted_keys import Table, dotted, key_path
+from cpframe.spec.positions import KeyPath
 
 
 def lay(

@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from cpframe.checking import shown
-from cpframe.document import Document
 from cpframe.errors import Problem, nearest
-from cpframe.keys import dotted, is_word, key_path
-from cpframe.spec import VARIANT
-from cpframe.toml_lines import KeyPath
+from cpframe.spec.document import Document
+from cpframe.spec.dotted_keys import dotted, is_word, key_path
+from cpframe.spec.model import VARIANT
+from cpframe.spec.positions import KeyPath
+from cpframe.spec.validation import shown
 
 _VARIED = ("dataset", "architecture", "optimizer", "training", "deficits")
 _SHARED = ("title", "seeds", "score_epochs", "protocols", "metrics", "observers", "grid", "profiles", "variants")
