@@ -11,7 +11,7 @@ from pathlib import Path
 from cpframe.executors import Executor
 from cpframe.gathering import gathered
 from cpframe.numerics import Numerics
-from cpframe.plan import Stage, Study
+from cpframe.plan.stages import Stage, Study
 from cpframe.records.model import StudyRecord
 from cpframe.store import (
     DamagedError,

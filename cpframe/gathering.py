@@ -7,7 +7,7 @@ from datetime import datetime
 
 import numpy as np
 
-from cpframe.plan import Study, Trajectory
+from cpframe.plan.stages import Study, Trajectory
 from cpframe.records.model import History, Status, StudyRecord, TrajectoryRecord
 from cpframe.store import StageRecord, joined
 

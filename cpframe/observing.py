@@ -18,7 +18,7 @@ from rich.console import Console
 from cpframe.api import EpochsCommitted, RunFinished, RunStarted
 from cpframe.engine import Place, Progress
 from cpframe.gathering import gathered
-from cpframe.plan import Stage, Study
+from cpframe.plan.stages import Stage, Study
 from cpframe.records.model import History, StudyRecord
 from cpframe.spec.model import Observer
 from cpframe.store import StageRecord, StoreError, read_stage

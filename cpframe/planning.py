@@ -11,9 +11,9 @@ from rich.table import Table
 from cpframe.display import duration
 from cpframe.engine import Progress, survey
 from cpframe.forecast import Forecast, forecast
-from cpframe.identity import data_determinants, determinants, with_data
 from cpframe.numerics import prepare
-from cpframe.plan import plan
+from cpframe.plan.identity import data_determinants, determinants, with_data
+from cpframe.plan.stages import plan
 from cpframe.running import chosen_workers, numerics_of, place_of
 from cpframe.spec.model import Spec
 from cpframe.store import other_formats

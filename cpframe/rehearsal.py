@@ -17,7 +17,7 @@ from cpframe.errors import Problem, SpecError
 from cpframe.learner import TEST_BATCH, Learner, new_learner, new_model, new_tally, saved, test, train_step
 from cpframe.measuring import due, measure
 from cpframe.numerics import Numerics
-from cpframe.plan import Stage
+from cpframe.plan.stages import Stage
 from cpframe.records.model import CLEAN, MetricHistory
 from cpframe.spec.model import VARIANT, Metric, Spec, Variant
 from cpframe.spec.positions import KeyPath

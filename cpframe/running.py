@@ -14,11 +14,11 @@ from cpframe.environment import cores, data_folder
 from cpframe.errors import Problem, SpecError
 from cpframe.executors.choosing import beside_observers, check, start
 from cpframe.forecast import forecast
-from cpframe.identity import data_determinants, determinants, with_data
 from cpframe.numerics import Numerics, devices, prepare, resolve
 from cpframe.observing import observed
-from cpframe.plan import plan
-from cpframe.provenance import provenance
+from cpframe.plan.identity import data_determinants, determinants, with_data
+from cpframe.plan.provenance import provenance
+from cpframe.plan.stages import plan
 from cpframe.records.model import StudyRecord
 from cpframe.rehearsal import rehearse
 from cpframe.report.terminal import render, report_console

@@ -29,7 +29,7 @@ from cpframe.learner import (
 )
 from cpframe.measuring import measure
 from cpframe.numerics import Numerics
-from cpframe.plan import Stage
+from cpframe.plan.stages import Stage
 from cpframe.records.model import CLEAN, History, MetricHistory
 from cpframe.spec.model import Metric, Variant
 from cpframe.store import (

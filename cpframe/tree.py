@@ -9,7 +9,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from cpframe.engine import Progress
-from cpframe.plan import Stage
+from cpframe.plan.stages import Stage
 
 _LONGEST = 12
 """Branches in a row that are drawn; of more, the first and the last."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cpframe.numerics import prepare, resolve
-from cpframe.plan import plan
+from cpframe.plan.stages import plan
 from cpframe.plugins.discovery import discover
 from cpframe.rehearsal import rehearse
 from cpframe.spec.document import read_document

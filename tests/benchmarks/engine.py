@@ -35,7 +35,7 @@ def engine(path: Path) -> None:
     from cpframe.environment import data_folder
     from cpframe.executors.inline import Inline
     from cpframe.numerics import Numerics
-    from cpframe.plan import plan
+    from cpframe.plan.stages import plan
 
     spent = {"commits": 0.0, "epochs": 0.0}
     commits: list[float] = []
@@ -77,7 +77,7 @@ def large() -> None:
         text = (ROOT / "specs" / "quickstart.toml").read_text()
         path.write_text(text)
         seeds = f"seeds={list(range(300))}"
-        from cpframe.plan import plan
+        from cpframe.plan.stages import plan
 
         started = time.perf_counter()
         study = plan(read(path, seeds), {})

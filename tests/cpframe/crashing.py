@@ -21,7 +21,7 @@ from cpframe import training
 from cpframe.engine import Place, run_study, survey
 from cpframe.executors.inline import Inline
 from cpframe.numerics import Numerics
-from cpframe.plan import Study, plan
+from cpframe.plan.stages import Study, plan
 from cpframe.plugins.discovery import discover
 from cpframe.spec.reader import read_spec
 from cpframe.store import StoreError, read_results, read_stage, read_state

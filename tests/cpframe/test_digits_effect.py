@@ -8,7 +8,7 @@ import pytest
 from cpframe.engine import Place, run_study, survey
 from cpframe.executors.processes import processes
 from cpframe.numerics import resolve
-from cpframe.plan import plan
+from cpframe.plan.stages import plan
 from cpframe.plugins.discovery import discover
 from cpframe.records.model import StudyRecord
 from cpframe.spec.reader import read_spec

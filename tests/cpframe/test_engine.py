@@ -22,7 +22,7 @@ from cpframe.display import duration, shown
 from cpframe.engine import Place, Progress, run_study, survey
 from cpframe.executors.inline import Inline
 from cpframe.numerics import Numerics
-from cpframe.plan import Study, plan
+from cpframe.plan.stages import Study, plan
 from cpframe.plugins.discovery import discover
 from cpframe.records.model import CLEAN, History, StudyRecord
 from cpframe.running import run_spec

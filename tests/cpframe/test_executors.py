@@ -24,7 +24,7 @@ from cpframe.executors.pool import LostError, Pool
 from cpframe.executors.processes import processes
 from cpframe.executors.serving import Told
 from cpframe.numerics import Numerics, devices, shared_out
-from cpframe.plan import Stage
+from cpframe.plan.stages import Stage
 from cpframe.plugins.discovery import discover
 from cpframe.spec.model import Variant
 from cpframe.spec.reader import read_spec
@@ -179,7 +179,7 @@ from dataclasses import replace
 from pathlib import Path
 from cpframe.executors.processes import processes
 from cpframe.numerics import Numerics
-from cpframe.plan import Stage
+from cpframe.plan.stages import Stage
 from cpframe.plugins.discovery import discover
 from cpframe.spec.reader import read_spec
 from cpframe.spec.model import Component

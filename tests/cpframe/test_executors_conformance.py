@@ -19,7 +19,7 @@ from cpframe.executors import Executor
 from cpframe.executors.inline import Inline
 from cpframe.executors.processes import processes
 from cpframe.numerics import Numerics
-from cpframe.plan import Stage, plan
+from cpframe.plan.stages import Stage, plan
 from cpframe.plugins.discovery import discover
 from cpframe.records.model import StudyRecord
 from cpframe.spec.model import Component, Spec

@@ -11,7 +11,7 @@ import pytest
 from cpframe.executors import Executor
 from cpframe.executors.inline import Inline
 from cpframe.numerics import Numerics
-from cpframe.plan import Stage
+from cpframe.plan.stages import Stage
 from cpframe.plugins.discovery import discover
 from cpframe.spec.model import Component
 from cpframe.spec.reader import read_spec

@@ -19,7 +19,7 @@ from cpframe.errors import SpecError
 from cpframe.executors.inline import Inline
 from cpframe.forecast import forecast
 from cpframe.numerics import Numerics, prepare
-from cpframe.plan import plan
+from cpframe.plan.stages import plan
 from cpframe.plugins.discovery import discover
 from cpframe.records.model import History, MetricHistory, StudyRecord
 from cpframe.rehearsal import Costs, rehearse

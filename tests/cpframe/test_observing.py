@@ -27,7 +27,7 @@ from cpframe.executors.inline import Inline
 from cpframe.executors.processes import processes
 from cpframe.numerics import Numerics
 from cpframe.observing import after, observed
-from cpframe.plan import Study, plan
+from cpframe.plan.stages import Study, plan
 from cpframe.plugins.discovery import Catalogue, discover
 from cpframe.records.model import History, StudyRecord
 from cpframe.running import run_spec

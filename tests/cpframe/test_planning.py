@@ -13,7 +13,7 @@ import pytest
 from cpframe.engine import Place, Progress, survey
 from cpframe.forecast import forecast
 from cpframe.numerics import Numerics
-from cpframe.plan import Study, plan
+from cpframe.plan.stages import Study, plan
 from cpframe.plugins.discovery import discover
 from cpframe.rehearsal import Costs
 from cpframe.running import changed_since

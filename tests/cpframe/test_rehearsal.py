@@ -14,7 +14,7 @@ from torch import nn
 from cpframe.api import Batch, DataError, Generator, Measurement, Probe, Splits, classification
 from cpframe.errors import SpecError
 from cpframe.numerics import Numerics, prepare
-from cpframe.plan import Stage, plan
+from cpframe.plan.stages import Stage, plan
 from cpframe.plugins.discovery import discover
 from cpframe.rehearsal import Costs, estimated_seconds, rehearse
 from cpframe.spec.model import Component, Measuring, Metric, Spec

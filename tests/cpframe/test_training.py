@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from cpframe import training
 from cpframe.api import Batch, Generator, Measurement, Probe, Splits, classification
 from cpframe.numerics import Numerics, prepare
-from cpframe.plan import Stage
+from cpframe.plan.stages import Stage
 from cpframe.plugins.discovery import discover
 from cpframe.randomness import stream
 from cpframe.records.model import CLEAN, History

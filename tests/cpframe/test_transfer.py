@@ -18,9 +18,9 @@ from cpframe.api import Batch, DataError, Generator
 from cpframe.engine import Place, run_study, survey
 from cpframe.errors import SpecError
 from cpframe.executors.inline import Inline
-from cpframe.identity import component_facts, with_data
 from cpframe.numerics import Numerics, prepare
-from cpframe.plan import Study, plan
+from cpframe.plan.identity import component_facts, with_data
+from cpframe.plan.stages import Study, plan
 from cpframe.plugins.discovery import discover
 from cpframe.records.model import StudyRecord
 from cpframe.rehearsal import rehearse

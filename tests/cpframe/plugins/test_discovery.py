@@ -12,7 +12,7 @@ import torch
 
 from cpframe.api import Batch
 from cpframe.errors import SpecError
-from cpframe.identity import canonical, component_facts
+from cpframe.plan.identity import canonical, component_facts
 from cpframe.plugins.discovery import KINDS, Broken, Catalogue, discover
 from cpframe.spec.reader import read_spec
 

@@ -11,7 +11,7 @@ import pytest
 import tomli
 
 from cpframe.errors import SpecError
-from cpframe.identity import canonical
+from cpframe.plan.identity import canonical
 from cpframe.plugins.discovery import Catalogue, Offer, discover
 from cpframe.spec.model import Augment, Measuring, Spec, Training
 from cpframe.spec.protocols import Removal, Sliding
@@ -308,9 +308,9 @@ def test_a_spec_is_read_without_torch(tmp_path: Path) -> None:
     code = f"""
 import sys
 from pathlib import Path
-import cpframe.spec.reader, cpframe.plugins.discovery, cpframe.plan
+import cpframe.spec.reader, cpframe.plugins.discovery, cpframe.plan.stages
 spec = cpframe.spec.reader.read_spec(Path({str(SPECS / "quickstart.toml")!r}), cpframe.plugins.discovery.discover())
-assert cpframe.plan.plan(spec, {{}}).stages
+assert cpframe.plan.stages.plan(spec, {{}}).stages
 heavy = {{"torch", "torchvision", "sklearn", "scipy", "h5py", "matplotlib"}} & sys.modules.keys()
 assert not heavy, heavy
 """

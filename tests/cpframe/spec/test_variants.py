@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cpframe.errors import SpecError
-from cpframe.plan import plan
+from cpframe.plan.stages import plan
 from cpframe.plugins.discovery import Catalogue, discover
 from cpframe.spec.model import Spec, Training, Variant
 from cpframe.spec.reader import read_spec

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 
-from cpframe.identity import canonical_text, component_facts, digest, training_facts
+from cpframe.plan.identity import canonical_text, component_facts, digest, training_facts
 from cpframe.records.model import CLEAN
 from cpframe.spec.model import VARIANT, Spec, Variant
 from cpframe.spec.protocols import Course, Segment

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 import cpframe
-from cpframe.identity import TRAINING_CODE, canonical, changes, component_facts, determinants, training_code
 from cpframe.numerics import Numerics
-from cpframe.plan import plan
+from cpframe.plan.identity import TRAINING_CODE, canonical, changes, component_facts, determinants, training_code
+from cpframe.plan.stages import plan
 from cpframe.plugins.discovery import discover
 from cpframe.plugins.source_digest import code_digest, source_digest
 from cpframe.spec.model import Augment, Component, Spec, Training
@@ -57,7 +57,7 @@ def spec_of(tmp_path: Path):
 @pytest.mark.parametrize("name", CHANGES)
 def test_ids_are_those_of_the_golden_file(name: str, spec_of, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ids outlive renames, new fields and releases; the digests of sources, which may change, are left out here."""
-    monkeypatch.setattr("cpframe.identity.source_digest", lambda module: "source")
+    monkeypatch.setattr("cpframe.plan.identity.source_digest", lambda module: "source")
     study = plan(spec_of(*CHANGES[name]), {"numerics": "cpu exact float32", "code": "code"})
     assert list(study.stages) == json.loads(GOLDEN.read_text())[name]
 
@@ -122,11 +122,11 @@ NO_BITS = {
     "cpframe.spec.validation": "a spec's tables: what comes of them is in the id",
     "cpframe.spec.document": "likewise",
     "cpframe.plugins.hookspecs": "names of hooks",
-    "cpframe.identity": "ids themselves",
+    "cpframe.plan.identity": "ids themselves",
     "cpframe.spec.dotted_keys": "keys of a spec",
     "cpframe.spec.overlay": "likewise",
     "cpframe.plugins.parameters": "parameters are in the id",
-    "cpframe.plan": "conditions and rates are in the id",
+    "cpframe.plan.stages": "conditions and rates are in the id",
     "cpframe.plugins.discovery": "components are in the id",
     "cpframe.errors": "errors",
     "cpframe.spec.protocols": "conditions are in the id",

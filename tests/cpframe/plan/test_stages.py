@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from cpframe.identity import determinants
 from cpframe.numerics import Numerics
-from cpframe.plan import Study, plan
+from cpframe.plan.identity import determinants
+from cpframe.plan.stages import Study, plan
 from cpframe.plugins.discovery import Catalogue, discover
 from cpframe.spec.model import Spec
 from cpframe.spec.reader import read_spec
@@ -355,7 +355,7 @@ def test_stages_are_the_same_in_another_process(study_of, tmp_path: Path) -> Non
     here = study_of(BASE)
     code = f"""
 from pathlib import Path
-from cpframe import plan
+from cpframe.plan import stages as plan
 from cpframe.spec import reader as reading
 from cpframe.plugins import discovery as plugins
 spec = reading.read_spec(Path({str(tmp_path / "s.toml")!r}), plugins.discover())

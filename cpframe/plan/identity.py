@@ -124,7 +124,7 @@ def determinants(numerics: Numerics) -> dict[str, str]:
 @cache
 def training_code() -> str:
     """Hash the code in cpframe that decides the bits of a stage."""
-    root = Path(__file__).parent
+    root = Path(__file__).parents[1]
     return code_digest(root, _training_files(root))
 
 
