@@ -15,9 +15,9 @@ from torch.nn.functional import cross_entropy
 
 from cpframe.fisher import layerwise_trace
 from cpframe.fisher.convolutions import wait
-from cpframe.learner import drawing
 from cpframe.numerics import hardware, prepare, resolve
 from cpframe.plugins.discovery import Catalogue
+from cpframe.training.learner import drawing
 
 _NETWORKS: tuple[tuple[str, dict[str, Any], tuple[int, ...], int], ...] = (
     ("all-cnn", {}, (3, 32, 32), 32),

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 
 from cpframe.engine import Progress
-from cpframe.training import EpochDone, Event, Noticed
+from cpframe.training.job import EpochDone, Event, Noticed
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from cpframe.store import (
     stage_folder,
     write_results,
 )
-from cpframe.training import Event, Job, Noticed, StageDone
+from cpframe.training.job import Event, Job, Noticed, StageDone
 
 _RESULTS_SHARE = 0.005
 """The share of the time that may go into rebuilding results.h5 while trajectories complete."""

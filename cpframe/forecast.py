@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cpframe.engine import Progress, remaining
-from cpframe.measuring import due
 from cpframe.rehearsal import Costs, estimated_seconds
 from cpframe.spec.model import Metric
+from cpframe.training.measurement import due
 
 _HISTORY_BYTES = 14_000
 """An empty history in HDF5: its names, dimensions and attributes."""

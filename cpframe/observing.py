@@ -23,7 +23,8 @@ from cpframe.records.model import History, StudyRecord
 from cpframe.spec.model import Observer
 from cpframe.store import StageRecord, StoreError, read_stage
 from cpframe.store.histories import CURVES
-from cpframe.training import Committed, Event, StageDone, described
+from cpframe.training.job import Committed, Event, StageDone
+from cpframe.training.stage import described
 
 _ROOM = 500
 """Commits that wait for a slow observer; those that find no room are lost to it."""

@@ -12,17 +12,17 @@ from pathlib import Path
 import torch
 
 from cpframe.api import DataError
-from cpframe.data import Condition, DeviceData, batches, degraded, load
 from cpframe.errors import Problem, SpecError
-from cpframe.learner import TEST_BATCH, Learner, new_learner, new_model, new_tally, saved, test, train_step
-from cpframe.measuring import due, measure
 from cpframe.numerics import Numerics
 from cpframe.plan.stages import Stage
 from cpframe.records.model import CLEAN, MetricHistory
 from cpframe.spec.model import VARIANT, Metric, Spec, Variant
 from cpframe.spec.positions import KeyPath
 from cpframe.store import sizes
-from cpframe.training import condition_of, described
+from cpframe.training.data import Condition, DeviceData, batches, degraded, load
+from cpframe.training.learner import TEST_BATCH, Learner, new_learner, new_model, new_tally, saved, test, train_step
+from cpframe.training.measurement import due, measure
+from cpframe.training.stage import condition_of, described
 
 _EXAMPLES = 32
 """Examples on which deficits, tests and metrics are tried."""

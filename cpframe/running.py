@@ -25,7 +25,7 @@ from cpframe.report.terminal import render, report_console
 from cpframe.spec.model import Spec
 from cpframe.store import check_writable, locked, other_formats, write_atomically
 from cpframe.timings import remember
-from cpframe.training import Event
+from cpframe.training.job import Event
 
 _WORTH_A_WORKER = 5.0
 """Seconds of training below which another process, which has to start, saves nothing."""

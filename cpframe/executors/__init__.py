@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from cpframe.training import Event, Job
+from cpframe.training.job import Event, Job
 
 
 class Executor(Protocol):

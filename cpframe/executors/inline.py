@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from cpframe.numerics import Numerics, prepare
-from cpframe.training import Event, Job, run_stage
+from cpframe.training.job import Event, Job
+from cpframe.training.stage import run_stage
 
 
 class Inline:

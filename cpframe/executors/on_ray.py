@@ -28,7 +28,8 @@ from cpframe.errors import ExecutorError
 from cpframe.executors.pool import LostError, Pool
 from cpframe.executors.serving import Told, served
 from cpframe.numerics import Numerics, prepare
-from cpframe.training import Job, StageDone, described
+from cpframe.training.job import Job, StageDone
+from cpframe.training.stage import described
 
 _PACKAGES = ("cpframe", "torch", "numpy")
 _STARTING_SECONDS = 120.0

@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 from cpframe.errors import ExecutorError
 from cpframe.executors.serving import Told
 from cpframe.store import StoreError
-from cpframe.training import EpochDone, Event, Job, StageDone
+from cpframe.training.job import EpochDone, Event, Job, StageDone
 
 TRIES = 3
 """A stage fails when its worker has died so many times without getting an epoch further."""

@@ -17,7 +17,7 @@ from cpframe.errors import ExecutorError
 from cpframe.executors.pool import LostError, Pool
 from cpframe.executors.serving import Told, served
 from cpframe.numerics import Numerics, prepare
-from cpframe.training import Job
+from cpframe.training.job import Job
 
 _CLOSING_SECONDS = 5.0
 _CONTEXT = (

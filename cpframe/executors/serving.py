@@ -8,7 +8,8 @@ from dataclasses import replace
 
 from cpframe.numerics import Numerics
 from cpframe.store import StoreError
-from cpframe.training import Event, Job, StageDone, run_stage
+from cpframe.training.job import Event, Job, StageDone
+from cpframe.training.stage import run_stage
 
 Told = list[Event] | StoreError
 """What a worker tells: what has happened to its stage, or that a commit could not be written, which ends it."""

@@ -30,12 +30,12 @@ def read(spec: Path, *overrides: str) -> Any:
 
 def engine(path: Path) -> None:
     """The study with one seed, in this process; the time in commits, and in all that a plain loop does too."""
-    from cpframe import training
     from cpframe.engine import Place, run_study, survey
     from cpframe.environment import data_folder
     from cpframe.executors.inline import Inline
     from cpframe.numerics import Numerics
     from cpframe.plan.stages import plan
+    from cpframe.training import stage as training
 
     spent = {"commits": 0.0, "epochs": 0.0}
     commits: list[float] = []

@@ -17,7 +17,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cpframe import training
 from cpframe.engine import Place, run_study, survey
 from cpframe.executors.inline import Inline
 from cpframe.numerics import Numerics
@@ -25,6 +24,7 @@ from cpframe.plan.stages import Study, plan
 from cpframe.plugins.discovery import discover
 from cpframe.spec.reader import read_spec
 from cpframe.store import StoreError, read_results, read_stage, read_state
+from cpframe.training import stage as training
 
 EXACT = Numerics("cpu", "exact", "float32")
 

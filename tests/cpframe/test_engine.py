@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from cpframe import engine, training
+from cpframe import engine
 from cpframe.api import Batch, Generator
 from cpframe.display import duration, shown
 from cpframe.engine import Place, Progress, run_study, survey
@@ -29,7 +29,8 @@ from cpframe.running import run_spec
 from cpframe.spec.model import Component, Spec
 from cpframe.spec.reader import read_spec
 from cpframe.store import StoreError, commit, drop_state, locked, read_results, read_stage
-from cpframe.training import EpochDone, Event, Noticed, StageDone
+from cpframe.training import stage as training
+from cpframe.training.job import EpochDone, Event, Noticed, StageDone
 
 EXACT = Numerics("cpu", "exact", "float32")
 CATALOGUE = discover()

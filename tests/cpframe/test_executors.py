@@ -29,7 +29,7 @@ from cpframe.plugins.discovery import discover
 from cpframe.spec.model import Variant
 from cpframe.spec.reader import read_spec
 from cpframe.store import StoreError, read_stage
-from cpframe.training import EpochDone, Event, Job, StageDone
+from cpframe.training.job import EpochDone, Event, Job, StageDone
 
 EXACT = Numerics("cpu", "exact", "float32")
 SPEC = """
@@ -183,7 +183,7 @@ from cpframe.plan.stages import Stage
 from cpframe.plugins.discovery import discover
 from cpframe.spec.reader import read_spec
 from cpframe.spec.model import Component
-from cpframe.training import Job
+from cpframe.training.job import Job
 from sleeper import Sleeper
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from cpframe.records.model import StudyRecord
 from cpframe.spec.model import Component, Spec
 from cpframe.spec.reader import read_spec
 from cpframe.store import StoreError, read_results, read_stage, read_state
-from cpframe.training import EpochDone, Event, Job, StageDone
+from cpframe.training.job import EpochDone, Event, Job, StageDone
 
 EXACT = Numerics("cpu", "exact", "float32")
 NO_RAY = "Ray is not installed: pip install 'cpframe[ray]'"

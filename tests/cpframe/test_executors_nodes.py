@@ -16,7 +16,7 @@ from cpframe.plugins.discovery import discover
 from cpframe.spec.model import Component
 from cpframe.spec.reader import read_spec
 from cpframe.store import read_stage, read_state
-from cpframe.training import Event, Job, StageDone
+from cpframe.training.job import Event, Job, StageDone
 
 EXACT = Numerics("cpu", "exact", "float32")
 SPEC = """

@@ -18,7 +18,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from cpframe import observing, training
+from cpframe import observing
 from cpframe.api import EpochsCommitted, RunFinished, RunStarted
 from cpframe.engine import Place, run_study, survey
 from cpframe.errors import SpecError
@@ -35,7 +35,8 @@ from cpframe.spec.model import Component, Observer, Watching
 from cpframe.spec.reader import read_spec
 from cpframe.stopping import Stopped
 from cpframe.store import read_results, read_stage, stage_folder
-from cpframe.training import EpochDone, Event
+from cpframe.training import stage as training
+from cpframe.training.job import EpochDone, Event
 
 EXACT = Numerics("cpu", "exact", "float32")
 CATALOGUE = discover([EntryPoint(name, f"cpframe_plugins.{name}", "cpframe") for name in (

@@ -13,7 +13,6 @@ import pytest
 import torch
 from PIL import Image
 
-from cpframe import data as data_module
 from cpframe.api import Batch, DataError, Generator
 from cpframe.engine import Place, run_study, survey
 from cpframe.errors import SpecError
@@ -27,6 +26,7 @@ from cpframe.rehearsal import rehearse
 from cpframe.spec.model import Component, Spec
 from cpframe.spec.reader import read_spec
 from cpframe.store import read_stage
+from cpframe.training import data as data_module
 
 EXACT = Numerics("cpu", "exact", "float32")
 CATALOGUE = discover()

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cpframe.randomness import stream
+from cpframe.training.randomness import stream
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "streams.json").read_text())
 

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cpframe.api import Batch, DataError, Generator, Splits, Task, classification
-from cpframe.data import (
+from cpframe.records.model import CLEAN
+from cpframe.spec.model import Augment, Training
+from cpframe.training.data import (
     Condition,
     DeviceData,
     augmented,
@@ -23,8 +25,6 @@ from cpframe.data import (
     probe_positions,
     view,
 )
-from cpframe.records.model import CLEAN
-from cpframe.spec.model import Augment, Training
 
 SIZE, CHANNELS, HEIGHT, WIDTH = 23, 3, 6, 5
 MEAN, STD = (0.3, 0.5, 0.6), (0.2, 0.25, 0.3)

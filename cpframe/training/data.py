@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from cpframe.api import Batch, DataError, Splits, Task
-from cpframe.randomness import stream
 from cpframe.spec.model import Augment, Training
+from cpframe.training.randomness import stream
 
 
 @dataclass(frozen=True, eq=False)

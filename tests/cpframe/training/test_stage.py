@@ -13,16 +13,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cpframe import training
 from cpframe.api import Batch, Generator, Measurement, Probe, Splits, classification
 from cpframe.numerics import Numerics, prepare
 from cpframe.plan.stages import Stage
 from cpframe.plugins.discovery import discover
-from cpframe.randomness import stream
 from cpframe.records.model import CLEAN, History
 from cpframe.spec.model import Augment, Component, Measuring, Metric, Training, Variant
 from cpframe.store import StageRecord, files, joined, read_stage, read_state, stages
-from cpframe.training import EpochDone, Event, Job, StageDone, run_stage
+from cpframe.training import stage as training
+from cpframe.training.job import EpochDone, Event, Job, StageDone
+from cpframe.training.randomness import stream
+from cpframe.training.stage import run_stage
 
 EXACT = Numerics("cpu", "exact", "float32")
 CATALOGUE = discover()

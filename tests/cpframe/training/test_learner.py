@@ -12,10 +12,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cpframe import learner as learners
 from cpframe.api import Splits, classification
-from cpframe.data import DeviceData, load
-from cpframe.learner import (
+from cpframe.numerics import Numerics
+from cpframe.spec.model import Component, Training, Variant
+from cpframe.training import learner as learners
+from cpframe.training.data import DeviceData, load
+from cpframe.training.learner import (
     Learner,
     drawing,
     new_learner,
@@ -26,8 +28,6 @@ from cpframe.learner import (
     saved,
     train_step,
 )
-from cpframe.numerics import Numerics
-from cpframe.spec.model import Component, Training, Variant
 
 EXACT = Numerics("cpu", "exact", "float32")
 CLASSES = 3

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from cpframe.api import Layer, Task
-from cpframe.data import DeviceData
 from cpframe.fisher import layers_of
 from cpframe.numerics import Numerics
-from cpframe.randomness import stream
 from cpframe.spec.model import Variant
+from cpframe.training.data import DeviceData
+from cpframe.training.randomness import stream
 
 TEST_BATCH = 500
 """Images a forward pass of a test: enough to be efficient, few enough for activations to stay in the caches."""

@@ -7,14 +7,14 @@ from collections.abc import Iterable
 import numpy as np
 
 from cpframe.api import Measurement, Probe
-from cpframe.data import Condition, DeviceData, degraded, probe_positions
 from cpframe.errors import MetricError
-from cpframe.learner import Learner
-from cpframe.randomness import stream
 from cpframe.records.model import TAKEN, MetricHistory
 from cpframe.spec.dotted_keys import is_word
 from cpframe.spec.model import Measuring, Metric
 from cpframe.store import sizes
+from cpframe.training.data import Condition, DeviceData, degraded, probe_positions
+from cpframe.training.learner import Learner
+from cpframe.training.randomness import stream
 
 
 def due(measuring: Measuring, epoch: int) -> bool:
