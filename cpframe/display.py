@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from cpframe.engine import Progress
+from cpframe.execution.scheduler import Progress
 from cpframe.training.job import EpochDone, Event, Noticed
 
 

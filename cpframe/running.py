@@ -9,22 +9,22 @@ from pathlib import Path
 from rich.console import Console
 
 from cpframe.display import duration, shown
-from cpframe.engine import Place, Progress, run_study, survey
 from cpframe.environment import cores, data_folder
 from cpframe.errors import Problem, SpecError
-from cpframe.executors.choosing import beside_observers, check, start
-from cpframe.forecast import forecast
+from cpframe.execution.cost_cache import remember
+from cpframe.execution.executors.selection import beside_observers, check, start
+from cpframe.execution.forecast import forecast
+from cpframe.execution.observers import observed
+from cpframe.execution.preflight import rehearse
+from cpframe.execution.scheduler import Place, Progress, run_study, survey
 from cpframe.numerics import Numerics, devices, prepare, resolve
-from cpframe.observing import observed
 from cpframe.plan.identity import data_determinants, determinants, with_data
 from cpframe.plan.provenance import provenance
 from cpframe.plan.stages import plan
 from cpframe.records.model import StudyRecord
-from cpframe.rehearsal import rehearse
 from cpframe.report.terminal import render, report_console
 from cpframe.spec.model import Spec
 from cpframe.store import check_writable, locked, other_formats, write_atomically
-from cpframe.timings import remember
 from cpframe.training.job import Event
 
 _WORTH_A_WORKER = 5.0

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from rich.text import Text
 from rich.tree import Tree
 
-from cpframe.engine import Progress
+from cpframe.execution.scheduler import Progress
 from cpframe.plan.stages import Stage
 
 _LONGEST = 12

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from cpframe.execution.preflight import rehearse
 from cpframe.numerics import prepare, resolve
 from cpframe.plan.stages import plan
 from cpframe.plugins.discovery import discover
-from cpframe.rehearsal import rehearse
 from cpframe.spec.document import read_document
 from cpframe.spec.reader import read_spec
 

@@ -30,9 +30,9 @@ def read(spec: Path, *overrides: str) -> Any:
 
 def engine(path: Path) -> None:
     """The study with one seed, in this process; the time in commits, and in all that a plain loop does too."""
-    from cpframe.engine import Place, run_study, survey
     from cpframe.environment import data_folder
-    from cpframe.executors.inline import Inline
+    from cpframe.execution.executors.inline import Inline
+    from cpframe.execution.scheduler import Place, run_study, survey
     from cpframe.numerics import Numerics
     from cpframe.plan.stages import plan
     from cpframe.training import stage as training

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cpframe.engine import Place, run_study, survey
-from cpframe.executors.processes import processes
+from cpframe.execution.executors.processes import processes
+from cpframe.execution.scheduler import Place, run_study, survey
 from cpframe.numerics import resolve
 from cpframe.plan.stages import plan
 from cpframe.plugins.discovery import discover

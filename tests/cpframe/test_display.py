@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from cpframe.display import shown
-from cpframe.engine import Progress
+from cpframe.execution.scheduler import Progress
 
 
 @pytest.mark.parametrize("epochs", [1, 100_000])

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from cpframe.engine import Place, Progress, survey
-from cpframe.forecast import forecast
+from cpframe.execution.cost_cache import measured, remember
+from cpframe.execution.forecast import forecast
+from cpframe.execution.preflight import Costs
+from cpframe.execution.scheduler import Place, Progress, survey
 from cpframe.numerics import Numerics
 from cpframe.plan.stages import Study, plan
 from cpframe.plugins.discovery import discover
-from cpframe.rehearsal import Costs
 from cpframe.running import changed_since
 from cpframe.spec.reader import read_spec
-from cpframe.timings import measured, remember
 
 EXACT = Numerics("cpu", "exact", "float32")
 SPEC = """
@@ -153,7 +153,7 @@ def test_timings_that_are_damaged_are_measured_again(
 ) -> None:
     good = {0: Costs(train=1.0, test=0.5, metrics={}, idle=frozenset({"blur"}), state_bytes=10)}
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr("cpframe.timings.rehearse", lambda *_: good)
+    monkeypatch.setattr("cpframe.execution.cost_cache.rehearse", lambda *_: good)
     (tmp_path / "spec.toml").write_text(SPEC)
     spec = read_spec(tmp_path / "spec.toml", discover(), None, ())
     assert measured(spec, EXACT, tmp_path) == (good, False)

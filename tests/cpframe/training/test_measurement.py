@@ -14,15 +14,15 @@ import pytest
 import xarray
 
 from cpframe.api import Measurement, Probe
-from cpframe.engine import Place, run_study, survey
 from cpframe.errors import SpecError
-from cpframe.executors.inline import Inline
-from cpframe.forecast import forecast
+from cpframe.execution.executors.inline import Inline
+from cpframe.execution.forecast import forecast
+from cpframe.execution.preflight import Costs, rehearse
+from cpframe.execution.scheduler import Place, run_study, survey
 from cpframe.numerics import Numerics, prepare
 from cpframe.plan.stages import plan
 from cpframe.plugins.discovery import discover
 from cpframe.records.model import History, MetricHistory, StudyRecord
-from cpframe.rehearsal import Costs, rehearse
 from cpframe.spec.model import Component, Measuring, Metric, Spec
 from cpframe.spec.reader import read_spec
 from cpframe.store import StoreError, commit, files, joined, read_results, read_stage, sizes, write_results

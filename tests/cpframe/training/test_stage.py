@@ -560,7 +560,7 @@ def test_a_plugin_that_raises_fails_its_stage_with_one_line(bench: Bench, messag
     bench.metrics = (Metric("m", part(Raising(message)), Measuring()),)
     done = train(bench.job("stage"))
     assert done.failure.startswith("RuntimeError: ")
-    assert "(test_training.py:" in done.failure
+    assert "(test_stage.py:" in done.failure
     assert message.partition("\n")[0].partition(" ")[0] in done.failure
     assert done.failure.isprintable()
     assert done.failure.encode()

@@ -13,10 +13,10 @@ from torch import nn
 
 from cpframe.api import Batch, DataError, Generator, Measurement, Probe, Splits, classification
 from cpframe.errors import SpecError
+from cpframe.execution.preflight import Costs, estimated_seconds, rehearse
 from cpframe.numerics import Numerics, prepare
 from cpframe.plan.stages import Stage, plan
 from cpframe.plugins.discovery import discover
-from cpframe.rehearsal import Costs, estimated_seconds, rehearse
 from cpframe.spec.model import Component, Measuring, Metric, Spec
 from cpframe.spec.reader import read_spec
 
@@ -165,8 +165,8 @@ class Tiny:
 )
 def test_a_plugin_that_raises_is_told_with_the_line_of_its_table(tmp_path: Path, part: str, key: str) -> None:
     for error, said in (
-        (RuntimeError("out of\n  ideas"), "RuntimeError: out of ideas (test_rehearsal.py:"),
-        (KeyError("x"), "KeyError: 'x' (test_rehearsal.py:"),
+        (RuntimeError("out of\n  ideas"), "RuntimeError: out of ideas (test_preflight.py:"),
+        (KeyError("x"), "KeyError: 'x' (test_preflight.py:"),
         # a ValueError is how a part says what does not fit: its words are told as they are
         (ValueError("needs\nmore"), "needs more"),
     ):

@@ -17,12 +17,13 @@ from pathlib import Path
 import pytest
 
 from cpframe.errors import ExecutorError, SpecError
-from cpframe.executors import Executor, choosing
-from cpframe.executors.choosing import beside_observers, check, start
-from cpframe.executors.inline import Inline
-from cpframe.executors.pool import LostError, Pool
-from cpframe.executors.processes import processes
-from cpframe.executors.serving import Told
+from cpframe.execution.executors import Executor
+from cpframe.execution.executors import selection as choosing
+from cpframe.execution.executors.inline import Inline
+from cpframe.execution.executors.pool import LostError, Pool
+from cpframe.execution.executors.processes import processes
+from cpframe.execution.executors.selection import beside_observers, check, start
+from cpframe.execution.executors.worker import Told
 from cpframe.numerics import Numerics, devices, shared_out
 from cpframe.plan.stages import Stage
 from cpframe.plugins.discovery import discover
@@ -143,7 +144,7 @@ def test_where_a_process_cannot_be_started_the_others_do_its_work(
 def test_ctrl_c_stays_blocked_until_the_first_child_is_there() -> None:
     code = (
         "import signal\nfrom multiprocessing import resource_tracker\n"
-        "from cpframe.executors.processes import _deaf_children\n"
+        "from cpframe.execution.executors.processes import _deaf_children\n"
         "with _deaf_children():\n"
         "    resource_tracker.ensure_running()\n"
         "    assert signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ())\n"
@@ -177,7 +178,7 @@ DRIVER = """
 import sys, time
 from dataclasses import replace
 from pathlib import Path
-from cpframe.executors.processes import processes
+from cpframe.execution.executors.processes import processes
 from cpframe.numerics import Numerics
 from cpframe.plan.stages import Stage
 from cpframe.plugins.discovery import discover
@@ -443,7 +444,7 @@ def ray_running() -> Iterator[None]:
 def test_ray_is_not_asked_for_what_it_has_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import ray
 
-    from cpframe.executors import on_ray
+    from cpframe.execution.executors import ray_actors as on_ray
 
     (tmp_path / "file").touch()
     gpu, second = replace(EXACT, device="cuda"), replace(EXACT, device="cuda:1")
@@ -466,7 +467,8 @@ def test_ray_is_not_asked_for_what_it_has_not(tmp_path: Path, monkeypatch: pytes
 
 
 def test_an_address_at_which_nothing_answers_is_told(tmp_path: Path) -> None:
-    on_ray = pytest.importorskip("cpframe.executors.on_ray", reason="Ray is not installed", exc_type=ImportError)
+    name = "cpframe.execution.executors.ray_actors"
+    on_ray = pytest.importorskip(name, reason="Ray is not installed", exc_type=ImportError)
     for address in ("ray://127.0.0.1:1", "ray://nowhere.invalid:10001", "ray://127.0.0.1:port"):
         with pytest.raises(ExecutorError, match=f"--executor {address}: nothing answers there: "):
             on_ray.ray_actors(address, 1, 1, EXACT, tmp_path)

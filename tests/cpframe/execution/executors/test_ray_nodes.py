@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from cpframe.executors import Executor
-from cpframe.executors.inline import Inline
+from cpframe.execution.executors import Executor
+from cpframe.execution.executors.inline import Inline
 from cpframe.numerics import Numerics
 from cpframe.plan.stages import Stage
 from cpframe.plugins.discovery import discover
@@ -92,7 +92,7 @@ def test_the_work_of_a_lost_node_is_done_by_another(tmp_path: Path, monkeypatch:
     ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'cpframe[ray]'")
     from ray.cluster_utils import Cluster
 
-    from cpframe.executors import on_ray
+    from cpframe.execution.executors import ray_actors as on_ray
 
     (tmp_path / "gated.py").write_text(GATED)
     gate = tmp_path / "gate"

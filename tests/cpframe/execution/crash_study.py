@@ -17,8 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cpframe.engine import Place, run_study, survey
-from cpframe.executors.inline import Inline
+from cpframe.execution.executors.inline import Inline
+from cpframe.execution.scheduler import Place, run_study, survey
 from cpframe.numerics import Numerics
 from cpframe.plan.stages import Study, plan
 from cpframe.plugins.discovery import discover

@@ -2,4 +2,4 @@
 
 import torch._dynamo  # noqa: F401 - torch does, at the first step of an optimizer
 
-import cpframe.executors.processes  # noqa: F401
+import cpframe.execution.executors.processes  # noqa: F401

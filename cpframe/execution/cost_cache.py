@@ -9,9 +9,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from cpframe.environment import cache_folder
+from cpframe.execution.preflight import Costs, rehearse
 from cpframe.numerics import Numerics, hardware
 from cpframe.plan.identity import changes, component_facts, determinants, digest
-from cpframe.rehearsal import Costs, rehearse
 from cpframe.spec.model import Spec, Variant
 from cpframe.store import StoreError, write_atomically
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from cpframe.environment import cores
 from cpframe.errors import ExecutorError, Problem, SpecError, nearest
-from cpframe.executors import Executor
-from cpframe.executors.inline import Inline
-from cpframe.executors.processes import processes
+from cpframe.execution.executors import Executor
+from cpframe.execution.executors.inline import Inline
+from cpframe.execution.executors.processes import processes
 from cpframe.numerics import Numerics, devices, shared_out
 
 _NAMES = ("auto", "inline", "processes", "ray", "ray://HOST:PORT")
@@ -59,7 +59,7 @@ def start(executor: str, workers: int | None, useful: int, numerics: Numerics, f
     if not useful or executor == "inline":
         return Inline(numerics)
     if executor.startswith("ray"):
-        from cpframe.executors.on_ray import ray_actors
+        from cpframe.execution.executors.ray_actors import ray_actors
 
         return ray_actors(executor, workers, useful, numerics, folder)
     there = devices(numerics)

@@ -14,8 +14,8 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
 from cpframe.errors import ExecutorError
-from cpframe.executors.pool import LostError, Pool
-from cpframe.executors.serving import Told, served
+from cpframe.execution.executors.pool import LostError, Pool
+from cpframe.execution.executors.worker import Told, served
 from cpframe.numerics import Numerics, prepare
 from cpframe.training.job import Job
 
@@ -47,7 +47,7 @@ class _Process:
 
     def __init__(self, numerics: Numerics) -> None:
         if sys.platform == "linux":
-            _CONTEXT.set_forkserver_preload(["cpframe.executors.warm"])
+            _CONTEXT.set_forkserver_preload(["cpframe.execution.executors.preload"])
         with ExitStack() as undo:
             try:
                 self.pipe, there = _CONTEXT.Pipe()

@@ -25,8 +25,8 @@ import ray
 from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 
 from cpframe.errors import ExecutorError
-from cpframe.executors.pool import LostError, Pool
-from cpframe.executors.serving import Told, served
+from cpframe.execution.executors.pool import LostError, Pool
+from cpframe.execution.executors.worker import Told, served
 from cpframe.numerics import Numerics, prepare
 from cpframe.training.job import Job, StageDone
 from cpframe.training.stage import described

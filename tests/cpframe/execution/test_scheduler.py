@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from cpframe import engine
 from cpframe.api import Batch, Generator
 from cpframe.display import duration, shown
-from cpframe.engine import Place, Progress, run_study, survey
-from cpframe.executors.inline import Inline
+from cpframe.execution import scheduler as engine
+from cpframe.execution.executors.inline import Inline
+from cpframe.execution.scheduler import Place, Progress, run_study, survey
 from cpframe.numerics import Numerics
 from cpframe.plan.stages import Study, plan
 from cpframe.plugins.discovery import discover
@@ -608,7 +608,7 @@ def test_a_plugin_that_raises_fails_its_trajectories_alone_and_can_be_mended(
     assert set(status.values()) == {"complete", "failed"}
     assert [one.deficit for one in record.trajectories if one.status == "failed"] == ["off"]
     assert reasons[0].startswith("RuntimeError: ")
-    assert "(test_engine.py:" in reasons[0]
+    assert "(test_scheduler.py:" in reasons[0]
 
     monkeypatch.setattr(Moody, "mood", "")
     mended, events = watched(study, place)
@@ -692,7 +692,7 @@ def test_a_run_reports_what_failed_word_by_word(
     assert not run_spec(spec, tmp_path / "[runs]", tmp_path, 1, "cpu", None, ())
     told = capsys.readouterr().err
     assert "1 of 6 trajectories failed; the first, removal-off-0-2-of-5-seed0: " in told
-    assert "RuntimeError: [/this] is [bold] :warning: not markup (test_engine.py:" in told
+    assert "RuntimeError: [/this] is [bold] :warning: not markup (test_scheduler.py:" in told
     assert "[runs]/results.h5" in told
     monkeypatch.setattr(Moody, "mood", "")
     assert run_spec(spec, tmp_path / "[runs]", tmp_path, 1, "cpu", None, ())

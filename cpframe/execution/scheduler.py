@@ -8,8 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cpframe.executors import Executor
-from cpframe.gathering import gathered
+from cpframe.execution.assembly import gathered
+from cpframe.execution.executors import Executor
 from cpframe.numerics import Numerics
 from cpframe.plan.stages import Stage, Study
 from cpframe.records.model import StudyRecord

@@ -14,15 +14,15 @@ import torch
 from PIL import Image
 
 from cpframe.api import Batch, DataError, Generator
-from cpframe.engine import Place, run_study, survey
 from cpframe.errors import SpecError
-from cpframe.executors.inline import Inline
+from cpframe.execution.executors.inline import Inline
+from cpframe.execution.preflight import rehearse
+from cpframe.execution.scheduler import Place, run_study, survey
 from cpframe.numerics import Numerics, prepare
 from cpframe.plan.identity import component_facts, with_data
 from cpframe.plan.stages import Study, plan
 from cpframe.plugins.discovery import discover
 from cpframe.records.model import StudyRecord
-from cpframe.rehearsal import rehearse
 from cpframe.spec.model import Component, Spec
 from cpframe.spec.reader import read_spec
 from cpframe.store import read_stage

@@ -6,8 +6,8 @@ import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from cpframe.engine import Progress, remaining
-from cpframe.rehearsal import Costs, estimated_seconds
+from cpframe.execution.preflight import Costs, estimated_seconds
+from cpframe.execution.scheduler import Progress, remaining
 from cpframe.spec.model import Metric
 from cpframe.training.measurement import due
 

@@ -18,15 +18,15 @@ import pytest
 import torch
 from rich.console import Console
 
-from cpframe import observing
 from cpframe.api import EpochsCommitted, RunFinished, RunStarted
-from cpframe.engine import Place, run_study, survey
 from cpframe.errors import SpecError
-from cpframe.executors import Executor
-from cpframe.executors.inline import Inline
-from cpframe.executors.processes import processes
+from cpframe.execution import observers as observing
+from cpframe.execution.executors import Executor
+from cpframe.execution.executors.inline import Inline
+from cpframe.execution.executors.processes import processes
+from cpframe.execution.observers import after, observed
+from cpframe.execution.scheduler import Place, run_study, survey
 from cpframe.numerics import Numerics
-from cpframe.observing import after, observed
 from cpframe.plan.stages import Study, plan
 from cpframe.plugins.discovery import Catalogue, discover
 from cpframe.records.model import History, StudyRecord
@@ -222,7 +222,7 @@ def test_of_local_processes_as_well(tmp_path: Path, unobserved: StudyRecord) -> 
 @pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
 def test_of_ray_as_well(tmp_path: Path, unobserved: StudyRecord) -> None:
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'cpframe[ray]'")
-    from cpframe.executors.on_ray import ray_actors
+    from cpframe.execution.executors.ray_actors import ray_actors
 
     recorder = Recorder()
     crew = ray_actors("ray", 1, 1, EXACT, tmp_path / "stages")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from cpframe.errors import ExecutorError
-from cpframe.executors.serving import Told
+from cpframe.execution.executors.worker import Told
 from cpframe.store import StoreError
 from cpframe.training.job import EpochDone, Event, Job, StageDone
 

@@ -16,8 +16,8 @@ from threading import Thread
 from rich.console import Console
 
 from cpframe.api import EpochsCommitted, RunFinished, RunStarted
-from cpframe.engine import Place, Progress
-from cpframe.gathering import gathered
+from cpframe.execution.assembly import gathered
+from cpframe.execution.scheduler import Place, Progress
 from cpframe.plan.stages import Stage, Study
 from cpframe.records.model import History, StudyRecord
 from cpframe.spec.model import Observer

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-CRASHING = Path(__file__).with_name("crashing.py")
+CRASH_STUDY = Path(__file__).with_name("crash_study.py")
 SPEC = """
 title = "Mortal"
 seeds = [0]
@@ -44,7 +44,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system can
 
 def crashed(kind: str, folder: Path) -> dict[str, Any]:
     (folder / "spec.toml").write_text(SPEC)
-    done = subprocess.run([sys.executable, CRASHING, kind, folder], capture_output=True, text=True, timeout=300)
+    done = subprocess.run([sys.executable, CRASH_STUDY, kind, folder], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found

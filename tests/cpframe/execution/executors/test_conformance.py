@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 import torch
 
-from cpframe.engine import Place, run_study, survey
-from cpframe.executors import Executor
-from cpframe.executors.inline import Inline
-from cpframe.executors.processes import processes
+from cpframe.execution.executors import Executor
+from cpframe.execution.executors.inline import Inline
+from cpframe.execution.executors.processes import processes
+from cpframe.execution.scheduler import Place, run_study, survey
 from cpframe.numerics import Numerics
 from cpframe.plan.stages import Stage, plan
 from cpframe.plugins.discovery import discover
@@ -140,7 +140,7 @@ def all_executors(plugin: Any, request: pytest.FixtureRequest, tmp_path_factory:
         if name == "processes":
             return processes([EXACT, EXACT])
         request.getfixturevalue("cluster")
-        from cpframe.executors.on_ray import ray_actors
+        from cpframe.execution.executors.ray_actors import ray_actors
 
         return ray_actors("ray", 2, 2, EXACT, tmp_path_factory.mktemp("shared"))
 
