@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from cpframe.errors import Problem, SpecError, nearest, needed
 from cpframe.notebook import Results
 from cpframe.store import StoreError, is_sealed, write_atomically
-from cpframe.store.histories import CURVES
+from cpframe.store.history_h5 import CURVES
 from cpframe.tables import FACTS, left_out
 
 if TYPE_CHECKING:

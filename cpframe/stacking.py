@@ -10,7 +10,7 @@ import numpy as np
 
 from cpframe.errors import needed
 from cpframe.records.model import MetricHistory, StudyRecord, TrajectoryRecord
-from cpframe.store.histories import CURVES
+from cpframe.store.history_h5 import CURVES
 from cpframe.tables import FACTS
 
 if TYPE_CHECKING:

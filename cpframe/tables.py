@@ -12,7 +12,7 @@ import numpy as np
 from cpframe.analysis.comparisons import Removal, all_groups, variant_key
 from cpframe.errors import needed
 from cpframe.records.model import Floats, StudyRecord, TrajectoryRecord
-from cpframe.store.histories import CURVES
+from cpframe.store.history_h5 import CURVES
 
 if TYPE_CHECKING:
     from pandas import DataFrame

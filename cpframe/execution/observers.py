@@ -22,7 +22,7 @@ from cpframe.plan.stages import Stage, Study
 from cpframe.records.model import History, StudyRecord
 from cpframe.spec.model import Observer
 from cpframe.store import StageRecord, StoreError, read_stage
-from cpframe.store.histories import CURVES
+from cpframe.store.history_h5 import CURVES
 from cpframe.training.job import Committed, Event, StageDone
 from cpframe.training.stage import described
 

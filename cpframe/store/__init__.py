@@ -4,7 +4,7 @@ kill -9 at any instant, or a full disk, loses nothing that was committed: a file
 under another name, and renamed into place.
 """
 
-from cpframe.store.files import (
+from cpframe.store.atomic import (
     DamagedError,
     InUseError,
     StoreError,
@@ -13,7 +13,7 @@ from cpframe.store.files import (
     locked,
     write_atomically,
 )
-from cpframe.store.histories import joined, sizes
+from cpframe.store.history_h5 import joined, sizes
 from cpframe.store.results import read_results, results_file, write_results
 from cpframe.store.stages import (
     StageRecord,

@@ -13,10 +13,10 @@ from typing import Any
 import h5py
 
 from cpframe.records.model import StudyRecord, TrajectoryRecord
-from cpframe.store.files import DamagedError, StoreError, built_in_memory, opened, write_atomically
-from cpframe.store.histories import write_history
-from cpframe.store.places import history_at, places_of, read_index, write_index
-from cpframe.store.quickly import note
+from cpframe.store.atomic import DamagedError, StoreError, built_in_memory, opened, write_atomically
+from cpframe.store.byte_index import history_at, places_of, read_index, write_index
+from cpframe.store.h5_low_level import note
+from cpframe.store.history_h5 import write_history
 
 FORMAT = 2
 _WHAT = "a results file of cpframe"

@@ -14,7 +14,7 @@ from typing import Literal
 import h5py
 
 from cpframe.records.model import History
-from cpframe.store.files import (
+from cpframe.store.atomic import (
     DamagedError,
     NotThereError,
     StoreError,
@@ -23,9 +23,9 @@ from cpframe.store.files import (
     opened,
     write_atomically,
 )
-from cpframe.store.histories import write_history
-from cpframe.store.places import history_at, places_of, read_index, write_index
-from cpframe.store.quickly import note
+from cpframe.store.byte_index import history_at, places_of, read_index, write_index
+from cpframe.store.h5_low_level import note
+from cpframe.store.history_h5 import write_history
 
 FORMAT = 2
 _HISTORY = "history.h5"

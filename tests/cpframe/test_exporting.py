@@ -25,7 +25,8 @@ from cpframe import exporting
 from cpframe.exporting import export
 from cpframe.notebook import Results
 from cpframe.records.model import MetricHistory, StudyRecord
-from cpframe.store import StoreError, files, write_results
+from cpframe.store import StoreError, write_results
+from cpframe.store import atomic as files
 
 TABLES = ("trajectories", "epochs", "metrics")
 AWKWARD = 'diverged, "so they say",\nin epoch 7;\ttab, Unschärfe, 視力, \r\n end'

@@ -25,7 +25,8 @@ from cpframe.plugins.discovery import discover
 from cpframe.records.model import History, MetricHistory, StudyRecord
 from cpframe.spec.model import Component, Measuring, Metric, Spec
 from cpframe.spec.reader import read_spec
-from cpframe.store import StoreError, commit, files, joined, read_results, read_stage, sizes, write_results
+from cpframe.store import StoreError, commit, joined, read_results, read_stage, sizes, write_results
+from cpframe.store import atomic as files
 
 EXACT = Numerics("cpu", "exact", "float32")
 CATALOGUE = discover()

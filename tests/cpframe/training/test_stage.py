@@ -19,7 +19,8 @@ from cpframe.plan.stages import Stage
 from cpframe.plugins.discovery import discover
 from cpframe.records.model import CLEAN, History
 from cpframe.spec.model import Augment, Component, Measuring, Metric, Training, Variant
-from cpframe.store import StageRecord, files, joined, read_stage, read_state, stages
+from cpframe.store import StageRecord, joined, read_stage, read_state, stages
+from cpframe.store import atomic as files
 from cpframe.training import stage as training
 from cpframe.training.job import EpochDone, Event, Job, StageDone
 from cpframe.training.randomness import stream

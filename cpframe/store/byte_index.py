@@ -17,8 +17,8 @@ import numpy as np
 from h5py import h5d
 
 from cpframe.records.model import Floats, History, MetricHistory
-from cpframe.store.histories import CURVES, checked
-from cpframe.store.quickly import note
+from cpframe.store.h5_low_level import note
+from cpframe.store.history_h5 import CURVES, checked
 
 _INDEX = "index"
 

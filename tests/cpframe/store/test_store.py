@@ -28,8 +28,6 @@ from cpframe.store import (
     StoreError,
     commit,
     drop_state,
-    files,
-    histories,
     joined,
     locked,
     read_results,
@@ -39,6 +37,8 @@ from cpframe.store import (
     stages,
     write_results,
 )
+from cpframe.store import atomic as files
+from cpframe.store import history_h5 as histories
 
 LAYERS = ("Faltung 1", "畳み込み", "выход")
 CURVES = ("learning_rate", "train_loss", "train_accuracy", "test_loss", "test_accuracy")

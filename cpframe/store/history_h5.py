@@ -11,7 +11,7 @@ from h5py import h5d, h5ds
 
 from cpframe.errors import MetricError
 from cpframe.records.model import Floats, History, MetricHistory
-from cpframe.store.quickly import note, put, put_texts
+from cpframe.store.h5_low_level import note, put, put_texts
 
 CURVES = {
     "learning_rate": "learning rate of the epoch",
