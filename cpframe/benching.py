@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from cpframe.fisher import layerwise_trace
-from cpframe.fisher.convolutions import wait
+from cpframe.fisher.per_sample.convolution import wait
 from cpframe.numerics import hardware, prepare, resolve
 from cpframe.plugins.discovery import Catalogue
 from cpframe.training.learner import drawing

@@ -6,10 +6,10 @@ trace.rules                            # how each parameter was measured
 """
 
 from cpframe.fisher.cotangents import Estimator
-from cpframe.fisher.examples import chunks, example_gradients
 from cpframe.fisher.hessian import HessianTrace, hessian_trace
 from cpframe.fisher.layers import default_layers, layers_of
-from cpframe.fisher.summary import FisherTrace
+from cpframe.fisher.per_sample.gradients import chunks, example_gradients
+from cpframe.fisher.result import FisherTrace
 from cpframe.fisher.trace import layerwise_trace
 from cpframe.fisher.variational import VariationalTrace, variational_trace
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cpframe.api import Layer
-from cpframe.fisher.landscape import Landscape, Loss, differentiable, landscape
+from cpframe.fisher.loss_landscape import Landscape, Loss, differentiable, landscape
 
 __all__ = ["HessianTrace", "curvatures", "hessian_trace", "random_signs"]
 

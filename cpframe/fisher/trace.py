@@ -16,13 +16,13 @@ from torch import Tensor, nn
 
 from cpframe.api import Layer
 from cpframe.fisher.cotangents import Estimator, cotangents, passes
-from cpframe.fisher.examination import Plan, examined
-from cpframe.fisher.examples import check_modes, looped_squares, vectorised_squares, wide
 from cpframe.fisher.layers import check_layers, layers_of
-from cpframe.fisher.sketching import Sketch
-from cpframe.fisher.summary import FisherTrace, Floats, summarised
-from cpframe.fisher.undisturbed import undisturbed
-from cpframe.fisher.watching import watched
+from cpframe.fisher.per_sample.capture import watched
+from cpframe.fisher.per_sample.gradients import check_modes, looped_squares, vectorised_squares, wide
+from cpframe.fisher.per_sample.preserve import undisturbed
+from cpframe.fisher.per_sample.sketch import Sketch
+from cpframe.fisher.per_sample.verification import Plan, examined
+from cpframe.fisher.result import FisherTrace, Floats, summarised
 
 __all__ = ["layerwise_trace"]
 

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from cpframe.api import Layer
 from cpframe.fisher.hessian import curvatures, random_signs
-from cpframe.fisher.landscape import Landscape, Loss, differentiable, divergence, landscape, logits_of
+from cpframe.fisher.loss_landscape import Landscape, Loss, differentiable, divergence, landscape, logits_of
 
 __all__ = ["VariationalTrace", "variational_trace"]
 

@@ -13,8 +13,9 @@ from torch.nn import functional
 from torch.nn.functional import log_softmax
 from torch.utils.checkpoint import checkpoint
 
-from cpframe.fisher import convolutions, layerwise_trace
-from cpframe.fisher.convolutions import Geometry
+from cpframe.fisher import layerwise_trace
+from cpframe.fisher.per_sample import convolution as convolutions
+from cpframe.fisher.per_sample.convolution import Geometry
 
 CLASSES = 3
 
@@ -765,7 +766,7 @@ def test_a_logit_near_zero_is_not_taken_for_chance():
     """A bias is chosen so that logits come to 0 where the model is looked at: what is left of them is rounding, which
     differs between one input alone and two together.
     """
-    from cpframe.fisher.examination import _displaced
+    from cpframe.fisher.per_sample.verification import _displaced
 
     model, inputs = nn.Sequential(nn.Linear(300, 300), nn.ReLU(), nn.Linear(300, 10)), torch.randn(4, 300)
     bias = model[2].bias
@@ -910,7 +911,7 @@ def test_pruned_models_can_be_copied_afterwards():
 
 def test_memory_is_counted_where_no_rule_sees_it():
     """Activations of raw parameters, and of what is computed between rules, are most of what some models keep."""
-    from cpframe.fisher.examination import examined
+    from cpframe.fisher.per_sample.verification import examined
 
     class Chain(nn.Module):
         def __init__(self):

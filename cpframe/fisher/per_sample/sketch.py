@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cpframe.fisher import rules
-from cpframe.fisher.rules import Rule, Use
+from cpframe.fisher.per_sample import rules
+from cpframe.fisher.per_sample.rules import Rule, Use
 
 __all__ = ["Sketch"]
 

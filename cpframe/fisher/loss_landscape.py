@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cpframe.api import Layer
-from cpframe.fisher.examples import called, check_modes
 from cpframe.fisher.layers import check_layers, layers_of
+from cpframe.fisher.per_sample.gradients import called, check_modes
 
 __all__ = ["Landscape", "Loss", "differentiable", "divergence", "landscape", "logits_of"]
 

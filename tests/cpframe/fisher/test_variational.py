@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 
 from cpframe.api import Layer
 from cpframe.fisher import hessian_trace, layerwise_trace, variational_trace
-from cpframe.fisher.landscape import divergence
+from cpframe.fisher.loss_landscape import divergence
 
 
 def label_loss(outputs, targets):

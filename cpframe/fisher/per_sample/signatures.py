@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cpframe.fisher import rules
-from cpframe.fisher.convolutions import Geometry
-from cpframe.fisher.rules import Rule
+from cpframe.fisher.per_sample import rules
+from cpframe.fisher.per_sample.convolution import Geometry
+from cpframe.fisher.per_sample.rules import Rule
 
 __all__ = ["READERS", "Reading"]
 

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cpframe.fisher import convolutions
-from cpframe.fisher.convolutions import squares
+from cpframe.fisher.per_sample import convolution as convolutions
+from cpframe.fisher.per_sample.convolution import squares
 
 __all__ = [
     "Rule",

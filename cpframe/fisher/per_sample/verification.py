@@ -16,8 +16,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from cpframe.fisher.examples import called, looped_squares, vectorised_squares
-from cpframe.fisher.watching import graph, watched
+from cpframe.fisher.per_sample.capture import graph, watched
+from cpframe.fisher.per_sample.gradients import called, looped_squares, vectorised_squares
 
 __all__ = ["Plan", "examined"]
 

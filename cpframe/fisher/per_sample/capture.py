@@ -20,10 +20,10 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from cpframe.fisher.examples import called, wide
-from cpframe.fisher.readers import READERS
-from cpframe.fisher.rules import Rule, Use
-from cpframe.fisher.sketching import Sketch
+from cpframe.fisher.per_sample.gradients import called, wide
+from cpframe.fisher.per_sample.rules import Rule, Use
+from cpframe.fisher.per_sample.signatures import READERS
+from cpframe.fisher.per_sample.sketch import Sketch
 
 __all__ = ["Watch", "graph", "watched"]
 
