@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from cpframe.analysis.critical_periods import THRESHOLD
 from cpframe.analysis.findings import Findings
-from cpframe.analysis.periods import THRESHOLD
 from cpframe.errors import NothingToDrawError, Problem, SpecError, needed
 from cpframe.records.model import StudyRecord
 from cpframe.report.figures import FIGURES, FORMATS

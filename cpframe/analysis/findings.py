@@ -8,9 +8,9 @@ from functools import cached_property
 
 from cpframe.analysis.comparisons import Curve, Removal, Sliding, all_groups
 from cpframe.analysis.confounds import Confound, confounds
-from cpframe.analysis.curves import MetricCurve, is_fisher, metric_curves, metric_names
-from cpframe.analysis.links import Link, links
-from cpframe.analysis.periods import THRESHOLD, Healing, Onsets, healing, onsets
+from cpframe.analysis.critical_periods import THRESHOLD, Healing, Onsets, healing, onsets
+from cpframe.analysis.fisher_sensitivity import Link, links
+from cpframe.analysis.metric_curves import MetricCurve, is_fisher, metric_curves, metric_names
 from cpframe.analysis.representatives import ordered
 from cpframe.analysis.verdicts import Claim, claims, missing_controls
 from cpframe.records.model import StudyRecord
@@ -60,7 +60,7 @@ class Findings:
 
     @cached_property
     def fisher(self) -> Mapping[str, tuple[MetricCurve, ...]]:
-        """The curves of every Fisher metric, by its name; see `cpframe.analysis.curves.metric_curves`."""
+        """The curves of every Fisher metric, by its name; see `cpframe.analysis.metric_curves.metric_curves`."""
         return {name: self._curves(name) for name in metric_names(self.study) if is_fisher(self.study, name)}
 
     @cached_property
@@ -70,7 +70,7 @@ class Findings:
 
     @cached_property
     def links(self) -> Mapping[str, tuple[Link, ...]]:
-        """Of every Fisher metric, by its name; see `cpframe.analysis.links.links`."""
+        """Of every Fisher metric, by its name; see `cpframe.analysis.fisher_sensitivity.links`."""
         return {name: links(self.study, self.groups, curves) for name, curves in self.fisher.items()}
 
     def period(self, group: Removal | Sliding, deficit: str) -> Healing | Onsets:

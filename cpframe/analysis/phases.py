@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from cpframe.analysis.curves import MetricCurve
+from cpframe.analysis.metric_curves import MetricCurve
 from cpframe.records.model import Floats, Integers
 
 FEWEST = 5

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 
 from cpframe.analysis.comparisons import Removal, Sliding, deficits_of, is_idle, largest_drops, variant_key
-from cpframe.analysis.curves import MetricCurve
+from cpframe.analysis.metric_curves import MetricCurve
 from cpframe.records.model import CLEAN, StudyRecord
 
 Window = tuple[int, int]

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cpframe.analysis.comparisons import variant_key
-from cpframe.analysis.curves import MetricCurve, layer_shares
+from cpframe.analysis.metric_curves import MetricCurve, layer_shares
 from cpframe.analysis.representatives import representatives, telling
 from cpframe.records.model import CLEAN, Floats
 from cpframe.report.charts import heat_row, heat_scale, labels_below, resample, ruler, ticks

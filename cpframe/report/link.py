@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cpframe.analysis.comparisons import variant_key
-from cpframe.analysis.links import PARAMETERS, ExponentialFit, FitKind, Link
+from cpframe.analysis.fisher_sensitivity import PARAMETERS, ExponentialFit, FitKind, Link
 from cpframe.report.charts import Line, line_chart
 from cpframe.report.page import Page, heading, legend, name_with_look, note
 from cpframe.report.words import number, plural, points, printable, shorten

@@ -10,16 +10,16 @@ study: title, created, provenance, score_epochs, threshold, deficits (component 
     trajectories (how many are complete, unfinished, failed), failures (name and reason of each).
 verdict: one a group and deficit: protocol, variant, recovery (removal) or length and epochs (sliding), deficit; kind,
     at, compared, loss, excess (over idle), rate_matched, at_most, see `cpframe.analysis.verdicts.Verdict`, whose
-    intervals hold for all epochs compared at once; period, see Healing or Onsets in `cpframe.analysis.periods`.
+    intervals hold for all epochs compared at once; period, see Healing or Onsets in `cpframe.analysis.critical_periods`.
 curves: removal and sliding, each one a group: its reference (an estimate) and, for every deficit, points: at, onset,
     offset, score and drop (estimates), bootstrap (low and high of the drop), drops by seed, rate_matched.
 phases: one a Fisher metric and timeline: metric, units, estimator, source, n; epoch, total, low and high, by
     measurement; phases, see `cpframe.analysis.phases.Phases`, or None.
 layers: one a Fisher metric by layer and timeline: metric, n, layers; epoch, shares (by layer) and centre, by
     measurement.
-plasticity: one a Fisher metric by layer and timeline: metric and see `cpframe.analysis.layers.Plasticity`.
+plasticity: one a Fisher metric by layer and timeline: metric and see `cpframe.analysis.plasticity.Plasticity`.
 link: one a Fisher metric, sliding group and deficit: metric, units, group, deficit, points (onset, sensitivity,
-    fisher), fit, see `cpframe.analysis.links.ExponentialFit`, with c per unit of a sensitivity as a fraction.
+    fisher), fit, see `cpframe.analysis.fisher_sensitivity.ExponentialFit`, with c per unit of a sensitivity as a fraction.
 metrics: curves, one an other metric and timeline: metric, units, estimator, source, n, layers; epoch and mean (by
     layer, where it is), by measurement; arrays: shapes, by name, of the metrics that are larger.
 controls: confounds, one a removal group and deficit, see `cpframe.analysis.confounds.Confound`; missing: what, why.
@@ -35,11 +35,11 @@ from dataclasses import fields
 import numpy as np
 
 from cpframe.analysis.comparisons import Point, Removal, Sliding, variant_key
-from cpframe.analysis.curves import MetricCurve, array_metric_names, layer_shares
+from cpframe.analysis.critical_periods import THRESHOLD
 from cpframe.analysis.findings import Findings
-from cpframe.analysis.layers import after_deficit, centres
-from cpframe.analysis.periods import THRESHOLD
+from cpframe.analysis.metric_curves import MetricCurve, array_metric_names, layer_shares
 from cpframe.analysis.phases import phases_of
+from cpframe.analysis.plasticity import after_deficit, centres
 from cpframe.analysis.statistics import Estimate, Interval, bootstrap_interval, estimate
 from cpframe.records.model import StudyRecord
 

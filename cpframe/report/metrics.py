@@ -8,8 +8,8 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from cpframe.analysis.curves import MetricCurve, are_shares, array_metric_names
 from cpframe.analysis.findings import Findings
+from cpframe.analysis.metric_curves import MetricCurve, are_shares, array_metric_names
 from cpframe.records.model import CLEAN
 from cpframe.report.page import Page, heading
 from cpframe.report.words import number, plural, printable, shorten, variant_label, window

@@ -13,8 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from cpframe.analysis.comparisons import variant_key
-from cpframe.analysis.curves import MetricCurve
 from cpframe.analysis.findings import Findings
+from cpframe.analysis.metric_curves import MetricCurve
 from cpframe.analysis.representatives import by_variant, representatives
 from cpframe.records.model import CLEAN, StudyRecord
 from cpframe.report.variants import VariantNames, study_variants

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from cpframe.analysis.comparisons import Removal
+from cpframe.analysis.critical_periods import Healing, Onsets
 from cpframe.analysis.findings import Findings
-from cpframe.analysis.periods import Healing, Onsets
 from cpframe.analysis.verdicts import Claim
 from cpframe.report.words import NONE, percent
 

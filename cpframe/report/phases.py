@@ -11,7 +11,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from cpframe.analysis.curves import MetricCurve
+from cpframe.analysis.metric_curves import MetricCurve
 from cpframe.analysis.phases import MULTIPLE, NOTICEABLE, RISEN, phases_of
 from cpframe.analysis.representatives import representatives
 from cpframe.report.charts import Line, labels_below, line_chart, resample, sparkline, ticks

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from rich.console import RenderableType
 from rich.table import Table
 
-from cpframe.analysis.curves import MetricCurve
-from cpframe.analysis.layers import Plasticity, after_deficit, centres
+from cpframe.analysis.metric_curves import MetricCurve
+from cpframe.analysis.plasticity import Plasticity, after_deficit, centres
 from cpframe.analysis.statistics import Estimate
 from cpframe.report.charts import whisker
 from cpframe.report.page import Page, curve_label, heading, note, plain_table, shown_curves

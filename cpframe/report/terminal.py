@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from rich.console import Console, RenderableType
 
+from cpframe.analysis.critical_periods import THRESHOLD
 from cpframe.analysis.findings import Findings
-from cpframe.analysis.periods import THRESHOLD
 from cpframe.records.model import StudyRecord
 from cpframe.report.controls import controls_section
 from cpframe.report.layers import layer_sections

@@ -6,7 +6,7 @@ from math import inf, nan
 
 import pytest
 
-from cpframe.analysis.periods import Healing, Onsets
+from cpframe.analysis.critical_periods import Healing, Onsets
 from cpframe.report.periods import period_words
 
 

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from cpframe.analysis.curves import is_fisher
+from cpframe.analysis.metric_curves import is_fisher
 from cpframe.api import Layer, Probe, Task, classification
 from cpframe.fisher import Estimator, default_layers, hessian_trace, layerwise_trace, variational_trace
 from cpframe_plugins import metrics

@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cpframe.analysis.comparisons import is_idle, variant_key
-from cpframe.analysis.curves import array_metric_names
 from cpframe.analysis.findings import Findings
+from cpframe.analysis.metric_curves import array_metric_names
 from cpframe.analysis.representatives import preferred_windows
 from cpframe.errors import NothingToDrawError
 from cpframe.records.model import CLEAN, Floats, TrajectoryRecord

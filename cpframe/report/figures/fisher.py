@@ -9,8 +9,8 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.ticker import StrMethodFormatter
 
-from cpframe.analysis.curves import MetricCurve
 from cpframe.analysis.findings import Findings
+from cpframe.analysis.metric_curves import MetricCurve
 from cpframe.analysis.phases import phases_of
 from cpframe.analysis.representatives import by_variant, representatives
 from cpframe.analysis.statistics import estimate

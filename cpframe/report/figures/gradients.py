@@ -12,8 +12,8 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from cpframe.analysis.comparisons import is_idle
-from cpframe.analysis.curves import MetricCurve
 from cpframe.analysis.findings import Findings
+from cpframe.analysis.metric_curves import MetricCurve
 from cpframe.analysis.representatives import by_variant, representatives
 from cpframe.errors import NothingToDrawError
 from cpframe.records.model import CLEAN, Floats

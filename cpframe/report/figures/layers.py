@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from matplotlib.transforms import ScaledTranslation
 
-from cpframe.analysis.curves import MetricCurve, layer_shares
 from cpframe.analysis.findings import Findings
+from cpframe.analysis.metric_curves import MetricCurve, layer_shares
 from cpframe.analysis.representatives import representatives
 from cpframe.errors import NothingToDrawError
 from cpframe.records.model import Floats

@@ -9,7 +9,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
 from cpframe.analysis.findings import Findings
-from cpframe.analysis.links import Link
+from cpframe.analysis.fisher_sensitivity import Link
 from cpframe.errors import NothingToDrawError
 from cpframe.report.figures.style import (
     INK,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from cpframe.analysis.curves import array_metric_names
 from cpframe.analysis.findings import Findings
+from cpframe.analysis.metric_curves import array_metric_names
 from cpframe.analysis.representatives import by_variant
 from cpframe.records.model import CLEAN, StudyRecord
 from cpframe.report.controls import idle_words

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from cpframe.analysis.curves import MetricCurve
 from cpframe.analysis.findings import Findings
-from cpframe.analysis.layers import after_deficit
+from cpframe.analysis.metric_curves import MetricCurve
 from cpframe.analysis.phases import MULTIPLE, NOTICEABLE, RISEN
+from cpframe.analysis.plasticity import after_deficit
 from cpframe.analysis.representatives import by_variant, representatives
 from cpframe.report.link import fit_words
 from cpframe.report.phases import phase_cells

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from cpframe.analysis.curves import MetricCurve
+from cpframe.analysis.metric_curves import MetricCurve
 from cpframe.analysis.statistics import Estimate
 from cpframe.records.model import CLEAN, StudyRecord
 from cpframe.report.figures.style import pens

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 
+from cpframe.analysis.critical_periods import THRESHOLD
 from cpframe.analysis.findings import Findings
-from cpframe.analysis.periods import THRESHOLD
 from cpframe.records.model import StudyRecord
 from cpframe.report.figures import FIGURES
 from cpframe.report.figures.gallery import draw

@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from cpframe.analysis.comparisons import Curve, Point, removal_groups, sliding_groups
-from cpframe.analysis.periods import bands, healing, onsets
+from cpframe.analysis.critical_periods import bands, healing, onsets
 from cpframe.records.model import StudyRecord
 
 NewStudy = Callable[..., StudyRecord]

@@ -10,8 +10,8 @@ import pytest
 from scipy.optimize import curve_fit
 
 from cpframe.analysis.comparisons import all_groups
-from cpframe.analysis.curves import metric_curves
-from cpframe.analysis.links import fit_exponential, links
+from cpframe.analysis.fisher_sensitivity import fit_exponential, links
+from cpframe.analysis.metric_curves import metric_curves
 from cpframe.records.model import StudyRecord
 
 NewStudy = Callable[..., StudyRecord]

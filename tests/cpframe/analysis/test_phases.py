@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.optimize import brentq
 
-from cpframe.analysis.curves import MetricCurve
+from cpframe.analysis.metric_curves import MetricCurve
 from cpframe.analysis.phases import Phases, noise_of, noise_of_steps, phases, phases_of
 
 EPOCH = np.arange(1, 301)

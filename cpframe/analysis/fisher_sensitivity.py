@@ -17,7 +17,7 @@ from scipy.optimize import brentq, minimize_scalar
 from scipy.special import fdtri
 
 from cpframe.analysis.comparisons import Removal, Sliding, is_idle, variant_key
-from cpframe.analysis.curves import MetricCurve
+from cpframe.analysis.metric_curves import MetricCurve
 from cpframe.analysis.statistics import ERROR_RATE, Estimate, estimate
 from cpframe.records.model import CLEAN, Floats, StudyRecord
 
@@ -181,7 +181,7 @@ def links(study: StudyRecord, groups: Iterable[Removal | Sliding], curves: Itera
     Args:
         study: whose deficits these are; idle controls are left out.
         groups: of `cpframe.analysis.comparisons.all_groups`; those of the sliding protocol count.
-        curves: of `cpframe.analysis.curves.metric_curves`, of one Fisher metric.
+        curves: of `cpframe.analysis.metric_curves.metric_curves`, of one Fisher metric.
 
     Returns:
         One for each group and deficit of at least two onsets whose variant has a no-deficit curve.

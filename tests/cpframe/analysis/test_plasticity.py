@@ -9,8 +9,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cpframe.analysis.curves import MetricCurve, metric_curves
-from cpframe.analysis.layers import after_deficit, centre_of_mass, centres, expected_by_error, plasticity, redistributed
+from cpframe.analysis.metric_curves import MetricCurve, metric_curves
+from cpframe.analysis.plasticity import (
+    after_deficit,
+    centre_of_mass,
+    centres,
+    expected_by_error,
+    plasticity,
+    redistributed,
+)
 from cpframe.records.model import StudyRecord
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cpframe.analysis.curves import MetricCurve, layer_shares, shares_of
+from cpframe.analysis.metric_curves import MetricCurve, layer_shares, shares_of
 from cpframe.analysis.statistics import Estimate, estimate
 from cpframe.records.model import Floats
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cpframe.analysis.curves import (
+from cpframe.analysis.metric_curves import (
     MetricCurve,
     array_metric_names,
     is_fisher,
