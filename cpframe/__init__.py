@@ -6,13 +6,13 @@ from os import PathLike
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cpframe.notebook import Results
+    from cpframe.export.results import Results
 
 __all__ = ["open_results"]
 
 
 def open_results(path: str | PathLike[str]) -> Results:
-    """Open the results of a study, for a notebook: tables in pandas, histories in xarray; see `cpframe.notebook`.
+    """Open the results of a study, for a notebook: tables in pandas, histories in xarray; see `cpframe.export.results`.
 
     Args:
         path: of a ``results.h5``, or of the folder it is in.
@@ -20,6 +20,6 @@ def open_results(path: str | PathLike[str]) -> Results:
     Raises:
         StoreError: when it is no results file, is damaged, or is of another format version.
     """
-    from cpframe.notebook import opened  # nothing heavy is imported before somebody asks for it
+    from cpframe.export.results import opened  # nothing heavy is imported before somebody asks for it
 
     return opened(path)

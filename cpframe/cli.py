@@ -243,8 +243,8 @@ def export(
     """Write a study's tables as CSV or Parquet, or its histories as one netCDF file."""
     with _told():
         from cpframe import open_results
-        from cpframe.exporting import check_format
-        from cpframe.exporting import export as exported
+        from cpframe.export.files import check_format
+        from cpframe.export.files import export as exported
 
         check_format(to)
         for line in exported(open_results(results), to, out):

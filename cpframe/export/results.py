@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 from cpframe.analysis.comparisons import deficits_of
 from cpframe.errors import nearest
+from cpframe.export.dataframes import epoch_table, facts_of, metric_table, trajectory_table
+from cpframe.export.xarray_dataset import stacked
 from cpframe.records.model import StudyRecord
-from cpframe.stacking import stacked
 from cpframe.store import read_results, results_file
-from cpframe.tables import epoch_table, facts_of, metric_table, trajectory_table
 
 if TYPE_CHECKING:
     import xarray
@@ -46,7 +46,7 @@ class Results:
     def trajectories(self) -> DataFrame:
         """One row a trajectory: name, protocol, window, seed, a column for each key of the grid, status, score, drop.
 
-        Columns are those of `cpframe.tables.FACTS`. `drop` is the score of the matching no-deficit training of the
+        Columns are those of `cpframe.export.dataframes.FACTS`. `drop` is the score of the matching no-deficit training of the
         same seed minus the score (sensitivity); nan where there is none, as for the no-deficit trainings themselves.
         """
         return trajectory_table(self._facts)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cpframe.errors import needed
+from cpframe.export.dataframes import FACTS
 from cpframe.records.model import MetricHistory, StudyRecord, TrajectoryRecord
 from cpframe.store.history_h5 import CURVES
-from cpframe.tables import FACTS
 
 if TYPE_CHECKING:
     import xarray
@@ -25,13 +25,13 @@ def stacked(study: StudyRecord, facts: Mapping[str, Sequence[object]], places: S
     Dimensions: `trajectory`, `epoch`, `measured_epoch`, `layer`, and those that a metric has of its own. What a
     trajectory has not got to, a metric that was not measured at an epoch, and a layer that a variant's network does
     not have are nan (and an empty condition). Layers of several networks are those of all, each in its forward order.
-    What is known of a trajectory (see `cpframe.tables.facts_of`) are coordinates along `trajectory`. What a
+    What is known of a trajectory (see `cpframe.export.dataframes.facts_of`) are coordinates along `trajectory`. What a
     metric calls itself or a dimension has ``metric-`` before it where a coordinate or dimension is called so; where
     two networks give it different dimensions, those of the second are in its name.
 
     Args:
         study: that they are of.
-        facts: of the study, see `cpframe.tables.facts_of`.
+        facts: of the study, see `cpframe.export.dataframes.facts_of`.
         places: of the trajectories in the study, 0, 1, ...
 
     Raises:

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cpframe.errors import Problem, SpecError, nearest, needed
-from cpframe.notebook import Results
+from cpframe.export.dataframes import FACTS, left_out
+from cpframe.export.results import Results
 from cpframe.store import StoreError, is_sealed, write_atomically
 from cpframe.store.history_h5 import CURVES
-from cpframe.tables import FACTS, left_out
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -15,13 +15,13 @@ import pandas
 import pytest
 
 import cpframe
-from cpframe.notebook import Results
+from cpframe.export.dataframes import left_out
+from cpframe.export.results import Results
+from cpframe.export.xarray_dataset import merged
 from cpframe.records.model import CLEAN, MetricHistory, StudyRecord, TrajectoryRecord
-from cpframe.stacking import merged
 from cpframe.store import StoreError, write_results
-from cpframe.tables import left_out
 
-README = Path(__file__).parents[2] / "README.md"
+README = Path(__file__).parents[3] / "README.md"
 CURVES = ("learning_rate", "train_loss", "train_accuracy", "test_loss", "test_accuracy")
 GRID = (
     {"optimizer.lr": 1, "architecture.depth": 1, "training.order": "deficit-first", "architecture.sizes": [4, 5]},

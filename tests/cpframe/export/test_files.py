@@ -21,9 +21,9 @@ import pyarrow.parquet
 import pytest
 import xarray
 
-from cpframe import exporting
-from cpframe.exporting import export
-from cpframe.notebook import Results
+from cpframe.export import files as exporting
+from cpframe.export.files import export
+from cpframe.export.results import Results
 from cpframe.records.model import MetricHistory, StudyRecord
 from cpframe.store import StoreError, write_results
 from cpframe.store import atomic as files
