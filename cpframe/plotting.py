@@ -10,7 +10,7 @@ from cpframe.analysis.findings import Findings
 from cpframe.errors import NothingToDrawError, Problem, SpecError, needed
 from cpframe.records.model import StudyRecord
 from cpframe.report.figures import FIGURES, FORMATS
-from cpframe.report.words import printable
+from cpframe.report.formatting import printable
 from cpframe.store import StoreError, write_atomically
 
 _DRAWN_LETTERS = "png", "pdf"  # in the others they stay text, for which the reader's program has its fonts
@@ -53,7 +53,7 @@ def plot(study: StudyRecord, figures: Sequence[str], formats: Sequence[str], fol
     """
     with needed("a figure", "plot"):
         from cpframe.report.figures.gallery import draw
-        from cpframe.report.figures.letters import letters_noted
+        from cpframe.report.figures.missing_glyphs import letters_noted
         from cpframe.report.figures.style import rendered
 
     names = FIGURES if "all" in figures else tuple(dict.fromkeys(figures))
@@ -93,7 +93,7 @@ def write_page(study: StudyRecord, path: Path, threshold: float = THRESHOLD) -> 
         StoreError: when it cannot be written.
     """
     with needed("a page with figures", "plot"):
-        from cpframe.report.web.page import html_page
+        from cpframe.report.html.page import html_page
 
     content = html_page(study, threshold).encode()
     _make(path.parent)

@@ -22,7 +22,7 @@ from cpframe.plan.identity import data_determinants, determinants, with_data
 from cpframe.plan.provenance import provenance
 from cpframe.plan.stages import plan
 from cpframe.records.model import StudyRecord
-from cpframe.report.terminal import render, report_console
+from cpframe.report.terminal.render import render, report_console
 from cpframe.spec.model import Spec
 from cpframe.store import check_writable, locked, other_formats, write_atomically
 from cpframe.training.job import Event

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from cpframe.errors import Problem, SpecError, nearest
 from cpframe.records.model import StudyRecord
-from cpframe.report.machine import summary
-from cpframe.report.terminal import NARROWEST, SECTIONS, WIDEST, render, report_console
+from cpframe.report.json_document import summary
+from cpframe.report.terminal.render import NARROWEST, SECTIONS, WIDEST, render, report_console
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Asked:
     """A report that can be made.
 
     Attributes:
-        sections: of `cpframe.report.terminal.SECTIONS`; all of them where empty.
+        sections: of `cpframe.report.terminal.render.SECTIONS`; all of them where empty.
         threshold: as a fraction of 1.
         width: in columns; None for the terminal's.
         as_json: whether it is for machines.

@@ -114,7 +114,7 @@ def write(path: Path) -> None:
 def report(path: Path) -> None:
     from rich.console import Console
 
-    from cpframe.report.terminal import render
+    from cpframe.report.terminal.render import render
     from cpframe.store import read_results
 
     started = time.perf_counter()

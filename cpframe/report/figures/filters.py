@@ -16,10 +16,10 @@ from cpframe.analysis.metric_curves import array_metric_names
 from cpframe.analysis.representatives import preferred_windows
 from cpframe.errors import NothingToDrawError
 from cpframe.records.model import CLEAN, Floats, TrajectoryRecord
+from cpframe.report.figures.labels import listed, numbered, timeline_of
 from cpframe.report.figures.style import WIDTH, Drawing, note_below
-from cpframe.report.figures.texts import listed, numbered, timeline_of
-from cpframe.report.variants import study_variants
-from cpframe.report.words import number
+from cpframe.report.formatting import number
+from cpframe.report.variant_names import study_variants
 
 MOST = 96
 """Tiles of one network at most: the first ones."""

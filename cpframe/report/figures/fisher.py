@@ -17,6 +17,7 @@ from cpframe.analysis.statistics import estimate
 from cpframe.errors import NothingToDrawError
 from cpframe.records.model import CLEAN, Floats
 from cpframe.report.figures import published
+from cpframe.report.figures.labels import count_told, listed, name_of, numbered, timeline_of
 from cpframe.report.figures.style import (
     QUIET,
     Drawing,
@@ -30,9 +31,8 @@ from cpframe.report.figures.style import (
     pens,
     whole_epochs,
 )
-from cpframe.report.figures.texts import count_told, listed, name_of, numbered, timeline_of
-from cpframe.report.variants import study_variants
-from cpframe.report.words import number, shorten
+from cpframe.report.formatting import number, shorten
+from cpframe.report.variant_names import study_variants
 
 _LOWEST_PEAK = 1 / 20
 """A curve whose peak is a smaller part of the tallest one's would lie on the axis: then the scale is logarithmic."""

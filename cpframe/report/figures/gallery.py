@@ -9,11 +9,11 @@ from cpframe.analysis.findings import Findings
 from cpframe.errors import NothingToDrawError
 from cpframe.report.figures.filters import filters_drawings
 from cpframe.report.figures.fisher import fisher_drawings
-from cpframe.report.figures.fitting import settle
 from cpframe.report.figures.gradients import gradients_drawings
 from cpframe.report.figures.layers import layers_drawings
-from cpframe.report.figures.letters import letters_noted
+from cpframe.report.figures.layout import settle
 from cpframe.report.figures.link import link_drawings
+from cpframe.report.figures.missing_glyphs import letters_noted
 from cpframe.report.figures.removal import removal_drawings
 from cpframe.report.figures.sensitivity import sensitivity_drawings
 from cpframe.report.figures.style import Drawing, styled

@@ -18,6 +18,7 @@ from cpframe.analysis.representatives import by_variant, representatives
 from cpframe.errors import NothingToDrawError
 from cpframe.records.model import CLEAN, Floats
 from cpframe.report.figures.fisher import interval
+from cpframe.report.figures.labels import count_told, listed, numbered, timeline_of
 from cpframe.report.figures.style import (
     QUIET,
     Drawing,
@@ -27,9 +28,8 @@ from cpframe.report.figures.style import (
     panels,
     whole_epochs,
 )
-from cpframe.report.figures.texts import count_told, listed, numbered, timeline_of
-from cpframe.report.variants import study_variants
-from cpframe.report.words import number, shorten
+from cpframe.report.formatting import number, shorten
+from cpframe.report.variant_names import study_variants
 
 # From the input to the output: colours of Okabe and Ito, in between mixed; all of them show on black and on white.
 _LAYERS = LinearSegmentedColormap.from_list("layers", ("#0072b2", "#cc79a7", "#e69f00"))

@@ -16,6 +16,7 @@ from cpframe.analysis.representatives import representatives
 from cpframe.errors import NothingToDrawError
 from cpframe.records.model import Floats
 from cpframe.report.figures.fisher import fisher_curves
+from cpframe.report.figures.labels import count_told, listed, numbered, timeline_of
 from cpframe.report.figures.style import (
     INK,
     WIDTH,
@@ -23,9 +24,8 @@ from cpframe.report.figures.style import (
     note_below,
     whole_epochs,
 )
-from cpframe.report.figures.texts import count_told, listed, numbered, timeline_of
-from cpframe.report.variants import study_variants
-from cpframe.report.words import percent, shorten
+from cpframe.report.formatting import percent, shorten
+from cpframe.report.variant_names import study_variants
 
 _ROW = 0.135  # inches of a layer whose name is written
 _NAMED = 12  # layers with names in a panel at most

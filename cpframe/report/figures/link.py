@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from cpframe.analysis.findings import Findings
 from cpframe.analysis.fisher_sensitivity import Link
 from cpframe.errors import NothingToDrawError
+from cpframe.report.figures.labels import PAGE, in_pages, name_of, panel_title, seeds_told
 from cpframe.report.figures.style import (
     INK,
     QUIET,
@@ -23,9 +24,8 @@ from cpframe.report.figures.style import (
     panels,
     pens,
 )
-from cpframe.report.figures.texts import PAGE, in_pages, name_of, panel_title, seeds_told
-from cpframe.report.link import fit_words
-from cpframe.report.variants import VariantNames, study_variants
+from cpframe.report.terminal.link import fit_words
+from cpframe.report.variant_names import VariantNames, study_variants
 
 _FORMULA = "F\u00a0=\u00a0a\u00a0exp(c\u00a0S)\u00a0+\u00a0b"  # in one line
 

@@ -13,6 +13,7 @@ from cpframe.analysis.statistics import Estimate, estimate
 from cpframe.errors import NothingToDrawError
 from cpframe.records.model import CLEAN
 from cpframe.report.figures import published
+from cpframe.report.figures.labels import PAGE, in_pages, listed, name_of, panel_title, seeds_told
 from cpframe.report.figures.style import (
     INK,
     QUIET,
@@ -27,9 +28,8 @@ from cpframe.report.figures.style import (
     pens,
     whole_epochs,
 )
-from cpframe.report.figures.texts import PAGE, in_pages, listed, name_of, panel_title, seeds_told
-from cpframe.report.variants import VariantNames, study_variants
-from cpframe.report.words import percent, plural, points
+from cpframe.report.formatting import percent, plural, points
+from cpframe.report.variant_names import VariantNames, study_variants
 
 
 def removal_drawings(findings: Findings) -> list[Drawing]:

@@ -10,6 +10,7 @@ from cpframe.analysis.comparisons import Sliding
 from cpframe.analysis.findings import Findings
 from cpframe.analysis.statistics import estimate
 from cpframe.errors import NothingToDrawError
+from cpframe.report.figures.labels import PAGE, in_pages, listed, name_of, panel_title, seeds_told
 from cpframe.report.figures.removal import paired
 from cpframe.report.figures.style import (
     INK,
@@ -23,9 +24,8 @@ from cpframe.report.figures.style import (
     pens,
     whole_epochs,
 )
-from cpframe.report.figures.texts import PAGE, in_pages, listed, name_of, panel_title, seeds_told
-from cpframe.report.variants import VariantNames, study_variants
-from cpframe.report.words import points
+from cpframe.report.formatting import points
+from cpframe.report.variant_names import VariantNames, study_variants
 
 
 def sensitivity_drawings(findings: Findings) -> list[Drawing]:

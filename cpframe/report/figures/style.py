@@ -20,8 +20,8 @@ from matplotlib.ticker import MaxNLocator
 
 from cpframe.records.model import Floats, Integers, StudyRecord
 from cpframe.report.figures import Format
-from cpframe.report.figures.breaking import broken
-from cpframe.report.words import Look, looks
+from cpframe.report.figures.text_wrap import broken
+from cpframe.report.formatting import Look, looks
 
 Numbers = Sequence[float] | Floats | Integers
 

@@ -1,0 +1,59 @@
+"""Figures in the page itself, as SVG whose letters are letters and whose black and white follow the page's colours."""
+
+from __future__ import annotations
+
+import re
+from xml.etree import ElementTree
+
+from cpframe.report.figures.missing_glyphs import letters_noted
+from cpframe.report.figures.style import INK, PAPER, QUIET, Drawing, rendered
+from cpframe.report.html.markup import Html, element
+
+_DROPPED = {"metadata", "style", "title"}  # a style would hold for all of the page
+COLOURS = {INK: "currentColor", PAPER: "var(--paper)", QUIET: "var(--quiet)"}
+"""Of figures, and what they are in the page, which has others when it is dark."""
+
+_LINK = re.compile(r"(url\(#|^#)")
+
+
+def picture(drawing: Drawing) -> Html:
+    """A figure with its caption, which says what is to be seen."""
+    caption = element("figcaption", element("b", f"{drawing.title}. "), drawing.seen)
+    return element("figure", inline_svg(drawing), caption)
+
+
+def inline_svg(drawing: Drawing) -> Html:
+    """The drawing as an ``svg`` element for an HTML page.
+
+    Identifiers get the drawing's stem before them, for those of another drawing may be the same; black becomes the
+    page's colour of text, white its background, and the grey its own, so that it can be read on a dark page as well.
+    """
+    with letters_noted():  # the browser has fonts of its own
+        content = rendered(drawing.figure, "svg")
+    root = ElementTree.fromstring(content)  # noqa: S314 - made by ourselves just now
+    for parent in list(root.iter()):
+        for child in list(parent):
+            if _local(child.tag) in _DROPPED:
+                parent.remove(child)
+    for node in root.iter():
+        node.tag = _local(node.tag)
+        node.attrib = {_local(key): _rewritten(_local(key), value, drawing.stem) for key, value in node.attrib.items()}
+    for key in ("width", "height", "version"):
+        root.attrib.pop(key, None)
+    root.attrib |= {"role": "img", "aria-label": f"{drawing.title}. {drawing.seen}", "class": "drawing"}
+    return Html(ElementTree.tostring(root, encoding="unicode"))
+
+
+def _local(name: str) -> str:
+    """A name without its namespace, which HTML knows by itself."""
+    return name.rpartition("}")[2]
+
+
+def _rewritten(key: str, value: str, stem: str) -> str:
+    if key == "id":
+        return f"{stem}-{value}"
+    value = _LINK.sub(rf"\g<1>{stem}-", value)
+    if key in ("style", "fill", "stroke"):
+        for colour, name in COLOURS.items():
+            value = value.replace(colour, name)
+    return value
