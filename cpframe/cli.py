@@ -46,7 +46,7 @@ Store = Annotated[
 @contextmanager
 def _told() -> Iterator[None]:
     """Tell errors in one clear line and end with the right exit code, instead of a traceback."""
-    from cpframe.stopping import Stopped, stoppable
+    from cpframe.commands.signals import Stopped, stoppable
 
     with stoppable():
         try:
@@ -112,7 +112,7 @@ def run(
         from cpframe.spec.reader import read_spec
 
         checked = read_spec(spec, discover(), profile, overrides or ())
-        from cpframe.running import run_spec  # imports torch: only once the spec is sound
+        from cpframe.commands.run import run_spec  # imports torch: only once the spec is sound
 
         folder = out or _folder(spec, profile)
         if not run_spec(
@@ -144,7 +144,7 @@ def plan(
         from cpframe.spec.reader import read_spec
 
         checked = read_spec(spec, discover(), profile, overrides or ())
-        from cpframe.planning import plan_spec  # imports torch: only once the spec is sound
+        from cpframe.commands.plan import plan_spec  # imports torch: only once the spec is sound
 
         plan_spec(checked, out or _folder(spec, profile), store, data, workers, device)
 
@@ -181,14 +181,14 @@ def report(
 ) -> None:
     """Report on a study: verdicts first, then accuracy, Fisher information and its phases, controls."""
     with _told():
-        from cpframe.report.options import check_page, check_report, print_report
+        from cpframe.commands.report import check_page, check_report, print_report
         from cpframe.store import read_results, results_file
 
         asked = check_report(sections or (), threshold, width, as_json=as_json)
         if page is None:
             print_report(read_results(results_file(results)), asked)
             return
-        from cpframe.plotting import write_page
+        from cpframe.commands.plot import write_page
 
         check_page(asked)
         typer.echo(write_page(read_results(results_file(results)), page, asked.threshold))
@@ -217,8 +217,8 @@ def plot(
 ) -> None:
     """Draw a study's figures, one column wide, for a paper or a talk."""
     with _told():
-        from cpframe.plotting import check_choices
-        from cpframe.plotting import plot as plotted
+        from cpframe.commands.plot import check_choices
+        from cpframe.commands.plot import plot as plotted
         from cpframe.store import read_results, results_file
 
         chosen, forms = figures or ["all"], formats or ["png"]
@@ -257,7 +257,7 @@ def plugins() -> None:
     with _told():
         from rich.console import Console
 
-        from cpframe.listing import list_plugins
+        from cpframe.commands.plugins import list_plugins
         from cpframe.plugins.discovery import discover
 
         catalogue = discover()
@@ -280,7 +280,7 @@ def bench_fisher(
     with _told():
         from rich.console import Console
 
-        from cpframe.benching import bench_fisher as timed
+        from cpframe.commands.bench import bench_fisher as timed
         from cpframe.plugins.discovery import discover
 
         timed(discover(), device, images, repeats, Console())

@@ -19,6 +19,8 @@ import torch
 from rich.console import Console
 
 from cpframe.api import EpochsCommitted, RunFinished, RunStarted
+from cpframe.commands.run import run_spec
+from cpframe.commands.signals import Stopped
 from cpframe.errors import SpecError
 from cpframe.execution import observers as observing
 from cpframe.execution.executors import Executor
@@ -30,10 +32,8 @@ from cpframe.numerics import Numerics
 from cpframe.plan.stages import Study, plan
 from cpframe.plugins.discovery import Catalogue, discover
 from cpframe.records.model import History, StudyRecord
-from cpframe.running import run_spec
 from cpframe.spec.model import Component, Observer, Watching
 from cpframe.spec.reader import read_spec
-from cpframe.stopping import Stopped
 from cpframe.store import read_results, read_stage, stage_folder
 from cpframe.training import stage as training
 from cpframe.training.job import EpochDone, Event

@@ -17,7 +17,8 @@ import pytest
 from rich.console import Console
 
 from cpframe.api import Batch, Generator
-from cpframe.display import duration, shown
+from cpframe.commands.progress_bar import duration, shown
+from cpframe.commands.run import run_spec
 from cpframe.execution import scheduler as engine
 from cpframe.execution.executors.inline import Inline
 from cpframe.execution.scheduler import Place, Progress, run_study, survey
@@ -25,7 +26,6 @@ from cpframe.numerics import Numerics
 from cpframe.plan.stages import Study, plan
 from cpframe.plugins.discovery import discover
 from cpframe.records.model import CLEAN, History, StudyRecord
-from cpframe.running import run_spec
 from cpframe.spec.model import Component, Spec
 from cpframe.spec.reader import read_spec
 from cpframe.store import StoreError, commit, drop_state, locked, read_results, read_stage

@@ -14,8 +14,8 @@ import pytest
 from matplotlib.image import imread
 
 from cpframe.analysis.findings import Findings
+from cpframe.commands.plot import check_choices, plot
 from cpframe.errors import NothingToDrawError, SpecError
-from cpframe.plotting import check_choices, plot
 from cpframe.records.model import StudyRecord
 from cpframe.report.figures import FIGURES, FORMATS, Format, published
 from cpframe.report.figures.gallery import draw

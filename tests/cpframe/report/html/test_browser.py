@@ -16,7 +16,7 @@ import pytest
 
 from cpframe.analysis.comparisons import removal_groups
 from cpframe.analysis.statistics import estimate
-from cpframe.plotting import write_page
+from cpframe.commands.plot import write_page
 from cpframe.records.model import MetricHistory, StudyRecord
 
 

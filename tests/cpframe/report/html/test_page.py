@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cpframe.plotting import write_page
+from cpframe.commands.plot import write_page
 from cpframe.records.model import CLEAN, StudyRecord, TrajectoryRecord
 from cpframe.report.html.markup import Html, element, escaped
 from cpframe.report.html.page import html_page

@@ -8,7 +8,7 @@ from typing import cast
 import pytest
 from rich.console import Console
 
-from cpframe.display import shown
+from cpframe.commands.progress_bar import shown
 from cpframe.execution.scheduler import Progress
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from cpframe.display import duration, shown
+from cpframe.commands.progress_bar import duration, shown
 from cpframe.environment import cores, data_folder
 from cpframe.errors import Problem, SpecError
 from cpframe.execution.cost_cache import remember

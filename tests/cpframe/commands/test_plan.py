@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from cpframe.commands.run import changed_since
 from cpframe.execution.cost_cache import measured, remember
 from cpframe.execution.forecast import forecast
 from cpframe.execution.preflight import Costs
@@ -17,7 +18,6 @@ from cpframe.execution.scheduler import Place, Progress, survey
 from cpframe.numerics import Numerics
 from cpframe.plan.stages import Study, plan
 from cpframe.plugins.discovery import discover
-from cpframe.running import changed_since
 from cpframe.spec.reader import read_spec
 
 EXACT = Numerics("cpu", "exact", "float32")

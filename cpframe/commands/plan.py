@@ -8,17 +8,17 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from cpframe.display import duration
+from cpframe.commands.progress_bar import duration
+from cpframe.commands.run import chosen_workers, numerics_of, place_of
+from cpframe.commands.stage_tree import drawn
 from cpframe.execution.cost_cache import measured
 from cpframe.execution.forecast import Forecast, forecast
 from cpframe.execution.scheduler import Progress, survey
 from cpframe.numerics import prepare
 from cpframe.plan.identity import data_determinants, determinants, with_data
 from cpframe.plan.stages import plan
-from cpframe.running import chosen_workers, numerics_of, place_of
 from cpframe.spec.model import Spec
 from cpframe.store import other_formats
-from cpframe.tree import drawn
 
 
 def plan_spec(
