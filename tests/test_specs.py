@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cpframe.execution.preflight import rehearse
+from cpframe.execution.preflight import preflight
 from cpframe.numerics import prepare, resolve
 from cpframe.plan.stages import plan
 from cpframe.plugins.discovery import discover
@@ -71,8 +71,8 @@ def test_the_full_size_has_the_published_training(name: str) -> None:
 @pytest.mark.parametrize("name", ["removal_curve", "which_deficits", "depth", "weight_decay", "generality"])
 def test_the_full_size_has_the_published_protocol(name: str) -> None:
     spec = read_spec(SPECS[name], CATALOGUE, None, ())
-    courses = [trajectory.course for trajectory in plan(spec, {}).trajectories]
-    blurred = {(c.offset, c.epochs - c.offset) for c in courses if c.deficit == "blur"}
+    timelines = [trajectory.timeline for trajectory in plan(spec, {}).trajectories]
+    blurred = {(c.offset, c.epochs - c.offset) for c in timelines if c.deficit == "blur"}
     assert blurred == {(until, 160) for until in PUBLISHED_UNTIL if until}
 
 
@@ -83,7 +83,7 @@ def test_mnist_has_the_published_network_and_protocol() -> None:
     assert variant.architecture.call.batchnorm
     assert {variant.optimizer.call.learning_rate(epoch) for epoch in range(600)} == {0.005}
     assert variant.dataset.call.pad == 2
-    until = {c.offset for c in (t.course for t in plan(spec, {}).trajectories) if c.deficit == "blur"}
+    until = {c.offset for c in (t.timeline for t in plan(spec, {}).trajectories) if c.deficit == "blur"}
     assert until == set(range(40, 441, 40))
 
 
@@ -123,5 +123,5 @@ def test_every_part_of_a_cpu_profile_works_on_real_images(name: str) -> None:
     spec = read_spec(SPECS[name], CATALOGUE, "cpu" if "cpu" in profiles(name) else None, images if cifar else ())
     numerics = resolve("cpu", "exact")
     prepare(numerics)
-    costs = rehearse(spec, numerics, Path(folder or "."))
+    costs = preflight(spec, numerics, Path(folder or "."))
     assert len(costs) == len(spec.variants)

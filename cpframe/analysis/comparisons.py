@@ -46,7 +46,7 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Removal:
+class RemovalGroup:
     """A group of the removal protocol: deficit in [0, offset), then the same number of clean epochs for all.
 
     Attributes:
@@ -63,7 +63,7 @@ class Removal:
 
 
 @dataclass(frozen=True)
-class Sliding:
+class SlidingGroup:
     """A group of the sliding protocol: deficit in [onset, onset + length), the same number of epochs in all.
 
     Attributes:
@@ -117,7 +117,7 @@ def score_at(history: History, epoch: int, score_epochs: int) -> float:
     return float(history.test_accuracy[last].mean())
 
 
-def removal_groups(study: StudyRecord) -> tuple[Removal, ...]:
+def removal_groups(study: StudyRecord) -> tuple[RemovalGroup, ...]:
     """Removal curves: final accuracy against the epoch at which the deficit ends.
 
     A trajectory's reference is the no-deficit trajectory of the same seed, variant and number of clean epochs, which
@@ -133,11 +133,11 @@ def removal_groups(study: StudyRecord) -> tuple[Removal, ...]:
         references = {t.seed: t for t in members if t.deficit == CLEAN}
         scores = {seed: t.score for seed, t in references.items() if math.isfinite(t.score)}
         curves = _curves(deficits, members, references, scores, by_offset=True)
-        found.append(Removal(members[0].variant, recovery, scores, curves))
+        found.append(RemovalGroup(members[0].variant, recovery, scores, curves))
     return tuple(found)
 
 
-def sliding_groups(study: StudyRecord) -> tuple[Sliding, ...]:
+def sliding_groups(study: StudyRecord) -> tuple[SlidingGroup, ...]:
     """Sensitivity curves: what a deficit of fixed length costs against the epoch at which it begins.
 
     A trajectory's reference is the no-deficit training of the same seed and variant, read at the same number of
@@ -155,11 +155,11 @@ def sliding_groups(study: StudyRecord) -> tuple[Sliding, ...]:
         read = {seed: score_at(t.history, epochs, study.score_epochs) for seed, t in references.items()}
         scores = {seed: score for seed, score in read.items() if math.isfinite(score)}
         curves = _curves(deficits, members, references, scores, by_offset=False)
-        found.append(Sliding(members[0].variant, length, epochs, scores, curves))
+        found.append(SlidingGroup(members[0].variant, length, epochs, scores, curves))
     return tuple(found)
 
 
-def all_groups(study: StudyRecord) -> tuple[Removal | Sliding, ...]:
+def all_groups(study: StudyRecord) -> tuple[RemovalGroup | SlidingGroup, ...]:
     """Removal groups, then sliding groups, each in the order of the study."""
     return *removal_groups(study), *sliding_groups(study)
 
@@ -222,7 +222,7 @@ def _rate_matched(trajectory: TrajectoryRecord, reference: TrajectoryRecord) -> 
     return after.tobytes() == first.tobytes() or bool(np.allclose(after, first, rtol=1e-6, atol=0.0))
 
 
-def largest_drops(groups: Iterable[Removal | Sliding]) -> dict[str, tuple[int, int]]:
+def largest_drops(groups: Iterable[RemovalGroup | SlidingGroup]) -> dict[str, tuple[int, int]]:
     """Of each deficit the (onset, offset) at which it cost most, by the mean over seeds; idle controls too."""
     worst: dict[str, tuple[float, tuple[int, int]]] = {}
     for group in groups:

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from scipy.special import stdtrit
 
-from cpframe.analysis.comparisons import Curve, Removal, Sliding, difference, is_idle
+from cpframe.analysis.comparisons import Curve, RemovalGroup, SlidingGroup, difference, is_idle
 from cpframe.analysis.statistics import ENOUGH_SEEDS, ERROR_RATE, Estimate, Interval, estimate
 from cpframe.records.model import StudyRecord
 
@@ -55,7 +55,7 @@ class Confound:
         fraction: idle / loss, with its 95 % interval by Fieller's theorem; nan ends where the loss is not above 0.
     """
 
-    group: Removal
+    group: RemovalGroup
     deficit: str
     kind: ConfoundKind
     at: tuple[int, ...]
@@ -98,7 +98,7 @@ def ratio_interval(numerators: Sequence[float], denominators: Sequence[float]) -
     return Interval(ratio, (linear - root) / square, (linear + root) / square, n)
 
 
-def confounds(study: StudyRecord, groups: Iterable[Removal | Sliding]) -> tuple[Confound, ...]:
+def confounds(study: StudyRecord, groups: Iterable[RemovalGroup | SlidingGroup]) -> tuple[Confound, ...]:
     """Check every deficit of every removal group against the group's idle control.
 
     Losses are averaged over the epochs of removal at which deficit and idle have the same seeds in common, so the
@@ -110,7 +110,7 @@ def confounds(study: StudyRecord, groups: Iterable[Removal | Sliding]) -> tuple[
     """
     made = []
     for group in groups:
-        if not isinstance(group, Removal):
+        if not isinstance(group, RemovalGroup):
             continue
         control = next((curve for curve in group.curves if is_idle(study, curve.deficit)), None)
         idle = {point.at: point.drops for point in control.points} if control else {}
@@ -130,13 +130,13 @@ def _without_idle(curve: Curve) -> ConfoundKind:
     return "unknown yet" if not known else "rates match" if all(known) else "no idle"
 
 
-def _unchecked(group: Removal, deficit: str, kind: ConfoundKind) -> Confound:
+def _unchecked(group: RemovalGroup, deficit: str, kind: ConfoundKind) -> Confound:
     none, nothing = estimate(()), Interval(math.nan, math.nan, math.nan, 0)
     return Confound(group, deficit, kind, (), none, none, none, nothing)
 
 
 def _check(
-    group: Removal, deficit: str, drops: Mapping[int, Mapping[int, float]], idle: Mapping[int, Mapping[int, float]]
+    group: RemovalGroup, deficit: str, drops: Mapping[int, Mapping[int, float]], idle: Mapping[int, Mapping[int, float]]
 ) -> Confound:
     at = tuple(epoch for epoch in sorted(drops) if len(drops[epoch].keys() & idle.get(epoch, {}).keys()) > 0)
     seeds = set.intersection(*(drops[e].keys() & idle[e].keys() for e in at)) if at else set()

@@ -102,7 +102,7 @@ def healing(curve: Curve, threshold: float = THRESHOLD) -> Healing:
     """Until when a deficit of a removal group can be healed.
 
     Args:
-        curve: of a `cpframe.analysis.comparisons.Removal`.
+        curve: of a `cpframe.analysis.comparisons.RemovalGroup`.
         threshold: a loss above this counts, as a fraction of 1.
 
     Raises:
@@ -152,7 +152,7 @@ def onsets(curve: Curve, threshold: float = THRESHOLD) -> Onsets:
     """The onsets at which a deficit of a sliding group hurts.
 
     Args:
-        curve: of a `cpframe.analysis.comparisons.Sliding`.
+        curve: of a `cpframe.analysis.comparisons.SlidingGroup`.
         threshold: a sensitivity above this counts, as a fraction of 1.
 
     Raises:

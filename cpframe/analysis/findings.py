@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from cpframe.analysis.comparisons import Curve, Removal, Sliding, all_groups
+from cpframe.analysis.comparisons import Curve, RemovalGroup, SlidingGroup, all_groups
 from cpframe.analysis.confounds import Confound, confounds
 from cpframe.analysis.critical_periods import THRESHOLD, Healing, Onsets, healing, onsets
 from cpframe.analysis.fisher_sensitivity import Link, links
@@ -29,19 +29,19 @@ class Findings:
     threshold: float = THRESHOLD
 
     @cached_property
-    def groups(self) -> tuple[Removal | Sliding, ...]:
+    def groups(self) -> tuple[RemovalGroup | SlidingGroup, ...]:
         """See `cpframe.analysis.comparisons.all_groups`."""
         return all_groups(self.study)
 
     @cached_property
-    def removals(self) -> tuple[Removal, ...]:
+    def removals(self) -> tuple[RemovalGroup, ...]:
         """The groups of the removal protocol."""
-        return tuple(group for group in self.groups if isinstance(group, Removal))
+        return tuple(group for group in self.groups if isinstance(group, RemovalGroup))
 
     @cached_property
-    def slidings(self) -> tuple[Sliding, ...]:
+    def slidings(self) -> tuple[SlidingGroup, ...]:
         """The groups of the sliding protocol."""
-        return tuple(group for group in self.groups if isinstance(group, Sliding))
+        return tuple(group for group in self.groups if isinstance(group, SlidingGroup))
 
     @cached_property
     def claims(self) -> tuple[Claim, ...]:
@@ -73,14 +73,14 @@ class Findings:
         """Of every Fisher metric, by its name; see `cpframe.analysis.fisher_sensitivity.links`."""
         return {name: links(self.study, self.groups, curves) for name, curves in self.fisher.items()}
 
-    def period(self, group: Removal | Sliding, deficit: str) -> Healing | Onsets:
+    def period(self, group: RemovalGroup | SlidingGroup, deficit: str) -> Healing | Onsets:
         """Until when a deficit can be healed (removal), or at which onsets it hurts (sliding).
 
         Raises:
             StopIteration: if the group has no such deficit.
         """
         curve: Curve = next(curve for curve in group.curves if curve.deficit == deficit)
-        if isinstance(group, Removal):
+        if isinstance(group, RemovalGroup):
             return healing(curve, self.threshold)
         return onsets(curve, self.threshold)
 

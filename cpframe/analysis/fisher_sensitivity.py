@@ -16,7 +16,7 @@ import numpy as np
 from scipy.optimize import brentq, minimize_scalar
 from scipy.special import fdtri
 
-from cpframe.analysis.comparisons import Removal, Sliding, is_idle, variant_key
+from cpframe.analysis.comparisons import RemovalGroup, SlidingGroup, is_idle, variant_key
 from cpframe.analysis.metric_curves import MetricCurve
 from cpframe.analysis.statistics import ERROR_RATE, Estimate, estimate
 from cpframe.records.model import CLEAN, Floats, StudyRecord
@@ -89,7 +89,7 @@ class Link:
         fit: of `fisher` to the mean sensitivities.
     """
 
-    group: Sliding
+    group: SlidingGroup
     deficit: str
     units: str
     points: tuple[LinkPoint, ...]
@@ -175,7 +175,9 @@ def _basis(k: Floats, x: Floats) -> Floats:
     return np.asarray(basis - basis.mean(axis=1, keepdims=True))
 
 
-def links(study: StudyRecord, groups: Iterable[Removal | Sliding], curves: Iterable[MetricCurve]) -> tuple[Link, ...]:
+def links(
+    study: StudyRecord, groups: Iterable[RemovalGroup | SlidingGroup], curves: Iterable[MetricCurve]
+) -> tuple[Link, ...]:
     """Pair the sensitivity to every window with Fisher information, and fit one to the other.
 
     Args:
@@ -190,7 +192,7 @@ def links(study: StudyRecord, groups: Iterable[Removal | Sliding], curves: Itera
     made = []
     for group in groups:
         without = clean.get(variant_key(group.variant))
-        if without is None or not isinstance(group, Sliding):
+        if without is None or not isinstance(group, SlidingGroup):
             continue
         for curve in group.curves:
             if is_idle(study, curve.deficit):

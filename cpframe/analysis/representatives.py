@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from cpframe.analysis.comparisons import Removal, Sliding, deficits_of, is_idle, largest_drops, variant_key
+from cpframe.analysis.comparisons import RemovalGroup, SlidingGroup, deficits_of, is_idle, largest_drops, variant_key
 from cpframe.analysis.metric_curves import MetricCurve
 from cpframe.records.model import CLEAN, StudyRecord
 
@@ -27,7 +27,7 @@ def ordered(study: StudyRecord, curves: Iterable[MetricCurve]) -> tuple[MetricCu
     return tuple(sorted(curves, key=lambda c: (order.index(c.deficit), c.protocol, c.offset, c.onset, c.epochs)))
 
 
-def telling(study: StudyRecord, groups: Iterable[Removal | Sliding]) -> tuple[str, Window] | None:
+def telling(study: StudyRecord, groups: Iterable[RemovalGroup | SlidingGroup]) -> tuple[str, Window] | None:
     """The deficit that cost most, and its (onset, offset), idle aside: under removal if any was removed.
 
     Returns:
@@ -38,13 +38,13 @@ def telling(study: StudyRecord, groups: Iterable[Removal | Sliding]) -> tuple[st
         for curve in group.curves:
             for point in curve.points:
                 if point.drops and not is_idle(study, curve.deficit):
-                    key = isinstance(group, Removal), curve.deficit, (point.onset, point.offset)
+                    key = isinstance(group, RemovalGroup), curve.deficit, (point.onset, point.offset)
                     costs[key] = max(costs.get(key, -np.inf), float(np.mean(list(point.drops.values()))))
     return max(costs, key=lambda key: (key[0], costs[key]))[1:] if costs else None
 
 
 def representatives(
-    study: StudyRecord, groups: Sequence[Removal | Sliding], curves: Sequence[MetricCurve]
+    study: StudyRecord, groups: Sequence[RemovalGroup | SlidingGroup], curves: Sequence[MetricCurve]
 ) -> tuple[MetricCurve, ...]:
     """The curve without a deficit, and one curve a deficit.
 
@@ -67,10 +67,10 @@ def representatives(
 
 
 def preferred_windows(
-    study: StudyRecord, groups: Iterable[Removal | Sliding], variant: Mapping[str, object]
+    study: StudyRecord, groups: Iterable[RemovalGroup | SlidingGroup], variant: Mapping[str, object]
 ) -> Callable[[str, Window], int]:
     """How `representatives` ranks a deficit's windows in a variant: 0 the one all are shown at, 1 its own."""
     here = [group for group in groups if variant_key(group.variant) == variant_key(variant)]
     told = telling(study, here)
-    own = largest_drops(here) | largest_drops(group for group in here if isinstance(group, Removal))
+    own = largest_drops(here) | largest_drops(group for group in here if isinstance(group, RemovalGroup))
     return lambda deficit, window: 0 if told and window == told[1] else 1 if window == own.get(deficit) else 2

@@ -16,8 +16,8 @@ from typing import Literal
 from cpframe.analysis.comparisons import (
     BySeed,
     Curve,
-    Removal,
-    Sliding,
+    RemovalGroup,
+    SlidingGroup,
     deficits_of,
     difference,
     is_idle,
@@ -83,7 +83,7 @@ class Claim:
         verdict: the outcome.
     """
 
-    group: Removal | Sliding
+    group: RemovalGroup | SlidingGroup
     deficit: str
     verdict: Verdict
 
@@ -136,7 +136,7 @@ def judge(candidates: tuple[Candidate, ...]) -> Verdict | None:
     return Verdict(kind, largest.at, compared, loss(largest), excess(largest), largest.rate_matched, at_most)
 
 
-def claims(study: StudyRecord, groups: Iterable[Removal | Sliding]) -> tuple[Claim, ...]:
+def claims(study: StudyRecord, groups: Iterable[RemovalGroup | SlidingGroup]) -> tuple[Claim, ...]:
     """Judge every deficit of every group, in the order of the groups.
 
     A sliding group makes a claim only where a deficit has two onsets or more.
@@ -147,7 +147,7 @@ def claims(study: StudyRecord, groups: Iterable[Removal | Sliding]) -> tuple[Cla
     """
     made = []
     for group in groups:
-        candidates = _scar if isinstance(group, Removal) else _critical_period
+        candidates = _scar if isinstance(group, RemovalGroup) else _critical_period
         idle = next((curve for curve in group.curves if is_idle(study, curve.deficit)), None)
         for curve in group.curves:
             if not is_idle(study, curve.deficit):
@@ -181,7 +181,9 @@ def _drops(curve: Curve | None) -> Mapping[int, BySeed]:
     return {point.at: point.drops for point in curve.points} if curve else {}
 
 
-def missing_controls(study: StudyRecord, groups: Sequence[Removal | Sliding], made: Iterable[Claim]) -> tuple[str, ...]:
+def missing_controls(
+    study: StudyRecord, groups: Sequence[RemovalGroup | SlidingGroup], made: Iterable[Claim]
+) -> tuple[str, ...]:
     """Name the controls that the study's claims lack.
 
     Args:
@@ -205,12 +207,12 @@ def missing_controls(study: StudyRecord, groups: Sequence[Removal | Sliding], ma
             "without the deficit; intervals mean little and no verdict is given"
         )
     changing = [group for group in groups if _rate_changes(group)]
-    if any(isinstance(group, Removal) and not _has_idle(study, group) for group in changing):
+    if any(isinstance(group, RemovalGroup) and not _has_idle(study, group) for group in changing):
         missing.append(
             "idle under removal: the learning rate changes, so a late removal leaves less of it; "
             "only an idle deficit shows what that costs by itself"
         )
-    if any(isinstance(group, Sliding) and not _has_idle(study, group) for group in groups):
+    if any(isinstance(group, SlidingGroup) and not _has_idle(study, group) for group in groups):
         missing.append(
             "idle under sliding: a window also takes training time away; only an idle window shows what that costs"
         )
@@ -222,7 +224,7 @@ def missing_controls(study: StudyRecord, groups: Sequence[Removal | Sliding], ma
     kinds = [(claim.deficit, claim.verdict.kind) for claim in made]
     hurting = {deficit for deficit, kind in kinds if kind not in ("none", "not enough seeds")}
     harmless = {deficit for deficit, kind in kinds if kind == "none"} - hurting
-    slid = {curve.deficit for group in groups if isinstance(group, Sliding) for curve in group.curves}
+    slid = {curve.deficit for group in groups if isinstance(group, SlidingGroup) for curve in group.curves}
     untimed = [name for name in deficits if name in hurting and name not in slid]
     if untimed:
         missing.append(
@@ -238,15 +240,15 @@ def missing_controls(study: StudyRecord, groups: Sequence[Removal | Sliding], ma
     return tuple(missing)
 
 
-def _most_pairs(groups: Iterable[Removal | Sliding], deficit: str) -> int:
+def _most_pairs(groups: Iterable[RemovalGroup | SlidingGroup], deficit: str) -> int:
     """Seeds that have both a score under the deficit and one without it, where these are most."""
     curves = (curve for group in groups for curve in group.curves if curve.deficit == deficit)
     return max((len(point.drops) for curve in curves for point in curve.points), default=0)
 
 
-def _rate_changes(group: Removal | Sliding) -> bool:
+def _rate_changes(group: RemovalGroup | SlidingGroup) -> bool:
     return any(point.rate_matched is False for curve in group.curves for point in curve.points)
 
 
-def _has_idle(study: StudyRecord, group: Removal | Sliding) -> bool:
+def _has_idle(study: StudyRecord, group: RemovalGroup | SlidingGroup) -> bool:
     return any(is_idle(study, curve.deficit) for curve in group.curves)

@@ -103,9 +103,9 @@ class Observer(Protocol):
 
     What any of its calls raises is told, and the observer left out of the rest of the run; one that never returns is
     left behind. One that is slow loses what it has no time for, and is told so; see `cpframe.execution.observers`.
-    What is the process's own is out of our hands: ``os._exit``, or a crash inside a C library, ends the run, and another
-    working directory, or files of the study that it writes in, are its author's to answer for. Even then every epoch that was
-    committed is safe, and the next run goes on from there.
+    What is the process's own is out of our hands: ``os._exit``, or a crash inside a C library, ends the run, and
+    another working directory, or files of the study that it writes in, are its author's to answer for. Even then every
+    epoch that was committed is safe, and the next run goes on from there.
 
     A parameter, or a package, that would make it useless it refuses in ``__post_init__``, by a ValueError, which is
     told before anything is trained. What it keeps between runs should be noted for each place that it sends to: a spec

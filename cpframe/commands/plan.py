@@ -9,11 +9,12 @@ from rich.console import Console
 from rich.table import Table
 
 from cpframe.commands.progress_bar import duration
-from cpframe.commands.run import chosen_workers, numerics_of, place_of
 from cpframe.commands.stage_tree import drawn
 from cpframe.execution.cost_cache import measured
+from cpframe.execution.executors.selection import chosen_workers
 from cpframe.execution.forecast import Forecast, forecast
-from cpframe.execution.scheduler import Progress, survey
+from cpframe.execution.progress import StudyProgress, read_progress
+from cpframe.execution.workspace import numerics_of, place_of
 from cpframe.numerics import prepare
 from cpframe.plan.identity import data_determinants, determinants, with_data
 from cpframe.plan.stages import plan
@@ -41,21 +42,23 @@ def plan_spec(
     """
     console = Console(highlight=False)
     numerics = numerics_of(spec, device)
-    place = place_of(folder, store, data, numerics, {}, keep_states=False)
-    spec = with_data(spec, place.data_folder)
-    progress = survey(plan(spec, determinants(numerics) | data_determinants(spec, place.data_folder)), place)
+    workspace = place_of(folder, store, data, numerics, {}, keep_states=False)
+    spec = with_data(spec, workspace.data_folder)
+    progress = read_progress(
+        plan(spec, determinants(numerics) | data_determinants(spec, workspace.data_folder)), workspace
+    )
     for tree in drawn(progress):
         console.print(tree)
         console.print()
     facts = Table.grid(padding=(0, 2))
     for name, fact in _counts(progress).items():
         facts.add_row(name, fact)
-    facts.add_row("store", str(place.store))
-    if others := other_formats(place.store):
+    facts.add_row("store", str(workspace.store))
+    if others := other_formats(workspace.store):
         facts.add_row("", f"it also has stages of another version of cpframe ({', '.join(others)}), not used here")
     if progress.todo:
         prepare(numerics)
-        costs, remembered = measured(spec, numerics, place.data_folder)
+        costs, remembered = measured(spec, numerics, workspace.data_folder)
         slots = workers or chosen_workers(progress, forecast(progress, costs, 1, keep_states=False).seconds, numerics)
         for name, fact in _takes(forecast(progress, costs, slots, keep_states=False), slots, remembered).items():
             facts.add_row(name, fact)
@@ -66,7 +69,7 @@ def plan_spec(
         console.print(f"{message}; a run trains it again", style="yellow", markup=False, soft_wrap=True)
 
 
-def _counts(progress: Progress) -> dict[str, str]:
+def _counts(progress: StudyProgress) -> dict[str, str]:
     study = progress.study
     asked, to_train = study.epochs_asked, study.epochs_to_train
     states = Counter(map(progress.condition_of, study.stages.values()))

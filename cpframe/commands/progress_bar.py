@@ -10,12 +10,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from cpframe.execution.scheduler import Progress
-from cpframe.training.job import EpochDone, Event, Noticed
+from cpframe.execution.progress import StudyProgress
+from cpframe.training.job import EpochDone, Event, StageWarning
 
 
 @contextmanager
-def shown(progress: Progress, console: Console) -> Iterator[Callable[[Event], None]]:
+def shown(progress: StudyProgress, console: Console) -> Iterator[Callable[[Event], None]]:
     """Show the epochs of a run as they are done; gives the function that is told every event."""
     if console.is_terminal:
         with _bar(progress, console) as observe:
@@ -25,7 +25,7 @@ def shown(progress: Progress, console: Console) -> Iterator[Callable[[Event], No
 
 
 @contextmanager
-def _bar(progress: Progress, console: Console) -> Iterator[Callable[[Event], None]]:
+def _bar(progress: StudyProgress, console: Console) -> Iterator[Callable[[Event], None]]:
     columns = (
         TextColumn("training"),
         # So narrow that a row is short of 80 cells: the ^C a terminal echoes behind a full one starts another line, and
@@ -43,19 +43,19 @@ def _bar(progress: Progress, console: Console) -> Iterator[Callable[[Event], Non
         def observe(event: Event) -> None:
             if isinstance(event, EpochDone):
                 bar.advance(task)
-            elif isinstance(event, Noticed):
+            elif isinstance(event, StageWarning):
                 console.print(event.message, style="yellow", soft_wrap=True)
 
         yield observe
 
 
-def _lines(progress: Progress, console: Console) -> Callable[[Event], None]:
+def _lines(progress: StudyProgress, console: Console) -> Callable[[Event], None]:
     total, started, done = progress.epochs, time.monotonic(), 0
     stages = progress.study.stages
 
     def observe(event: Event) -> None:
         nonlocal done
-        if isinstance(event, Noticed):
+        if isinstance(event, StageWarning):
             console.file.write(f"{event.message}\n")
         if not isinstance(event, EpochDone):
             return

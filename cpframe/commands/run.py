@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
 from cpframe.commands.progress_bar import duration, shown
-from cpframe.environment import cores, data_folder
-from cpframe.errors import Problem, SpecError
 from cpframe.execution.cost_cache import remember
-from cpframe.execution.executors.selection import beside_observers, check, start
+from cpframe.execution.executors.selection import beside_observers, check, start, useful_workers
 from cpframe.execution.forecast import forecast
 from cpframe.execution.observers import observed
-from cpframe.execution.preflight import rehearse
-from cpframe.execution.scheduler import Place, Progress, run_study, survey
-from cpframe.numerics import Numerics, devices, prepare, resolve
+from cpframe.execution.preflight import preflight
+from cpframe.execution.progress import StudyProgress, read_progress
+from cpframe.execution.scheduler import run_study
+from cpframe.execution.workspace import numerics_of, place_of
+from cpframe.numerics import prepare
 from cpframe.plan.identity import data_determinants, determinants, with_data
 from cpframe.plan.provenance import provenance
 from cpframe.plan.stages import plan
@@ -26,9 +25,6 @@ from cpframe.report.terminal.render import render, report_console
 from cpframe.spec.model import Spec
 from cpframe.store import check_writable, locked, other_formats, write_atomically
 from cpframe.training.job import Event
-
-_WORTH_A_WORKER = 5.0
-"""Seconds of training below which another process, which has to start, saves nothing."""
 
 
 def run_spec(
@@ -73,21 +69,23 @@ def run_spec(
     numerics = numerics_of(spec, device)
     prepare(numerics)
     facts = provenance(spec, numerics, profile, overrides)
-    place = place_of(folder, store, data, numerics, facts, keep_states=keep_states)
-    spec = with_data(spec, place.data_folder)
-    study = plan(spec, determinants(numerics) | data_determinants(spec, place.data_folder))
+    workspace = place_of(folder, store, data, numerics, facts, keep_states=keep_states)
+    spec = with_data(spec, workspace.data_folder)
+    study = plan(spec, determinants(numerics) | data_determinants(spec, workspace.data_folder))
     with locked(folder):
-        progress = survey(study, place)
+        progress = read_progress(study, workspace)
         if progress.todo:  # a study that is done needs no store to write in
-            check_writable(place.store)
-        costs = rehearse(spec, numerics, place.data_folder) if progress.todo else {}
+            check_writable(workspace.store)
+        costs = preflight(spec, numerics, workspace.data_folder) if progress.todo else {}
         if costs:
             remember(spec, numerics, costs)
         alone = forecast(progress, costs, 1, keep_states=keep_states).seconds
-        if others := other_formats(place.store):
-            told.print(f"{place.store}: also has stages of another version of cpframe ({', '.join(others)}); not used")
+        if others := other_formats(workspace.store):
+            told.print(
+                f"{workspace.store}: also has stages of another version of cpframe ({', '.join(others)}); not used"
+            )
         asked = workers and min(workers, len(progress.todo) or 1)
-        crew = start(executor, asked, useful_workers(progress, alone), numerics, place.store)
+        crew = start(executor, asked, useful_workers(progress, alone), numerics, workspace.store)
         if change := changed_since(folder, progress):
             told.print(change, soft_wrap=True)
         if keep_states and (
@@ -98,19 +96,19 @@ def run_spec(
             )
         seconds = forecast(progress, costs, crew.slots, keep_states=keep_states).seconds
         told.print(_announcement(progress, seconds, crew.slots))
-        with observed(progress, place, told) as observe, shown(progress, told) as show:
+        with observed(progress, workspace, told) as observe, shown(progress, told) as show:
 
             def both(event: Event) -> None:
                 show(event)
                 observe(event)
 
-            record = run_study(progress, place, crew, both)
+            record = run_study(progress, workspace, crew, both)
     render(record, report_console())
-    told.print(f"results: {place.results}", soft_wrap=True)
+    told.print(f"results: {workspace.results}", soft_wrap=True)
     return _told_failures(record, told)
 
 
-def changed_since(folder: Path, progress: Progress) -> str:
+def changed_since(folder: Path, progress: StudyProgress) -> str:
     """Note the stages of a study in its folder; returns what has become of those noted there before, or nothing."""
     path = folder / "stages.txt"
     try:
@@ -128,47 +126,7 @@ def changed_since(folder: Path, progress: Progress) -> str:
     )
 
 
-def numerics_of(spec: Spec, device: str) -> Numerics:
-    """The device and numerics profile of a study.
-
-    Raises:
-        SpecError: when the device is not there, or not able to do what the spec asks for.
-    """
-    profiles = {variant.training.numerics for variant in spec.variants}
-    if len(profiles) > 1:
-        raise SpecError([Problem("", "training.numerics", "cannot vary within a study")])
-    return resolve(device, profiles.pop())
-
-
-def place_of(
-    folder: Path,
-    store: Path | None,
-    data: Path | None,
-    numerics: Numerics,
-    facts: Mapping[str, str],
-    *,
-    keep_states: bool,
-) -> Place:
-    """Where a study is kept: its stages in ``.stages`` beside its folder unless another store is named."""
-    return Place(folder, store or folder.parent / ".stages", data_folder(data), numerics, facts, keep_states)
-
-
-def chosen_workers(progress: Progress, seconds: float, numerics: Numerics) -> int:
-    """How many workers a run starts by itself: one a core on the CPU, one a GPU, if they have enough to do."""
-    here = cores() if numerics.device == "cpu" else len(devices(numerics))
-    return max(1, min(here, useful_workers(progress, seconds)))
-
-
-def useful_workers(progress: Progress, seconds: float) -> int:
-    """How many workers would have enough to do; 0 when nothing is left to be done."""
-    if not progress.todo:
-        return 0
-    chains = sum(stage.parent not in progress.todo for stage in progress.todo.values())
-    widest = max(chains, len(progress.study.spec.seeds))
-    return max(1, min(len(progress.todo), widest, math.floor(seconds / _WORTH_A_WORKER)))
-
-
-def _announcement(progress: Progress, seconds: float, workers: int) -> str:
+def _announcement(progress: StudyProgress, seconds: float, workers: int) -> str:
     study = progress.study
     if not progress.todo:
         return f"nothing to train: all {len(study.trajectories)} trajectories are done"

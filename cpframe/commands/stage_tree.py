@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from rich.text import Text
 from rich.tree import Tree
 
-from cpframe.execution.scheduler import Progress
+from cpframe.execution.progress import StudyProgress
 from cpframe.plan.stages import Stage
 
 _LONGEST = 12
@@ -18,7 +18,7 @@ _MOST_SHAPES = 4
 _Shape = tuple[tuple[str, int, int, "_Shape"], ...]
 
 
-def drawn(progress: Progress) -> list[Tree | str]:
+def drawn(progress: StudyProgress) -> list[Tree | str]:
     """A tree for every shape that there is among the variants and seeds, with how far their stages have come."""
     roots: dict[tuple[int, int], list[Stage]] = {}
     for root in progress.children.get(None, ()):
@@ -46,7 +46,7 @@ def _heading(twins: Sequence[Sequence[Stage]], whole: int) -> str:
     return f"the stages of each of {of}" + (", all alike" if len(twins) == whole else "")
 
 
-def _shape(progress: Progress, stages: Iterable[Stage]) -> _Shape:
+def _shape(progress: StudyProgress, stages: Iterable[Stage]) -> _Shape:
     return tuple(
         (one.condition, one.start, one.stop, _shape(progress, progress.children.get(one.id, ())))
         for one in _ordered(stages)
@@ -57,7 +57,7 @@ def _ordered(stages: Iterable[Stage]) -> list[Stage]:
     return sorted(stages, key=lambda one: (one.start, one.condition, one.stop))
 
 
-def _add(tree: Tree, progress: Progress, rows: Sequence[Sequence[Stage]]) -> None:
+def _add(tree: Tree, progress: StudyProgress, rows: Sequence[Sequence[Stage]]) -> None:
     """Add branches; a stage that goes on under the same condition is beside the one before it, not below."""
     chains = [_chain(progress, row) for row in rows]
     for chain in chains if len(chains) <= _LONGEST else [*chains[: _LONGEST - 2], [], chains[-1]]:
@@ -71,7 +71,7 @@ def _add(tree: Tree, progress: Progress, rows: Sequence[Sequence[Stage]]) -> Non
                 tree.add(f"[dim]... {len(left_out)} more under {row[0].condition} ...[/dim]")
 
 
-def _chain(progress: Progress, row: Sequence[Stage]) -> list[tuple[Sequence[Stage], list[Sequence[Stage]]]]:
+def _chain(progress: StudyProgress, row: Sequence[Stage]) -> list[tuple[Sequence[Stage], list[Sequence[Stage]]]]:
     """A stage and those that go on under its condition, each with the branches off it."""
     chain: list[tuple[Sequence[Stage], list[Sequence[Stage]]]] = []
     on: Sequence[Stage] | None = row
@@ -83,7 +83,7 @@ def _chain(progress: Progress, row: Sequence[Stage]) -> list[tuple[Sequence[Stag
     return chain
 
 
-def _label(progress: Progress, row: Sequence[Stage]) -> Text:
+def _label(progress: StudyProgress, row: Sequence[Stage]) -> Text:
     one = row[0]
     label = Text(f"{one.condition} [{one.start}, {one.stop})")
     states = Counter(map(progress.condition_of, row))

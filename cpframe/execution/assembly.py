@@ -8,8 +8,9 @@ from datetime import datetime
 import numpy as np
 
 from cpframe.plan.stages import Study, Trajectory
+from cpframe.records.histories import concatenate
 from cpframe.records.model import History, Status, StudyRecord, TrajectoryRecord
-from cpframe.store import StageRecord, joined
+from cpframe.store import StageRecord
 
 _EMPTY = History(
     epoch=np.zeros(0, dtype=np.int64),
@@ -25,7 +26,7 @@ _EMPTY = History(
 )
 
 
-def gathered(
+def assemble_study(
     study: Study, records: Mapping[str, StageRecord | None], failures: Mapping[str, str], provenance: Mapping[str, str]
 ) -> StudyRecord:
     """Put the stages of a study together.
@@ -75,14 +76,14 @@ def _trajectory(
     if odd and not reason:
         status, reason = "failed", odd
     last = history.test_accuracy[-study.spec.score_epochs :]
-    course = trajectory.course
+    timeline = trajectory.timeline
     return TrajectoryRecord(
         name=trajectory.name,
-        protocol=course.protocol,
-        deficit=course.deficit,
-        onset=course.onset,
-        offset=course.offset,
-        epochs=course.epochs,
+        protocol=timeline.protocol,
+        deficit=timeline.deficit,
+        onset=timeline.onset,
+        offset=timeline.offset,
+        epochs=timeline.epochs,
         seed=trajectory.seed,
         variant=study.spec.variants[trajectory.variant].values,
         status=status,
@@ -97,7 +98,7 @@ def _history(parts: list[History]) -> tuple[History, str]:
     reason = ""
     for count in range(len(parts), 0, -1):
         try:
-            return joined(parts[:count]), reason
+            return concatenate(parts[:count]), reason
         except ValueError as error:
             reason = str(error)
     return _EMPTY, reason

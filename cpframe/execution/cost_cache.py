@@ -9,7 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from cpframe.environment import cache_folder
-from cpframe.execution.preflight import Costs, rehearse
+from cpframe.execution.costs import Costs
+from cpframe.execution.preflight import preflight
 from cpframe.numerics import Numerics, hardware
 from cpframe.plan.identity import changes, component_facts, determinants, digest
 from cpframe.spec.model import Spec, Variant
@@ -26,7 +27,7 @@ def measured(spec: Spec, numerics: Numerics, data_folder: Path) -> tuple[dict[in
     before = _remembered(spec, numerics)
     if before is not None:
         return before, True
-    costs = rehearse(spec, numerics, data_folder)
+    costs = preflight(spec, numerics, data_folder)
     remember(spec, numerics, costs)
     return costs, False
 
@@ -65,7 +66,7 @@ def _key(spec: Spec, numerics: Numerics) -> str:
     """A hash of what the costs depend on: the parts, the numerics and the machine; not seeds and protocols."""
     facts = {
         "variants": [_parts(variant) for variant in spec.variants],
-        "metrics": [[one.name, component_facts(one.component), changes(one.measuring)] for one in spec.metrics],
+        "metrics": [[one.name, component_facts(one.component), changes(one.schedule)] for one in spec.metrics],
         "determinants": determinants(numerics),
         "hardware": hardware(numerics.device),
     }

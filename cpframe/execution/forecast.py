@@ -6,8 +6,8 @@ import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from cpframe.execution.preflight import Costs, estimated_seconds
-from cpframe.execution.scheduler import Progress, remaining
+from cpframe.execution.costs import Costs, estimated_seconds
+from cpframe.execution.progress import StudyProgress, remaining
 from cpframe.spec.model import Metric
 from cpframe.training.measurement import due
 
@@ -32,11 +32,11 @@ class Forecast:
     final_bytes: int
 
 
-def forecast(progress: Progress, costs: Mapping[int, Costs], slots: int, *, keep_states: bool) -> Forecast:
+def forecast(progress: StudyProgress, costs: Mapping[int, Costs], slots: int, *, keep_states: bool) -> Forecast:
     """Walk the stage tree as the engine will, with the costs of a rehearsal in place of training.
 
     Args:
-        progress: as surveyed.
+        progress: as read.
         costs: by the index of the variant; of every variant of which something is to be trained.
         slots: stages that are trained at a time.
         keep_states: whether states stay for good.
@@ -77,12 +77,12 @@ def forecast(progress: Progress, costs: Mapping[int, Costs], slots: int, *, keep
     # results.h5 has the epochs of all trajectories, and while it is rebuilt it is there twice.
     most = max(numbers.values(), default=0)  # for variants of which all is there already, and nothing was rehearsed
     results = sum(
-        _history_bytes(0, one.course.epochs, numbers.get(one.variant, most), metrics) for one in study.trajectories
+        _history_bytes(0, one.timeline.epochs, numbers.get(one.variant, most), metrics) for one in study.trajectories
     )
     return Forecast(now, peak + histories + 2 * results, held + histories + results)
 
 
 def _history_bytes(start: int, stop: int, numbers: int, metrics: Sequence[Metric]) -> int:
     """Of the epochs from `start` to `stop`; where any metric is measured there is a place for all their numbers."""
-    rows = sum(any(due(metric.measuring, epoch + 1) for metric in metrics) for epoch in range(start, stop))
+    rows = sum(any(due(metric.schedule, epoch + 1) for metric in metrics) for epoch in range(start, stop))
     return _HISTORY_BYTES + (stop - start) * _EPOCH_BYTES + 8 * numbers * rows

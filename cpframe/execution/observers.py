@@ -9,20 +9,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from queue import Empty, Full, Queue
 from threading import Thread
 
 from rich.console import Console
 
 from cpframe.api import EpochsCommitted, RunFinished, RunStarted
-from cpframe.execution.assembly import gathered
-from cpframe.execution.scheduler import Place, Progress
+from cpframe.execution.assembly import assemble_study
+from cpframe.execution.progress import StudyProgress
+from cpframe.execution.workspace import Workspace
 from cpframe.plan.stages import Stage, Study
-from cpframe.records.model import History, StudyRecord
+from cpframe.records.histories import after
+from cpframe.records.model import StudyRecord
 from cpframe.spec.model import Observer
 from cpframe.store import StageRecord, StoreError, read_stage
-from cpframe.store.history_h5 import CURVES
 from cpframe.training.job import Committed, Event, StageDone
 from cpframe.training.stage import described
 
@@ -35,12 +35,12 @@ _QUIET_SECONDS = 2.0
 
 
 @contextmanager
-def observed(progress: Progress, place: Place, told: Console) -> Iterator[Callable[[Event], None]]:
+def observed(progress: StudyProgress, workspace: Workspace, told: Console) -> Iterator[Callable[[Event], None]]:
     """Let the observers of a study's spec watch what happens inside; gives the function that is told every event.
 
     Args:
-        progress: as surveyed, and brought up to date by the engine.
-        place: of the study.
+        progress: as read, and brought up to date by the engine.
+        workspace: of the study.
         told: what is said of observers that fail, or are too slow.
     """
     if not progress.study.spec.observers:
@@ -48,11 +48,11 @@ def observed(progress: Progress, place: Place, told: Console) -> Iterator[Callab
         return
 
     def record() -> StudyRecord:
-        return gathered(progress.study, progress.records, progress.failures, place.provenance)
+        return assemble_study(progress.study, progress.records, progress.failures, workspace.provenance)
 
-    started = RunStarted(place.folder, record())
+    started = RunStarted(workspace.folder, record())
     watches = [_Watch(observer, started, told) for observer in progress.study.spec.observers]
-    teller = _Teller(progress, place, watches)
+    teller = _Teller(progress, workspace, watches)
     stopped = True
     try:
         yield teller.observe
@@ -68,9 +68,9 @@ def observed(progress: Progress, place: Place, told: Console) -> Iterator[Callab
 class _Teller:
     """Tells every observer every epoch once, those of a trajectory in their order."""
 
-    def __init__(self, progress: Progress, place: Place, watches: Sequence[_Watch]) -> None:
+    def __init__(self, progress: StudyProgress, workspace: Workspace, watches: Sequence[_Watch]) -> None:
         self._progress = progress
-        self._place = place
+        self._place = workspace
         self._watches = watches
         self._names = _names_by_stage(progress.study)
         self._told = {id_: stage.start for id_, stage in progress.study.stages.items()}
@@ -81,7 +81,7 @@ class _Teller:
         if isinstance(event, Committed):
             with suppress(StoreError):  # told with the next commit, or at the end of the stage
                 self._tell(self._progress.study.stages[event.stage], read_stage(self._place.of(event.stage)))
-        elif isinstance(event, StageDone) and not event.back:
+        elif isinstance(event, StageDone) and not event.returned:
             self._each_ready(self._tell, event.stage)
 
     def tell_all(self) -> None:
@@ -142,7 +142,7 @@ class _Watch:
 
     def finish(self, finished: RunFinished, since: float) -> None:
         """Tell the end of the run, and wait for the observer, but not for long; say what it has lost."""
-        wait = self._observer.watching.wait
+        wait = self._observer.options.wait
         wait = min(wait, _STOPPED_SECONDS) if finished.stopped else wait
         end = since + wait
         with suppress(Full):
@@ -193,23 +193,6 @@ class _Watch:
     def _say(self, what: str) -> None:
         text = f"observer {self._observer.name}: {what}"
         self._console.print(text, style="yellow", soft_wrap=True, markup=False, emoji=False, highlight=False)
-
-
-def after(history: History, epoch: int) -> History:
-    """The rows of a history after an epoch."""
-    rows, measured = history.epoch > epoch, history.measured_epoch > epoch
-    metrics = {
-        name: replace(one, values=one.values[measured], stderr=None if one.stderr is None else one.stderr[measured])
-        for name, one in history.metrics.items()
-    }
-    return replace(
-        history,
-        epoch=history.epoch[rows],
-        condition=tuple(name for name, kept in zip(history.condition, rows, strict=True) if kept),
-        measured_epoch=history.measured_epoch[measured],
-        metrics=metrics,
-        **{name: getattr(history, name)[rows] for name in CURVES},
-    )
 
 
 def _names_by_stage(study: Study) -> Mapping[str, tuple[str, ...]]:

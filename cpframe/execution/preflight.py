@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -13,15 +13,15 @@ import torch
 
 from cpframe.api import DataError
 from cpframe.errors import Problem, SpecError
+from cpframe.execution.costs import Costs
 from cpframe.numerics import Numerics
-from cpframe.plan.stages import Stage
+from cpframe.records.histories import sizes
 from cpframe.records.model import CLEAN, MetricHistory
-from cpframe.spec.model import VARIANT, Metric, Spec, Variant
+from cpframe.spec.model import VARIANT, Spec, Variant
 from cpframe.spec.positions import KeyPath
-from cpframe.store import sizes
 from cpframe.training.data import Condition, DeviceData, batches, degraded, load
 from cpframe.training.learner import TEST_BATCH, Learner, new_learner, new_model, new_tally, saved, test, train_step
-from cpframe.training.measurement import due, measure
+from cpframe.training.measurement import measure
 from cpframe.training.stage import condition_of, described
 
 _EXAMPLES = 32
@@ -30,40 +30,7 @@ _SECONDS = 0.2
 """Steps are repeated for this long, so that the quick ones are timed well."""
 
 
-@dataclass(frozen=True)
-class Costs:
-    """Estimated seconds of a variant on one worker.
-
-    Attributes:
-        train: an epoch of training.
-        test: a test of the whole test set.
-        metrics: a measurement, by the metric's name.
-        idle: names of the conditions in which there is no training.
-        state_bytes: of a saved state.
-        numbers: how many a measurement leaves in the history, by the metric's name.
-    """
-
-    train: float
-    test: float
-    metrics: Mapping[str, float]
-    idle: frozenset[str]
-    state_bytes: int = 0
-    numbers: Mapping[str, int] = field(default_factory=dict)
-
-
-def estimated_seconds(stages: Iterable[Stage], metrics: Iterable[Metric], costs: Mapping[int, Costs]) -> float:
-    """Seconds that one worker needs for these stages, with the costs by the index of the variant."""
-    seconds = 0.0
-    for stage in stages:
-        cost = costs[stage.variant]
-        seconds += stage.epochs * (cost.test + (0 if stage.condition in cost.idle else cost.train))
-        for metric in metrics:
-            count = sum(due(metric.measuring, epoch + 1) for epoch in range(stage.start, stage.stop))
-            seconds += count * cost.metrics[metric.name]
-    return seconds
-
-
-def rehearse(spec: Spec, numerics: Numerics, data_folder: Path) -> dict[int, Costs]:
+def preflight(spec: Spec, numerics: Numerics, data_folder: Path) -> dict[int, Costs]:
     """Use every part of every variant once; returns the costs by the index of the variant.
 
     Raises:
@@ -111,8 +78,8 @@ def _costs(spec: Spec, variant: Variant, numerics: Numerics, data_folder: Path) 
     numbers = {}
     measured: dict[str, MetricHistory] = {}
     for metric in spec.metrics:
-        inputs = min(metric.measuring.inputs, data.size)
-        small = replace(metric, measuring=replace(metric.measuring, inputs=min(inputs, _EXAMPLES)))
+        inputs = min(metric.schedule.inputs, data.size)
+        small = replace(metric, schedule=replace(metric.schedule, inputs=min(inputs, _EXAMPLES)))
         with _part(spec, variant, f"metrics.{metric.name}"):
             seconds = _seconds(partial(measure, [small], learner, data, clean, seed, 0))
             found = measure([small], learner, data, clean, seed, 0)
@@ -122,7 +89,7 @@ def _costs(spec: Spec, variant: Variant, numerics: Numerics, data_folder: Path) 
             sizes(measured)
         of = found.values()
         numbers[metric.name] = sum(one.values.size + (0 if one.stderr is None else one.stderr.size) for one in of)
-        metrics[metric.name] = seconds * inputs / small.measuring.inputs
+        metrics[metric.name] = seconds * inputs / small.schedule.inputs
     # Last, since it changes the weights.
     with _part(spec, variant, "training"):
         train = _training_seconds(learner, data, variant, seed)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cpframe.analysis.comparisons import Removal, all_groups, variant_key
+from cpframe.analysis.comparisons import RemovalGroup, all_groups, variant_key
 from cpframe.errors import needed
+from cpframe.records.histories import CURVES
 from cpframe.records.model import Floats, StudyRecord, TrajectoryRecord
-from cpframe.store.history_h5 import CURVES
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -144,10 +144,10 @@ def _drops(study: StudyRecord) -> dict[_Place, float]:
     """The drops of `cpframe.analysis.comparisons`, by what tells a trajectory from another."""
     found: dict[_Place, float] = {}
     for group in all_groups(study):
-        protocol = "removal" if isinstance(group, Removal) else "sliding"
+        protocol = "removal" if isinstance(group, RemovalGroup) else "sliding"
         for curve in group.curves:
             for point in curve.points:
-                epochs = point.offset + group.recovery if isinstance(group, Removal) else group.epochs
+                epochs = point.offset + group.recovery if isinstance(group, RemovalGroup) else group.epochs
                 place = protocol, variant_key(group.variant), curve.deficit, point.onset, point.offset, epochs
                 found |= {(*place, seed): drop for seed, drop in point.drops.items()}
     return found

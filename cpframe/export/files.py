@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 from cpframe.errors import Problem, SpecError, nearest, needed
 from cpframe.export.dataframes import FACTS, left_out
 from cpframe.export.results import Results
+from cpframe.records.histories import CURVES
 from cpframe.store import StoreError, is_sealed, write_atomically
-from cpframe.store.history_h5 import CURVES
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -46,8 +46,8 @@ class Results:
     def trajectories(self) -> DataFrame:
         """One row a trajectory: name, protocol, window, seed, a column for each key of the grid, status, score, drop.
 
-        Columns are those of `cpframe.export.dataframes.FACTS`. `drop` is the score of the matching no-deficit training of the
-        same seed minus the score (sensitivity); nan where there is none, as for the no-deficit trainings themselves.
+        Columns are those of `cpframe.export.dataframes.FACTS`. `drop` is the score of the matching no-deficit training
+        of the same seed minus the score; nan where there is none, as for the no-deficit trainings themselves.
         """
         return trajectory_table(self._facts)
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from cpframe.errors import needed
 from cpframe.export.dataframes import FACTS
+from cpframe.records.histories import CURVES
 from cpframe.records.model import MetricHistory, StudyRecord, TrajectoryRecord
-from cpframe.store.history_h5 import CURVES
 
 if TYPE_CHECKING:
     import xarray

@@ -19,9 +19,9 @@ from cpframe.fisher.cotangents import Estimator, cotangents, passes
 from cpframe.fisher.layers import check_layers, layers_of
 from cpframe.fisher.per_sample.capture import watched
 from cpframe.fisher.per_sample.gradients import check_modes, looped_squares, vectorised_squares, wide
-from cpframe.fisher.per_sample.preserve import undisturbed
+from cpframe.fisher.per_sample.preserve import preserved
 from cpframe.fisher.per_sample.sketch import Sketch
-from cpframe.fisher.per_sample.verification import Plan, examined
+from cpframe.fisher.per_sample.verification import MeasurementPlan, verify
 from cpframe.fisher.result import FisherTrace, Floats, summarised
 
 __all__ = ["layerwise_trace"]
@@ -96,8 +96,8 @@ def layerwise_trace(
     # The others, of whole numbers or none at all, have no gradient.
     differentiable = ((name, p) for name, p in model.named_parameters() if p.is_floating_point() or p.is_complex())
     parameters = {name: p for name, p in differentiable if p.numel()}
-    with undisturbed(model, parameters, images):
-        plan = examined(model, parameters, images)
+    with preserved(model, parameters, images):
+        plan = verify(model, parameters, images)
         tally = _Tally(images, names)
         # Signs and cotangents are float64, and there are some copies of them.
         example_bytes = plan.example_bytes + 32 * plan.outputs * draws
@@ -123,7 +123,7 @@ class _OnePass:
         self,
         model: nn.Module,
         parameters: Mapping[str, nn.Parameter],
-        plan: Plan,
+        plan: MeasurementPlan,
         inputs: Tensor,
         sketch: Sketch | None,
         memory_mb: float,

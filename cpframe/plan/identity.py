@@ -94,7 +94,7 @@ def training_facts(spec: Spec, variant: Variant, seed: int, determinants: Mappin
         "architecture": component_facts(variant.architecture),
         "optimizer": component_facts(variant.optimizer),
         "training": changes(training),
-        "metrics": {one.name: [component_facts(one.component), changes(one.measuring)] for one in spec.metrics},
+        "metrics": {one.name: [component_facts(one.component), changes(one.schedule)] for one in spec.metrics},
         "determinants": determinants,
     }
 

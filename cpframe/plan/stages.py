@@ -10,7 +10,7 @@ from hashlib import blake2b
 from cpframe.plan.identity import canonical_text, component_facts, digest, training_facts
 from cpframe.records.model import CLEAN
 from cpframe.spec.model import VARIANT, Spec, Variant
-from cpframe.spec.protocols import Course, Segment
+from cpframe.spec.protocols import Segment, Timeline
 
 
 @dataclass(frozen=True)
@@ -19,14 +19,14 @@ class Trajectory:
 
     Attributes:
         name: unique in the study.
-        course: its protocol and timeline.
+        timeline: its protocol and timeline.
         seed: of the training.
         variant: index into the spec's variants.
         stages: ids of its stages, from the first epoch to the last.
     """
 
     name: str
-    course: Course
+    timeline: Timeline
     seed: int
     variant: int
     stages: tuple[str, ...]
@@ -81,7 +81,7 @@ class Study:
     @property
     def epochs_asked(self) -> int:
         """Epochs of all trajectories."""
-        return sum(trajectory.course.epochs for trajectory in self.trajectories)
+        return sum(trajectory.timeline.epochs for trajectory in self.trajectories)
 
     @property
     def epochs_to_train(self) -> int:
@@ -98,30 +98,30 @@ def plan(spec: Spec, determinants: Mapping[str, str]) -> Study:
     """
     trajectories: list[Trajectory] = []
     stages: dict[str, Stage] = {}
-    courses = _courses(spec)
+    timelines = _timelines(spec)
     prefixes = _prefixes(spec)
     for index, variant in enumerate(spec.variants):
         for seed in spec.seeds:
             root = digest(training_facts(spec, variant, seed, determinants))
-            chains: list[list[str]] = [[] for _ in courses]
-            for stage, members in _shared(courses, variant, index, seed, root):
+            chains: list[list[str]] = [[] for _ in timelines]
+            for stage, members in _shared(timelines, variant, index, seed, root):
                 stages[stage.id] = stage
                 for member in members:
                     chains[member].append(stage.id)
-            for course, chain in zip(courses, chains, strict=True):
-                name = _name(course, seed, prefixes[index])
-                trajectories.append(Trajectory(name, course, seed, index, tuple(chain)))
+            for timeline, chain in zip(timelines, chains, strict=True):
+                name = _name(timeline, seed, prefixes[index])
+                trajectories.append(Trajectory(name, timeline, seed, index, tuple(chain)))
     return Study(spec, tuple(trajectories), stages)
 
 
-def _courses(spec: Spec) -> tuple[Course, ...]:
+def _timelines(spec: Spec) -> tuple[Timeline, ...]:
     """Every timeline that the protocols ask for, once.
 
     With sliding windows comes a no-deficit run, as long as the longest training, to compare them with.
     """
-    asked = [course for protocol, deficits in spec.protocols for course in protocol.courses(deficits)]
-    if any(course.protocol == "sliding" for course in asked):
-        asked.insert(0, Course("clean", CLEAN, 0, 0, max(course.epochs for course in asked)))
+    asked = [timeline for protocol, deficits in spec.protocols for timeline in protocol.timelines(deficits)]
+    if any(timeline.protocol == "sliding" for timeline in asked):
+        asked.insert(0, Timeline("clean", CLEAN, 0, 0, max(timeline.epochs for timeline in asked)))
     return tuple(dict.fromkeys(asked))
 
 
@@ -140,9 +140,9 @@ def _prefixes(spec: Spec) -> list[str]:
     return found
 
 
-def _name(course: Course, seed: int, prefix: str) -> str:
-    window = "" if course.deficit == CLEAN else f"-{course.onset}-{course.offset}"
-    return f"{prefix}{course.protocol}-{course.deficit}{window}-of-{course.epochs}-seed{seed}"
+def _name(timeline: Timeline, seed: int, prefix: str) -> str:
+    window = "" if timeline.deficit == CLEAN else f"-{timeline.onset}-{timeline.offset}"
+    return f"{prefix}{timeline.protocol}-{timeline.deficit}{window}-of-{timeline.epochs}-seed{seed}"
 
 
 @dataclass(frozen=True)
@@ -156,13 +156,13 @@ class _Branch:
 
 
 def _shared(
-    courses: tuple[Course, ...], variant: Variant, index: int, seed: int, root: blake2b
+    timelines: tuple[Timeline, ...], variant: Variant, index: int, seed: int, root: blake2b
 ) -> Iterator[tuple[Stage, tuple[int, ...]]]:
-    """Yield every stage of one variant and seed, parents first, with the numbers of the courses that run through it.
+    """Yield every stage of one variant and seed, parents first, with the numbers of the timelines that run through it.
 
-    A stage ends where any of its courses branches off, ends or changes its condition.
+    A stage ends where any of its timelines branches off, ends or changes its condition.
     """
-    waiting = [_Branch(None, root, 0, tuple((number, course.timeline) for number, course in enumerate(courses)))]
+    waiting = [_Branch(None, root, 0, tuple((number, timeline.segments) for number, timeline in enumerate(timelines)))]
     while waiting:
         branch = waiting.pop()
         for condition in dict.fromkeys(ahead[0].condition for _, ahead in branch.members):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rich.cells import cell_len, set_cell_size
@@ -98,17 +97,6 @@ def points(difference: Estimate) -> str:
 def mark(loss: Estimate) -> str:
     """``▼`` for a loss whose interval excludes 0, ``▲`` for such a gain, else a blank."""
     return "▼" if loss.positive else "▲" if loss.negative else " "
-
-
-def variant_label(variant: Mapping[str, object]) -> str:
-    """A variant in short: ``constant, momentum=0.9``: its name, then the last part of each dotted key of the grid.
-
-    Keys whose last parts are the same are written in full. Empty where the spec has neither names nor a grid.
-    """
-    last = [key.rsplit(".", 1)[-1] for key in variant]
-    keys = [short if last.count(short) == 1 else key for key, short in zip(variant, last, strict=True)]
-    said = zip(variant, keys, variant.values(), strict=True)
-    return printable(", ".join(f"{value}" if key == "variant" else f"{short}={value}" for key, short, value in said))
 
 
 def window(onset: int, offset: int) -> str:

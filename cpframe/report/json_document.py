@@ -10,7 +10,7 @@ study: title, created, provenance, score_epochs, threshold, deficits (component 
     trajectories (how many are complete, unfinished, failed), failures (name and reason of each).
 verdict: one a group and deficit: protocol, variant, recovery (removal) or length and epochs (sliding), deficit; kind,
     at, compared, loss, excess (over idle), rate_matched, at_most, see `cpframe.analysis.verdicts.Verdict`, whose
-    intervals hold for all epochs compared at once; period, see Healing or Onsets in `cpframe.analysis.critical_periods`.
+    intervals hold for all epochs compared at once; period, see `cpframe.analysis.critical_periods`.
 curves: removal and sliding, each one a group: its reference (an estimate) and, for every deficit, points: at, onset,
     offset, score and drop (estimates), bootstrap (low and high of the drop), drops by seed, rate_matched.
 phases: one a Fisher metric and timeline: metric, units, estimator, source, n; epoch, total, low and high, by
@@ -19,7 +19,7 @@ layers: one a Fisher metric by layer and timeline: metric, n, layers; epoch, sha
     measurement.
 plasticity: one a Fisher metric by layer and timeline: metric and see `cpframe.analysis.plasticity.Plasticity`.
 link: one a Fisher metric, sliding group and deficit: metric, units, group, deficit, points (onset, sensitivity,
-    fisher), fit, see `cpframe.analysis.fisher_sensitivity.ExponentialFit`, with c per unit of a sensitivity as a fraction.
+    fisher), fit, see `cpframe.analysis.fisher_sensitivity.ExponentialFit`, c per unit of a sensitivity as a fraction.
 metrics: curves, one an other metric and timeline: metric, units, estimator, source, n, layers; epoch and mean (by
     layer, where it is), by measurement; arrays: shapes, by name, of the metrics that are larger.
 controls: confounds, one a removal group and deficit, see `cpframe.analysis.confounds.Confound`; missing: what, why.
@@ -34,7 +34,7 @@ from dataclasses import fields
 
 import numpy as np
 
-from cpframe.analysis.comparisons import Point, Removal, Sliding, variant_key
+from cpframe.analysis.comparisons import Point, RemovalGroup, SlidingGroup, variant_key
 from cpframe.analysis.critical_periods import THRESHOLD
 from cpframe.analysis.findings import Findings
 from cpframe.analysis.metric_curves import MetricCurve, array_metric_names, layer_shares
@@ -54,8 +54,8 @@ def summary(study: StudyRecord, sections: Sequence[str] = (), threshold: float =
 
     Args:
         study: finished or not.
-        sections: which keys beside ``schema_version`` and ``study`` are wanted, as `cpframe.report.terminal.render.SECTIONS`
-            names them; without any, all.
+        sections: which keys beside ``schema_version`` and ``study`` are wanted, as
+            `cpframe.report.terminal.render.SECTIONS` names them; without any, all.
         threshold: see `cpframe.analysis.findings.Findings`.
 
     Raises:
@@ -113,8 +113,8 @@ def _study(findings: Findings) -> Plain:
     )
 
 
-def _group(group: Removal | Sliding) -> dict[str, object]:
-    if isinstance(group, Removal):
+def _group(group: RemovalGroup | SlidingGroup) -> dict[str, object]:
+    if isinstance(group, RemovalGroup):
         return {"protocol": "removal", "variant": group.variant, "recovery": group.recovery}
     return {"protocol": "sliding", "variant": group.variant, "length": group.length, "epochs": group.epochs}
 
@@ -126,7 +126,7 @@ def _verdicts(findings: Findings) -> Iterator[object]:
 
 
 def _curves(findings: Findings) -> object:
-    def told(group: Removal | Sliding) -> object:
+    def told(group: RemovalGroup | SlidingGroup) -> object:
         curves = ({"deficit": c.deficit, "points": [_point(p) for p in c.points]} for c in group.curves)
         return _group(group) | {"reference": estimate(group.reference.values()), "deficits": list(curves)}
 

@@ -103,3 +103,14 @@ def _named(
         label = printable(", ".join(text if key == "variant" else f"{names[key]}={text}" for key, text in told))
         labels[identity] = f"{label} (variant {place + 1})".lstrip() if label in labels.values() else label
     return labels
+
+
+def variant_label(variant: Mapping[str, object]) -> str:
+    """A variant in short: ``constant, momentum=0.9``: its name, then the last part of each dotted key of the grid.
+
+    Keys whose last parts are the same are written in full. Empty where the spec has neither names nor a grid.
+    """
+    last = [key.rsplit(".", 1)[-1] for key in variant]
+    keys = [short if last.count(short) == 1 else key for key, short in zip(variant, last, strict=True)]
+    said = zip(variant, keys, variant.values(), strict=True)
+    return printable(", ".join(f"{value}" if key == "variant" else f"{short}={value}" for key, short, value in said))

@@ -68,7 +68,7 @@ class Training:
 
 
 @dataclass(frozen=True)
-class Measuring:
+class MetricSchedule:
     """When and on what a metric is measured.
 
     Attributes:
@@ -88,11 +88,11 @@ class Metric:
 
     name: str
     component: Component
-    measuring: Measuring
+    schedule: MetricSchedule
 
 
 @dataclass(frozen=True)
-class Watching:
+class ObserverOptions:
     """How long an observer may take.
 
     Attributes:
@@ -108,7 +108,7 @@ class Observer:
 
     name: str
     component: Component
-    watching: Watching
+    options: ObserverOptions
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ class Segment:
 
 
 @dataclass(frozen=True)
-class Course:
+class Timeline:
     """One timeline that a protocol asks for.
 
     Attributes:
@@ -50,7 +50,7 @@ class Course:
     epochs: int
 
     @property
-    def timeline(self) -> tuple[Segment, ...]:
+    def segments(self) -> tuple[Segment, ...]:
         """The conditions, epoch by epoch, as runs."""
         runs = (
             Segment(CLEAN, self.onset),
@@ -81,12 +81,12 @@ class Removal:
         if self.recovery < score_epochs:
             yield ("recovery",), _too_short(self.recovery, score_epochs)
 
-    def courses(self, deficits: tuple[str, ...]) -> Iterator[Course]:
+    def timelines(self, deficits: tuple[str, ...]) -> Iterator[Timeline]:
         """Every timeline of this protocol for these deficits, the no-deficit one first."""
-        yield Course("removal", CLEAN, 0, 0, self.recovery)
+        yield Timeline("removal", CLEAN, 0, 0, self.recovery)
         for deficit in deficits:
             for until in sorted(set(self.until) - {0}):
-                yield Course("removal", deficit, 0, until, until + self.recovery)
+                yield Timeline("removal", deficit, 0, until, until + self.recovery)
 
 
 @dataclass(frozen=True)
@@ -120,11 +120,11 @@ class Sliding:
                     f"beyond the {self.epochs} epochs of the training",
                 )
 
-    def courses(self, deficits: tuple[str, ...]) -> Iterator[Course]:
+    def timelines(self, deficits: tuple[str, ...]) -> Iterator[Timeline]:
         """Every timeline of this protocol for these deficits."""
         for deficit in deficits:
             for onset in sorted(set(self.onsets)):
-                yield Course("sliding", deficit, onset, onset + self.length, self.epochs)
+                yield Timeline("sliding", deficit, onset, onset + self.length, self.epochs)
 
 
 def _too_short(epochs: int, score_epochs: int) -> str:

@@ -15,7 +15,7 @@ from cpframe.plugins.parameters import parameters
 from cpframe.records.model import CLEAN, TAKEN
 from cpframe.spec.document import Document, read_document
 from cpframe.spec.dotted_keys import is_word
-from cpframe.spec.model import Component, Measuring, Metric, Observer, Spec, Training, Variant, Watching
+from cpframe.spec.model import Component, Metric, MetricSchedule, Observer, ObserverOptions, Spec, Training, Variant
 from cpframe.spec.positions import KeyPath
 from cpframe.spec.protocols import PROTOCOLS, Protocol
 from cpframe.spec.validation import build, shown
@@ -194,7 +194,7 @@ class _Reader:
         return None
 
     def metrics(self) -> tuple[Metric, ...]:
-        own = set(parameters(Measuring))
+        own = set(parameters(MetricSchedule))
         found = []
         for name, table in self.table("metrics", "tables, [metrics.NAME]").items():
             path: KeyPath = ("metrics", name)
@@ -206,13 +206,13 @@ class _Reader:
             if not isinstance(table, Mapping):
                 continue
             mine = {key: value for key, value in table.items() if key in own}
-            measuring = build(Measuring, mine, path, self.document, self.problems)
-            if component is not None and measuring is not None:
-                found.append(Metric(name, component, measuring))
+            schedule = build(MetricSchedule, mine, path, self.document, self.problems)
+            if component is not None and schedule is not None:
+                found.append(Metric(name, component, schedule))
         return tuple(found)
 
     def observers(self) -> tuple[Observer, ...]:
-        own = set(parameters(Watching))
+        own = set(parameters(ObserverOptions))
         found: list[Observer] = []
         for name, table in self.table("observers", "tables, [observers.NAME]").items():
             path: KeyPath = ("observers", name)
@@ -222,8 +222,8 @@ class _Reader:
             if not isinstance(table, Mapping):
                 continue
             mine = {key: value for key, value in table.items() if key in own}
-            watching = build(Watching, mine, path, self.document, self.problems)
-            if component is None or watching is None:
+            options = build(ObserverOptions, mine, path, self.document, self.problems)
+            if component is None or options is None:
                 continue
             call = dataclasses.asdict(component.call)
             for other in found:
@@ -234,7 +234,7 @@ class _Reader:
                     )
                     self.problem(path, why)
                     break
-            found.append(Observer(name, component, watching))
+            found.append(Observer(name, component, options))
         return tuple(found)
 
 

@@ -13,7 +13,6 @@ from cpframe.store.atomic import (
     locked,
     write_atomically,
 )
-from cpframe.store.history_h5 import joined, sizes
 from cpframe.store.results import read_results, results_file, write_results
 from cpframe.store.stages import (
     StageRecord,
@@ -38,7 +37,6 @@ __all__ = [
     "drop_remake",
     "drop_state",
     "is_sealed",
-    "joined",
     "locked",
     "other_formats",
     "read_results",
@@ -47,7 +45,6 @@ __all__ = [
     "recover",
     "remake_folder",
     "results_file",
-    "sizes",
     "stage_folder",
     "write_atomically",
     "write_results",

@@ -16,9 +16,9 @@ import h5py
 import numpy as np
 from h5py import h5d
 
+from cpframe.records.histories import CURVES, validated
 from cpframe.records.model import Floats, History, MetricHistory
 from cpframe.store.h5_low_level import note
-from cpframe.store.history_h5 import CURVES, checked
 
 _INDEX = "index"
 
@@ -98,4 +98,4 @@ def history_at(row: Mapping[str, Any], content: bytes, order: str) -> History:
         metrics={name: metric(one) for name, one in row["metrics"].items()},
         **{name: floats(places[name]) for name in CURVES},
     )
-    return checked(history)
+    return validated(history)

@@ -77,11 +77,11 @@ class StageDone:
 
     stage: str
     failure: str
-    back: Literal["", "in use", "gone"] = ""
+    returned: Literal["", "in use", "gone"] = ""
 
 
 @dataclass(frozen=True)
-class Noticed:
+class StageWarning:
     """Something about a stage that the user should know.
 
     Attributes:
@@ -93,4 +93,4 @@ class Noticed:
     message: str
 
 
-Event = EpochDone | Committed | StageDone | Noticed
+Event = EpochDone | Committed | StageDone | StageWarning

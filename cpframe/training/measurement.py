@@ -8,18 +8,18 @@ import numpy as np
 
 from cpframe.api import Measurement, Probe
 from cpframe.errors import MetricError
+from cpframe.records.histories import sizes
 from cpframe.records.model import TAKEN, MetricHistory
 from cpframe.spec.dotted_keys import is_word
-from cpframe.spec.model import Measuring, Metric
-from cpframe.store import sizes
+from cpframe.spec.model import Metric, MetricSchedule
 from cpframe.training.data import Condition, DeviceData, degraded, probe_positions
 from cpframe.training.learner import Learner
 from cpframe.training.randomness import stream
 
 
-def due(measuring: Measuring, epoch: int) -> bool:
+def due(schedule: MetricSchedule, epoch: int) -> bool:
     """Whether a metric is measured when `epoch` epochs (1, 2, ...) are completed."""
-    return epoch == 1 or epoch % measuring.every == 0
+    return epoch == 1 or epoch % schedule.every == 0
 
 
 def measure(
@@ -33,10 +33,10 @@ def measure(
     learner.model.eval()
     found: dict[str, MetricHistory] = {}
     for metric in metrics:
-        if not due(metric.measuring, epoch + 1):
+        if not due(metric.schedule, epoch + 1):
             continue
-        seen = data.batch(probe_positions(data, metric.measuring.inputs, seed))
-        if metric.measuring.on == "condition":
+        seen = data.batch(probe_positions(data, metric.schedule.inputs, seed))
+        if metric.schedule.on == "condition":
             seen = degraded(seen, condition, seed, epoch) or seen
         probe = Probe(
             model=learner.model,
@@ -54,7 +54,7 @@ def measure(
                 raise MetricError(
                     f"the metric {metric.name} cannot call a quantity {key!r}: it needs a word of its own"
                 )
-            found[name] = _row(name, measurement, metric.measuring.on, len(probe.layers))
+            found[name] = _row(name, measurement, metric.schedule.on, len(probe.layers))
     sizes(found)
     return found
 

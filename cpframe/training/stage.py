@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 
 from cpframe.errors import MetricError
+from cpframe.records.histories import concatenate
 from cpframe.records.model import CLEAN, History, MetricHistory
 from cpframe.spec.model import Variant
 from cpframe.store import (
@@ -21,7 +22,6 @@ from cpframe.store import (
     StoreError,
     commit,
     drop_remake,
-    joined,
     locked,
     read_stage,
     read_state,
@@ -29,7 +29,7 @@ from cpframe.store import (
     remake_folder,
 )
 from cpframe.training.data import Condition, DeviceData, batches, load, ready, view
-from cpframe.training.job import Committed, EpochDone, Event, Job, Noticed, StageDone
+from cpframe.training.job import Committed, EpochDone, Event, Job, StageDone, StageWarning
 from cpframe.training.learner import (
     Learner,
     drawing,
@@ -56,7 +56,7 @@ def run_stage(job: Job) -> Iterator[Event]:
     """Train what is left of a stage, from its own last commit or its parent's end.
 
     Yields:
-        A `Noticed` for what is damaged in its folder, an `EpochDone` for every epoch, a `Committed` after
+        A `StageWarning` for what is damaged in its folder, an `EpochDone` for every epoch, a `Committed` after
         each commit on the way, then a `StageDone`. A training
         whose loss is no longer finite, or in which a plugin raises, ends as failed.
 
@@ -64,21 +64,21 @@ def run_stage(job: Job) -> Iterator[Event]:
         StoreError: when a commit cannot be written, or what was committed cannot be read.
     """
     failure = ""
-    back: Literal["", "in use", "gone"] = ""
+    returned: Literal["", "in use", "gone"] = ""
     try:
         with locked(job.folder):
             failure = yield from _epochs(job)
     except InUseError:
-        back = "in use"
+        returned = "in use"
     except _GoneError:
-        back = "gone"
+        returned = "gone"
     except StoreError:
         raise
     except MetricError as error:
         failure = str(error)
     except Exception as error:  # noqa: BLE001 - plugins and devices are strangers: what they raise fails this stage alone
         failure = described(error)
-    yield StageDone(job.stage.id, failure, back)
+    yield StageDone(job.stage.id, failure, returned)
 
 
 def described(error: BaseException) -> str:
@@ -95,7 +95,7 @@ def _epochs(job: Job) -> Generator[Event, None, str]:
     stage = job.stage
     committed, state, damage = recover(job.folder)
     for message in damage:
-        yield Noticed(stage.id, message)
+        yield StageWarning(stage.id, message)
     if committed is not None and committed.status == "failed":
         return committed.reason
     folder = job.folder
@@ -123,14 +123,14 @@ def _epochs(job: Job) -> Generator[Event, None, str]:
         rows.append(row)
         yield EpochDone(stage.id, epoch + 1, float(row.test_accuracy[-1]))
         if failure:
-            commit(job.folder, "failed", failure, joined(rows), None)
+            commit(job.folder, "failed", failure, concatenate(rows), None)
             return failure
         if epoch + 1 == stage.stop:
             last = saved(learner) if job.keep_state else None
-            commit(job.folder, "complete", "", joined(rows), last, kept=job.for_good)
+            commit(job.folder, "complete", "", concatenate(rows), last, kept=job.for_good)
             drop_remake(job.folder)
         elif time.monotonic() - last_commit >= COMMIT_SECONDS:
-            rows = [joined(rows)]
+            rows = [concatenate(rows)]
             commit(folder, "unfinished", "", rows[0], saved(learner))
             last_commit = time.monotonic()
             yield Committed(stage.id)

@@ -32,7 +32,9 @@ def engine(path: Path) -> None:
     """The study with one seed, in this process; the time in commits, and in all that a plain loop does too."""
     from cpframe.environment import data_folder
     from cpframe.execution.executors.inline import Inline
-    from cpframe.execution.scheduler import Place, run_study, survey
+    from cpframe.execution.progress import read_progress
+    from cpframe.execution.scheduler import run_study
+    from cpframe.execution.workspace import Workspace
     from cpframe.numerics import Numerics
     from cpframe.plan.stages import plan
     from cpframe.training import stage as training
@@ -60,9 +62,9 @@ def engine(path: Path) -> None:
         spent.update(commits=0.0, epochs=0.0)
         commits.clear()
         with tempfile.TemporaryDirectory() as folder:
-            place = Place(Path(folder), Path(folder) / "store", data_folder(None), numerics, {})
+            workspace = Workspace(Path(folder), Path(folder) / "store", data_folder(None), numerics, {})
             started = time.perf_counter()
-            run_study(survey(study, place), place, Inline(numerics), lambda event: None)
+            run_study(read_progress(study, workspace), workspace, Inline(numerics), lambda event: None)
             wall = time.perf_counter() - started
     own = wall - spent["epochs"]
     print(f"a commit: {1e3 * sum(commits) / len(commits):.1f} ms mean, {1e3 * max(commits):.1f} ms at most")

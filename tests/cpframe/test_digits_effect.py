@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from cpframe.execution.executors.processes import processes
-from cpframe.execution.scheduler import Place, run_study, survey
+from cpframe.execution.progress import read_progress
+from cpframe.execution.scheduler import run_study
+from cpframe.execution.workspace import Workspace
 from cpframe.numerics import resolve
 from cpframe.plan.stages import plan
 from cpframe.plugins.discovery import discover
@@ -28,8 +30,8 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> StudyRecord:
     spec = read_spec(QUICKSTART, discover(), None, overrides)
     numerics = resolve("cpu", "exact")
     folder = tmp_path_factory.mktemp("digits")
-    place = Place(folder, folder / "stages", folder, numerics, {})
-    return run_study(survey(plan(spec, {}), place), place, processes([numerics] * 2), lambda event: None)
+    workspace = Workspace(folder, folder / "stages", folder, numerics, {})
+    return run_study(read_progress(plan(spec, {}), workspace), workspace, processes([numerics] * 2), lambda event: None)
 
 
 def drops(study: StudyRecord, deficit: str, onset: int) -> np.ndarray:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from cpframe.errors import ExecutorError
-from cpframe.execution.executors.worker import Told
+from cpframe.execution.executors.worker import WorkerMessage
 from cpframe.store import StoreError
 from cpframe.training.job import EpochDone, Event, Job, StageDone
 
@@ -16,7 +16,7 @@ TRIES = 3
 """A stage fails when its worker has died so many times without getting an epoch further."""
 
 
-class LostError(Exception):
+class WorkerDiedError(Exception):
     """A worker has died; its message goes on from "its worker"."""
 
 
@@ -32,7 +32,7 @@ class Worker(Protocol):
         """Give it a stage; if it is dead, `answer` says so."""
         ...
 
-    def answer(self) -> Told:
+    def answer(self) -> WorkerMessage:
         """What it has to tell; called once it is known to have something.
 
         Raises:
@@ -101,7 +101,7 @@ class Pool:
         trial = self._trials[slot]
         try:
             told = worker.answer()
-        except LostError as lost:
+        except WorkerDiedError as lost:
             return self._lost(slot, trial, str(lost))
         if isinstance(told, StoreError):
             del self._trials[slot]

@@ -14,8 +14,8 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
 from cpframe.errors import ExecutorError
-from cpframe.execution.executors.pool import LostError, Pool
-from cpframe.execution.executors.worker import Told, served
+from cpframe.execution.executors.pool import Pool, WorkerDiedError
+from cpframe.execution.executors.worker import WorkerMessage, run_job
 from cpframe.numerics import Numerics, prepare
 from cpframe.training.job import Job
 
@@ -70,14 +70,14 @@ class _Process:
         with suppress(OSError):  # it has died just now: `answer` finds out
             self.pipe.send(job)
 
-    def answer(self) -> Told:
+    def answer(self) -> WorkerMessage:
         try:
-            told: Told = self.pipe.recv()
+            told: WorkerMessage = self.pipe.recv()
         except (EOFError, OSError):
             self.process.join()
             code = self.process.exitcode or 0
             how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-            raise LostError(how) from None
+            raise WorkerDiedError(how) from None
         return told
 
     def stop(self) -> None:
@@ -116,7 +116,7 @@ def _serve(pipe: Connection, numerics: Numerics) -> None:
     prepare(numerics)
     try:
         while True:
-            for told in served(pipe.recv(), numerics):
+            for told in run_job(pipe.recv(), numerics):
                 pipe.send(told)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return  # the driver is gone

@@ -25,8 +25,8 @@ import ray
 from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 
 from cpframe.errors import ExecutorError
-from cpframe.execution.executors.pool import LostError, Pool
-from cpframe.execution.executors.worker import Told, served
+from cpframe.execution.executors.pool import Pool, WorkerDiedError
+from cpframe.execution.executors.worker import WorkerMessage, run_job
 from cpframe.numerics import Numerics, prepare
 from cpframe.training.job import Job, StageDone
 from cpframe.training.stage import described
@@ -155,7 +155,7 @@ class _Trainer:
             os.chdir(folder)
         prepare(numerics)
         self._numerics = numerics
-        self._telling: Iterator[Told] = iter(())
+        self._telling: Iterator[WorkerMessage] = iter(())
 
     def greet(self, sign: Path) -> tuple[str, str, dict[str, str]]:
         """Write a file; returns this machine's name, why the file could not be written, and versions."""
@@ -166,12 +166,12 @@ class _Trainer:
             problem = f"it cannot write there: {error.strerror}"
         return socket.gethostname(), problem, {package: version(package) for package in _PACKAGES}
 
-    def start(self, job: Job) -> Told:
+    def start(self, job: Job) -> WorkerMessage:
         """Take a stage, and train it up to the first news."""
-        self._telling = served(job, self._numerics)
+        self._telling = run_job(job, self._numerics)
         return self.go_on()
 
-    def go_on(self) -> Told:
+    def go_on(self) -> WorkerMessage:
         """Train up to the next news."""
         return next(self._telling)
 
@@ -191,15 +191,15 @@ class _Actor:
         self.stage = job.stage.id
         self.news = self.handle.start.remote(replace(job, **absolute))
 
-    def answer(self) -> Told:
+    def answer(self) -> WorkerMessage:
         try:
-            told: Told = ray.get(self.news)
+            told: WorkerMessage = ray.get(self.news)
         except RayTaskError as error:
             cause = error.cause if isinstance(error.cause, Exception) else error
             return [StageDone(self.stage, described(cause))]
         except RayError as error:
             self.alive = False
-            raise LostError(f"on Ray died ({_cause(error)})") from None
+            raise WorkerDiedError(f"on Ray died ({_cause(error)})") from None
         if isinstance(told, list) and not isinstance(told[-1], StageDone):
             self.news = self.handle.go_on.remote()
         return told

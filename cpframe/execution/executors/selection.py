@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from cpframe.errors import ExecutorError, Problem, SpecError, nearest
 from cpframe.execution.executors import Executor
 from cpframe.execution.executors.inline import Inline
 from cpframe.execution.executors.processes import processes
+from cpframe.execution.progress import StudyProgress
 from cpframe.numerics import Numerics, devices, shared_out
 
 _NAMES = ("auto", "inline", "processes", "ray", "ray://HOST:PORT")
@@ -67,3 +69,22 @@ def start(executor: str, workers: int | None, useful: int, numerics: Numerics, f
     if executor == "auto" and count == 1:
         return Inline(numerics)
     return processes(shared_out(numerics, there, count))
+
+
+_WORTH_A_WORKER = 5.0
+"""Seconds of training below which another process, which has to start, saves nothing."""
+
+
+def chosen_workers(progress: StudyProgress, seconds: float, numerics: Numerics) -> int:
+    """How many workers a run starts by itself: one a core on the CPU, one a GPU, if they have enough to do."""
+    here = cores() if numerics.device == "cpu" else len(devices(numerics))
+    return max(1, min(here, useful_workers(progress, seconds)))
+
+
+def useful_workers(progress: StudyProgress, seconds: float) -> int:
+    """How many workers would have enough to do; 0 when nothing is left to be done."""
+    if not progress.todo:
+        return 0
+    chains = sum(stage.parent not in progress.todo for stage in progress.todo.values())
+    widest = max(chains, len(progress.study.spec.seeds))
+    return max(1, min(len(progress.todo), widest, math.floor(seconds / _WORTH_A_WORKER)))

@@ -11,13 +11,13 @@ from cpframe.store import StoreError
 from cpframe.training.job import Event, Job, StageDone
 from cpframe.training.stage import run_stage
 
-Told = list[Event] | StoreError
+WorkerMessage = list[Event] | StoreError
 """What a worker tells: what has happened to its stage, or that a commit could not be written, which ends it."""
 _TELLING_SECONDS = 0.25
 """Events are gathered for this long: a message costs a driver and a worker more than a small network's epoch."""
 
 
-def served(job: Job, numerics: Numerics) -> Iterator[Told]:
+def run_job(job: Job, numerics: Numerics) -> Iterator[WorkerMessage]:
     """Train a stage on the device of this worker, and tell what happens; the last is its end, or a StoreError."""
     events: list[Event] = []
     told = time.monotonic()

@@ -1,9 +1,9 @@
 """Watches one forward pass: which function takes which parameter, and what the rules will need of it.
 
-Every call of a torch function during the pass comes through `Watch`. Where a function with a rule takes a parameter, it
-is given a copy that asks for no gradient, and a hook on its output waits for the gradient there: so the backward pass
-computes gradients of activations only, never of weights. It does not matter whether a module or the model's own code
-makes the call, and the model itself gets no hooks.
+Every call of a torch function during the pass comes through `GradientCapture`. Where a function with a rule takes a
+parameter, it is given a copy that asks for no gradient, and a hook on its output waits for the gradient there: so the
+backward pass computes gradients of activations only, never of weights. It does not matter whether a module or the
+model's own code makes the call, and the model itself gets no hooks.
 
 What is seen by no rule keeps asking for a gradient, and so shows in the graph of the outputs: nothing is left out
 unnoticed.
@@ -25,7 +25,7 @@ from cpframe.fisher.per_sample.rules import Rule, Use
 from cpframe.fisher.per_sample.signatures import READERS
 from cpframe.fisher.per_sample.sketch import Sketch
 
-__all__ = ["Watch", "graph", "watched"]
+__all__ = ["GradientCapture", "graph", "watched"]
 
 
 class _Rooted(torch.autograd.Function):
@@ -50,7 +50,7 @@ class _Watched:
     uses: list[Use] = field(default_factory=list)
 
 
-class Watch(TorchFunctionMode):
+class GradientCapture(TorchFunctionMode):
     """Active as a context during one forward pass; then asked for squared norms, once for every backward pass."""
 
     def __init__(
@@ -207,9 +207,9 @@ def watched(
     inputs: Tensor,
     left_out: frozenset[str],
     sketch: Sketch | None,
-) -> tuple[Watch, Tensor]:
+) -> tuple[GradientCapture, Tensor]:
     """Run the model forward under watch, but for some parameters; returns its outputs too."""
-    watch = Watch(parameters, len(inputs), left_out, inputs.device, sketch)
+    watch = GradientCapture(parameters, len(inputs), left_out, inputs.device, sketch)
     # Without anything to watch no graph need be kept.
     with torch.set_grad_enabled(len(left_out) < len(parameters)), watch:
         outputs = called(model, parameters, inputs)

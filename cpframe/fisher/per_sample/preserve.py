@@ -8,11 +8,11 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-__all__ = ["undisturbed"]
+__all__ = ["preserved"]
 
 
 @contextmanager
-def undisturbed(model: nn.Module, parameters: Mapping[str, nn.Parameter], inputs: Tensor) -> Iterator[None]:
+def preserved(model: nn.Module, parameters: Mapping[str, nn.Parameter], inputs: Tensor) -> Iterator[None]:
     """Let every parameter ask for a gradient, so that its uses show in the graph; put back what a forward pass leaves.
 
     Args:

@@ -14,10 +14,10 @@ from cpframe.fisher.per_sample import rules
 from cpframe.fisher.per_sample.convolution import Geometry
 from cpframe.fisher.per_sample.rules import Rule
 
-__all__ = ["READERS", "Reading"]
+__all__ = ["READERS", "Call"]
 
 
-class Reading(NamedTuple):
+class Call(NamedTuple):
     """A call of a function.
 
     Attributes:
@@ -34,12 +34,12 @@ class Reading(NamedTuple):
 _Sizes = int | Sequence[int]
 
 
-def _reading(inputs: Tensor, weight: Tensor | None, bias: Tensor | None, pair: tuple[Rule, Rule], how: Any) -> Reading:
+def _reading(inputs: Tensor, weight: Tensor | None, bias: Tensor | None, pair: tuple[Rule, Rule], how: Any) -> Call:
     both = zip((weight, bias), pair, strict=True)
-    return Reading(inputs, {tensor: rule for tensor, rule in both if tensor is not None}, how)
+    return Call(inputs, {tensor: rule for tensor, rule in both if tensor is not None}, how)
 
 
-def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Reading | None:  # noqa: A002
+def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Call | None:  # noqa: A002
     if input.ndim < 2:
         return None
     return _reading(input, weight, bias, (rules.linear, rules.bias), None)
@@ -53,7 +53,7 @@ def _convolution(
     padding: _Sizes | str = 0,
     dilation: _Sizes = 1,
     groups: int = 1,
-) -> Reading | None:
+) -> Call | None:
     kernel = tuple(weight.shape[2:])
     if input.ndim != weight.ndim:
         return None
@@ -77,7 +77,7 @@ def _transposed(
     output_padding: _Sizes = 0,  # noqa: ARG001 - the gradient's shape tells
     groups: int = 1,
     dilation: _Sizes = 1,
-) -> Reading | None:
+) -> Call | None:
     kernel = tuple(weight.shape[2:])
     if input.ndim != weight.ndim:
         return None
@@ -100,7 +100,7 @@ def _batch_norm(
     training: bool = False,
     momentum: float = 0.1,  # noqa: ARG001
     eps: float = 1e-5,
-) -> Reading:
+) -> Call:
     if training or running_mean is None or running_var is None:
         raise ValueError("the model normalises by statistics of the batch: there is no gradient of a single example")
     how = partial(_centred, mean=running_mean), (running_var + eps).rsqrt()
@@ -120,7 +120,7 @@ def _instance_norm(
     use_input_stats: bool = True,
     momentum: float = 0.1,  # noqa: ARG001
     eps: float = 1e-5,
-) -> Reading:
+) -> Call:
     if use_input_stats or running_mean is None or running_var is None:
         return _reading(input, weight, bias, rules.channels, (partial(functional.instance_norm, eps=eps), None))
     how = partial(_centred, mean=running_mean), (running_var + eps).rsqrt()
@@ -133,7 +133,7 @@ def _group_norm(
     weight: Tensor | None = None,
     bias: Tensor | None = None,
     eps: float = 1e-5,
-) -> Reading:
+) -> Call:
     normalised = partial(functional.group_norm, num_groups=num_groups, eps=eps)
     return _reading(input, weight, bias, rules.channels, (normalised, None))
 
@@ -144,7 +144,7 @@ def _layer_norm(
     weight: Tensor | None = None,
     bias: Tensor | None = None,
     eps: float = 1e-5,
-) -> Reading | None:
+) -> Call | None:
     if input.ndim == len(normalized_shape):
         return None
     normalised = partial(functional.layer_norm, normalized_shape=normalized_shape, eps=eps)
@@ -156,7 +156,7 @@ def _rms_norm(
     normalized_shape: Sequence[int],
     weight: Tensor | None = None,
     eps: float | None = None,
-) -> Reading | None:
+) -> Call | None:
     if input.ndim == len(normalized_shape):
         return None
     normalised = partial(functional.rms_norm, normalized_shape=normalized_shape, eps=eps)
@@ -171,18 +171,18 @@ def _embedding(
     norm_type: float = 2.0,  # noqa: ARG001
     scale_grad_by_freq: bool = False,
     sparse: bool = False,  # noqa: ARG001
-) -> Reading | None:
+) -> Call | None:
     if max_norm is not None or scale_grad_by_freq or input.ndim == 0:
         return None
     silent = padding_idx if padding_idx is None or padding_idx >= 0 else padding_idx + len(weight)
-    return Reading(input, {weight: rules.embedding}, (len(weight), silent))
+    return Call(input, {weight: rules.embedding}, (len(weight), silent))
 
 
-def _prelu(input: Tensor, weight: Tensor) -> Reading | None:  # noqa: A002
+def _prelu(input: Tensor, weight: Tensor) -> Call | None:  # noqa: A002
     if input.ndim < 2:
         return None
     rule = rules.scalar if weight.numel() == 1 else rules.channels[0]
-    return Reading(input, {weight: rule}, (partial(torch.clamp, max=0), None))
+    return Call(input, {weight: rule}, (partial(torch.clamp, max=0), None))
 
 
 def _dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> None:  # noqa: A002, ARG001
@@ -194,7 +194,7 @@ def _alpha_dropout(input: Tensor, p: float = 0.5, training: bool = False, inplac
     _dropout(input, p, training, inplace)
 
 
-READERS: Mapping[Callable[..., Any], Callable[..., Reading | None]] = {
+READERS: Mapping[Callable[..., Any], Callable[..., Call | None]] = {
     functional.linear: _linear,
     functional.conv1d: _convolution,
     functional.conv2d: _convolution,

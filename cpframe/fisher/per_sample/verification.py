@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from cpframe.fisher.per_sample.capture import graph, watched
 from cpframe.fisher.per_sample.gradients import called, looped_squares, vectorised_squares
 
-__all__ = ["Plan", "examined"]
+__all__ = ["MeasurementPlan", "verify"]
 
 
 @dataclass(frozen=True)
-class Plan:
+class MeasurementPlan:
     """How the parameters of a model are measured.
 
     Attributes:
@@ -41,7 +41,7 @@ class Plan:
     outputs: int
 
 
-_known: WeakKeyDictionary[nn.Module, dict[object, Plan]] = WeakKeyDictionary()
+_known: WeakKeyDictionary[nn.Module, dict[object, MeasurementPlan]] = WeakKeyDictionary()
 """What was found, for as long as the model lives: an examination takes as long as some ten examples."""
 _MOST_KNOWN = 16
 """Plans kept for one model, of one shape of inputs each, say."""
@@ -49,7 +49,7 @@ _HIDING = "CheckpointFunctionBackward"
 """The node of a reentrant checkpoint, behind which nothing can be seen."""
 
 
-def examined(model: nn.Module, parameters: Mapping[str, nn.Parameter], inputs: Tensor) -> Plan:
+def verify(model: nn.Module, parameters: Mapping[str, nn.Parameter], inputs: Tensor) -> MeasurementPlan:
     """Examine a model, or remember what was found.
 
     Args:
@@ -88,7 +88,7 @@ def _fingerprint(model: nn.Module, parameters: Mapping[str, nn.Parameter], input
     return tuple(inputs.shape[1:]), len(inputs) > 1, inputs.dtype, inputs.device, autocast, modules, weights
 
 
-def _examined(model: nn.Module, parameters: Mapping[str, nn.Parameter], inputs: Tensor) -> Plan:
+def _examined(model: nn.Module, parameters: Mapping[str, nn.Parameter], inputs: Tensor) -> MeasurementPlan:
     generic = _displaced(parameters)
     classes, example_bytes = _forward(model, generic, inputs)
     # Any direction will do, but not one that a symmetry of the model could blind.
@@ -113,7 +113,7 @@ def _examined(model: nn.Module, parameters: Mapping[str, nn.Parameter], inputs: 
             vectorised = vectorised_squares(model, generic, inputs, cotangents, rest, megabytes=1e3)
     right = {name for name, values in vectorised.items() if _same(values, truth[name], scale, inputs)}
     looped = frozenset(rest) - right
-    return Plan(frozenset(verified), frozenset(right), looped, example_bytes + needed, classes)
+    return MeasurementPlan(frozenset(verified), frozenset(right), looped, example_bytes + needed, classes)
 
 
 def _forward(model: nn.Module, parameters: Mapping[str, nn.Parameter], inputs: Tensor) -> tuple[int, float]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
-from cpframe.analysis.comparisons import Curve, Removal
+from cpframe.analysis.comparisons import Curve, RemovalGroup
 from cpframe.analysis.findings import Findings
 from cpframe.analysis.statistics import Estimate, estimate
 from cpframe.errors import NothingToDrawError
@@ -75,7 +75,7 @@ def paired(curve: Curve) -> bool:
     return any(point.drops for point in curve.points)
 
 
-def _draw(panel: Axes, group: Removal, looks: dict[str, Pen], handles: dict[str, Artist]) -> None:
+def _draw(panel: Axes, group: RemovalGroup, looks: dict[str, Pen], handles: dict[str, Artist]) -> None:
     start = 100 * estimate(group.reference.values()).mean
     handles.setdefault(CLEAN, panel.axhline(start, color=INK, linewidth=0.8, linestyle=(0, (4, 2)), zorder=1))
     for curve in reversed(group.curves):  # the first deficit lies above the others
@@ -97,16 +97,16 @@ def _ends(drops: Sequence[Estimate]) -> tuple[list[float], list[float]]:
     return [drop.high for drop in drops], [drop.low for drop in drops]
 
 
-def _title(group: Removal, groups: Sequence[Removal], label: str) -> str:
+def _title(group: RemovalGroup, groups: Sequence[RemovalGroup], label: str) -> str:
     after = "" if _one_recovery(groups) else f"{group.recovery} clean epochs after"
     return panel_title(label, after)
 
 
-def _one_recovery(groups: Sequence[Removal]) -> bool:
+def _one_recovery(groups: Sequence[RemovalGroup]) -> bool:
     return len({group.recovery for group in groups}) == 1
 
 
-def _seen(groups: Sequence[Removal], names: VariantNames) -> str:
+def _seen(groups: Sequence[RemovalGroup], names: VariantNames) -> str:
     """Where every curve ends."""
     told = []
     for group in groups:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from matplotlib.artist import Artist
 
-from cpframe.analysis.comparisons import Sliding
+from cpframe.analysis.comparisons import SlidingGroup
 from cpframe.analysis.findings import Findings
 from cpframe.analysis.statistics import estimate
 from cpframe.errors import NothingToDrawError
@@ -67,15 +67,15 @@ def sensitivity_drawings(findings: Findings) -> list[Drawing]:
     return drawings
 
 
-def _course(group: Sliding) -> str:
+def _course(group: SlidingGroup) -> str:
     return f"{group.length} of {group.epochs} epochs"
 
 
-def _alike(groups: Sequence[Sliding]) -> bool:
+def _alike(groups: Sequence[SlidingGroup]) -> bool:
     return len({(group.length, group.epochs) for group in groups}) == 1
 
 
-def _seen(groups: Sequence[Sliding], names: VariantNames) -> str:
+def _seen(groups: Sequence[SlidingGroup], names: VariantNames) -> str:
     """Where every curve is highest."""
     told = []
     for group in groups:

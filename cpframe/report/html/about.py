@@ -9,11 +9,12 @@ from cpframe.analysis.findings import Findings
 from cpframe.analysis.metric_curves import array_metric_names
 from cpframe.analysis.representatives import by_variant
 from cpframe.records.model import CLEAN, StudyRecord
-from cpframe.report.formatting import printable, variant_label
+from cpframe.report.formatting import printable
 from cpframe.report.html.labels import Labels
 from cpframe.report.html.markup import Column, Html, element, table
 from cpframe.report.terminal.controls import idle_words
 from cpframe.report.terminal.metrics import course_words, courses
+from cpframe.report.variant_names import variant_label
 
 
 def metrics_section(findings: Findings) -> Iterator[Html]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from cpframe.analysis.comparisons import Point, Removal, Sliding
+from cpframe.analysis.comparisons import Point, RemovalGroup, SlidingGroup
 from cpframe.analysis.findings import Findings
 from cpframe.analysis.statistics import estimate
 from cpframe.report.formatting import NONE, percent, plural
@@ -36,7 +36,7 @@ def sliding_tables(findings: Findings, labels: Labels) -> Iterator[Html]:
         yield element("p", _NOTE, class_="note")
 
 
-def _table(group: Removal | Sliding, labels: Labels, caption: str, at: str) -> Html:
+def _table(group: RemovalGroup | SlidingGroup, labels: Labels, caption: str, at: str) -> Html:
     reference = estimate(group.reference.values())
     start = f"{percent(reference.mean)} % (n = {reference.n})" if reference.n else "not yet there"
     columns = [Column(at), *(Column(labels.name(curve.deficit)) for curve in group.curves)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from cpframe.analysis.comparisons import Removal
+from cpframe.analysis.comparisons import RemovalGroup
 from cpframe.analysis.findings import Findings
 from cpframe.analysis.verdicts import Claim
 from cpframe.report.formatting import NONE
@@ -61,7 +61,7 @@ def _period(findings: Findings, claim: Claim) -> str:
     words = when_words(findings, claim)
     if words == NONE:
         return ""
-    if isinstance(claim.group, Removal):
+    if isinstance(claim.group, RemovalGroup):
         return words if words == "not monotone" else f"heals until {words}"
     return (
         f"hurts at no onset{words.removeprefix('never')}" if words.startswith("never") else f"hurts until onset {words}"

@@ -11,7 +11,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from cpframe.analysis.comparisons import Curve, Point, Removal, Sliding
+from cpframe.analysis.comparisons import Curve, Point, RemovalGroup, SlidingGroup
 from cpframe.analysis.statistics import Estimate, estimate
 from cpframe.records.model import CLEAN
 from cpframe.report.formatting import NONE, mark, percent, plural, shorten, window
@@ -46,7 +46,7 @@ def removal_sections(page: Page) -> Iterator[RenderableType]:
             yield from _removal_chart(page, group)
 
 
-def _removal_table(page: Page, group: Removal, curves: Sequence[Curve]) -> Table:
+def _removal_table(page: Page, group: RemovalGroup, curves: Sequence[Curve]) -> Table:
     table = plain_table()
     table.add_column("\nuntil", justify="right", no_wrap=True)
     for curve in curves:
@@ -73,7 +73,7 @@ def _loss(drop: Estimate) -> Text:
     return Text(f"{percent(drop.mean):>5}{half:<6}{mark(drop)}", "bold" if mark(drop) != " " else "")
 
 
-def _removal_chart(page: Page, group: Removal) -> Iterator[RenderableType]:
+def _removal_chart(page: Page, group: RemovalGroup) -> Iterator[RenderableType]:
     """Accuracies as no deficit's mean minus the paired drops: a seed that is missing somewhere moves no point."""
     start = estimate(group.reference.values()).mean
     lines = []
@@ -110,7 +110,7 @@ def sliding_sections(page: Page) -> Iterator[RenderableType]:
         )
 
 
-def _sliding_table(page: Page, group: Sliding) -> Table:
+def _sliding_table(page: Page, group: SlidingGroup) -> Table:
     rows = [(curve, point, estimate(point.drops.values())) for curve in group.curves for point in curve.points]
     ends = [end for _, _, drop in rows for end in (drop.mean, drop.low, drop.high) if math.isfinite(end)]
     span: Span = min([0.0, *ends]), max([0.0, *ends])

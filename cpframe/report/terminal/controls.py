@@ -10,8 +10,9 @@ from rich.text import Text
 
 from cpframe.analysis.confounds import Confound, ConfoundKind
 from cpframe.analysis.statistics import ENOUGH_SEEDS
-from cpframe.report.formatting import percent, shorten, variant_label
+from cpframe.report.formatting import percent, shorten
 from cpframe.report.terminal.layout import Page, heading, in_lines, name_with_look, note
+from cpframe.report.variant_names import variant_label
 
 _WORDS: dict[ConfoundKind, str] = {
     "idle reproduces the curve": "YES: idle loses as much",

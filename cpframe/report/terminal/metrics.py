@@ -11,8 +11,9 @@ from rich.text import Text
 from cpframe.analysis.findings import Findings
 from cpframe.analysis.metric_curves import MetricCurve, are_shares, array_metric_names
 from cpframe.records.model import CLEAN
-from cpframe.report.formatting import number, plural, printable, shorten, variant_label, window
+from cpframe.report.formatting import number, plural, printable, shorten, window
 from cpframe.report.terminal.layout import Page, heading
+from cpframe.report.variant_names import variant_label
 
 
 def courses(findings: Findings) -> Mapping[str, tuple[MetricCurve, ...]]:

@@ -9,8 +9,9 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from cpframe.report.formatting import NONE, printable, shorten, variant_label
+from cpframe.report.formatting import NONE, printable, shorten
 from cpframe.report.terminal.layout import Page
+from cpframe.report.variant_names import variant_label
 
 _TOLD_FAILURES = 5
 _TOLD_VARIANTS = 8

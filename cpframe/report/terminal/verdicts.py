@@ -12,7 +12,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from cpframe.analysis.comparisons import Removal, Sliding, variant_key
+from cpframe.analysis.comparisons import RemovalGroup, SlidingGroup, variant_key
 from cpframe.analysis.statistics import ENOUGH_SEEDS
 from cpframe.analysis.verdicts import Claim, Kind
 from cpframe.report.formatting import NONE, percent, plural, points, shorten
@@ -146,7 +146,7 @@ def _grid(rows: Sequence[Sequence[Text]], widths: Sequence[int]) -> Table:
 
 
 def _heads(claim: Claim) -> tuple[Text, ...]:
-    removal = isinstance(claim.group, Removal)
+    removal = isinstance(claim.group, RemovalGroup)
     heads = "", "verdict", *(("points lost", "beyond idle", "heals until") if removal else _SLIDING_HEADS)
     return tuple(Text(head, "dim") for head in heads)
 
@@ -165,7 +165,7 @@ def _row(page: Page, claim: Claim) -> tuple[Text, ...]:
 def outcome(claim: Claim) -> Text:
     """The verdict in a word or two, SCAR and CRITICAL PERIOD in capitals."""
     short, style = _WORDS[claim.verdict.kind]
-    yes = "SCAR" if isinstance(claim.group, Removal) else "CRITICAL PERIOD"
+    yes = "SCAR" if isinstance(claim.group, RemovalGroup) else "CRITICAL PERIOD"
     return Text(short or yes, style)
 
 
@@ -185,17 +185,17 @@ def _explained(page: Page, made: Sequence[Claim]) -> str:
         f"Points of accuracy, paired by seed (n = {n}). ± and brackets: 95% intervals that hold for all epochs "
         "compared at once; +: or later, which was not tried."
     ]
-    if any(isinstance(claim.group, Removal) for claim in made):
+    if any(isinstance(claim.group, RemovalGroup) for claim in made):
         texts += healing_notes(page.findings)
-    if any(isinstance(claim.group, Sliding) for claim in made):
+    if any(isinstance(claim.group, SlidingGroup) for claim in made):
         texts.append(f"Lost more: than from the last onset. Hurts until: the last onset that costs over {limit}.")
     return " ".join(texts)
 
 
-def question(group: Removal | Sliding, label: str) -> str:
+def question(group: RemovalGroup | SlidingGroup, label: str) -> str:
     """What a group of trajectories asks, and its variant, if that has a label."""
     after = f" ({label})" if label else ""
-    if isinstance(group, Removal):
+    if isinstance(group, RemovalGroup):
         return f"Is there a scar after {plural(group.recovery, 'clean epoch')}?{after}"
     return f"Does it matter when a deficit of {plural(group.length, 'epoch')} begins, in {group.epochs}?{after}"
 
@@ -204,7 +204,7 @@ def because(claim: Claim) -> str:
     """The numbers behind a verdict, in words."""
     verdict = claim.verdict
     n = f"n={verdict.loss.n}"
-    if isinstance(claim.group, Removal):
+    if isinstance(claim.group, RemovalGroup):
         where = f"below no deficit when removed at {verdict.at}"
     else:
         last = next(curve for curve in claim.group.curves if curve.deficit == claim.deficit).points[-1].at
@@ -228,7 +228,7 @@ def because(claim: Claim) -> str:
 
 def _bound(claim: Claim) -> str:
     """How large a loss can still be where none was found."""
-    verdict, timing = claim.verdict, isinstance(claim.group, Sliding)
+    verdict, timing = claim.verdict, isinstance(claim.group, SlidingGroup)
     if verdict.loss.positive:
         return "but nothing is lost from that onset itself"
     if verdict.at_most > 0:

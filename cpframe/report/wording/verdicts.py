@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from cpframe.analysis.comparisons import Removal
+from cpframe.analysis.comparisons import RemovalGroup
 from cpframe.analysis.critical_periods import Healing, Onsets
 from cpframe.analysis.findings import Findings
 from cpframe.analysis.verdicts import Claim
@@ -20,7 +20,7 @@ def when_words(findings: Findings, claim: Claim) -> str:
 
 def healing_notes(findings: Findings) -> tuple[str, ...]:
     """What the words on healing mean, as far as the study's claims need them."""
-    removals = [claim for claim in findings.claims if isinstance(claim.group, Removal)]
+    removals = [claim for claim in findings.claims if isinstance(claim.group, RemovalGroup)]
     limit = percent(findings.threshold)
     notes = [f"Heals until a to b: removed at epoch a, at most {limit} points stay lost, at b more."]
     if any(when_words(findings, claim).startswith("under") for claim in removals):

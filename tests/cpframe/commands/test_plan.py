@@ -12,9 +12,10 @@ import pytest
 
 from cpframe.commands.run import changed_since
 from cpframe.execution.cost_cache import measured, remember
+from cpframe.execution.costs import Costs
 from cpframe.execution.forecast import forecast
-from cpframe.execution.preflight import Costs
-from cpframe.execution.scheduler import Place, Progress, survey
+from cpframe.execution.progress import StudyProgress, read_progress
+from cpframe.execution.workspace import Workspace
 from cpframe.numerics import Numerics
 from cpframe.plan.stages import Study, plan
 from cpframe.plugins.discovery import discover
@@ -90,7 +91,7 @@ def test_a_bad_spec_is_told_as_by_run(tmp_path: Path) -> None:
 
 
 def test_the_forecast_is_the_walk_of_the_engine(tmp_path: Path) -> None:
-    progress = survey(planned(tmp_path, "seeds=[0]"), Place(tmp_path, tmp_path, tmp_path, EXACT, {}))
+    progress = read_progress(planned(tmp_path, "seeds=[0]"), Workspace(tmp_path, tmp_path, tmp_path, EXACT, {}))
     costs = {0: Costs(train=1.0, test=0.0, metrics={}, idle=frozenset(), state_bytes=10**9)}
     alone = forecast(progress, costs, 1, keep_states=False)
     assert alone.seconds == pytest.approx(13)
@@ -104,16 +105,16 @@ def test_the_forecast_is_the_walk_of_the_engine(tmp_path: Path) -> None:
 
 
 def test_a_study_that_changes_is_compared_with_the_one_before(tmp_path: Path) -> None:
-    def surveyed(*overrides: str) -> Progress:
-        return survey(planned(tmp_path, *overrides), Place(tmp_path, tmp_path, tmp_path, EXACT, {}))
+    def progress_of(*overrides: str) -> StudyProgress:
+        return read_progress(planned(tmp_path, *overrides), Workspace(tmp_path, tmp_path, tmp_path, EXACT, {}))
 
-    assert changed_since(tmp_path, surveyed()) == ""
-    assert changed_since(tmp_path, surveyed()) == ""
-    said = changed_since(tmp_path, surveyed("seeds=[1, 2]"))
+    assert changed_since(tmp_path, progress_of()) == ""
+    assert changed_since(tmp_path, progress_of()) == ""
+    said = changed_since(tmp_path, progress_of("seeds=[1, 2]"))
     assert "5 of its 10 stages are used again, 5 are not (they stay in the store)" in said
     assert said.endswith("of 5 others 5 are to be trained")
     (tmp_path / "stages.txt").write_bytes(b"\xff\xfe")
-    assert changed_since(tmp_path, surveyed()) == ""
+    assert changed_since(tmp_path, progress_of()) == ""
 
 
 def test_of_two_measurements_the_quicker_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from cpframe.execution.executors.inline import Inline
-from cpframe.execution.scheduler import Place, run_study, survey
+from cpframe.execution.progress import read_progress
+from cpframe.execution.scheduler import run_study
+from cpframe.execution.workspace import Workspace
 from cpframe.numerics import Numerics
 from cpframe.plan.stages import Study, plan
 from cpframe.plugins.discovery import discover
@@ -29,13 +31,13 @@ from cpframe.training import stage as training
 EXACT = Numerics("cpu", "exact", "float32")
 
 
-def place_of(folder: Path, keep_states: bool) -> Place:
-    return Place(folder, folder / "store", folder, EXACT, {}, keep_states)
+def place_of(folder: Path, keep_states: bool) -> Workspace:
+    return Workspace(folder, folder / "store", folder, EXACT, {}, keep_states)
 
 
-def run(study: Study, place: Place) -> None:
-    place.folder.mkdir(exist_ok=True)
-    run_study(survey(study, place), place, Inline(EXACT), lambda event: None)
+def run(study: Study, workspace: Workspace) -> None:
+    workspace.folder.mkdir(exist_ok=True)
+    run_study(read_progress(study, workspace), workspace, Inline(EXACT), lambda event: None)
 
 
 class Watch:
@@ -103,7 +105,7 @@ class Halting:
         return getattr(self.file, name)
 
 
-def died(study: Study, place: Place, deadly: int) -> tuple[bool, dict[str, tuple[int, str]]]:
+def died(study: Study, workspace: Workspace, deadly: int) -> tuple[bool, dict[str, tuple[int, str]]]:
     """Run in a fork that dies at step `deadly`; whether it did, and the epochs and status it had committed by then."""
     reading, writing = os.pipe()
     child = os.fork()
@@ -116,7 +118,7 @@ def died(study: Study, place: Place, deadly: int) -> tuple[bool, dict[str, tuple
         Path.open = watch.open(Path.open)  # type: ignore[method-assign]
         code = 1
         try:
-            run(study, place)
+            run(study, workspace)
             code = 0
         finally:
             os._exit(code)
@@ -130,10 +132,10 @@ def died(study: Study, place: Place, deadly: int) -> tuple[bool, dict[str, tuple
     }
 
 
-def contents(study: Study, place: Place) -> dict[str, str]:
+def contents(study: Study, workspace: Workspace) -> dict[str, str]:
     """Digests of all that the study has come to: every array of results.h5, and every state in the store."""
     found = {}
-    for one in read_results(place.results).trajectories:
+    for one in read_results(workspace.results).trajectories:
         history = one.history
         parts = [history.epoch, history.learning_rate, history.train_loss, history.train_accuracy, history.test_loss]
         parts += [history.test_accuracy, history.measured_epoch]
@@ -142,20 +144,20 @@ def contents(study: Study, place: Place) -> dict[str, str]:
         text += repr((one.name, one.status, one.score, history.condition, history.layers))
         found[one.name] = hashlib.sha256(text.encode()).hexdigest()
     for stage in study.stages:
-        record = read_stage(place.of(stage))
+        record = read_stage(workspace.of(stage))
         assert record is not None
         assert record.status == "complete"
         if record.state:
-            found[stage] = hashlib.sha256(read_state(place.of(stage), record)).hexdigest()
+            found[stage] = hashlib.sha256(read_state(workspace.of(stage), record)).hexdigest()
     return found
 
 
-def problems(study: Study, place: Place, committed: dict[str, tuple[int, str]]) -> list[str]:
+def problems(study: Study, workspace: Workspace, committed: dict[str, tuple[int, str]]) -> list[str]:
     """What is wrong right after a death."""
     wrong = []
     for stage in study.stages:
         try:
-            record = read_stage(place.of(stage))
+            record = read_stage(workspace.of(stage))
         except StoreError as error:
             wrong.append(f"does not open: {error}")
             continue
@@ -166,12 +168,12 @@ def problems(study: Study, place: Place, committed: dict[str, tuple[int, str]]) 
             wrong.append(f"the state of {stage} is missing")
         if record is not None and record.state:
             try:
-                read_state(place.of(stage), record)
+                read_state(workspace.of(stage), record)
             except StoreError as error:
                 wrong.append(f"does not open: {error}")
-    if place.results.exists():
+    if workspace.results.exists():
         try:
-            read_results(place.results)
+            read_results(workspace.results)
         except StoreError as error:
             wrong.append(f"does not open: {error}")
     return wrong
@@ -183,20 +185,20 @@ def every_step(study: Study, folder: Path, keep_states: bool) -> dict[str, Any]:
     expected = contents(study, whole)
     deaths, wrong = 0, []
     while True:
-        place = place_of(folder / "dying", keep_states)
-        place.folder.mkdir()
-        dead, committed = died(study, place, deaths + 1)
+        workspace = place_of(folder / "dying", keep_states)
+        workspace.folder.mkdir()
+        dead, committed = died(study, workspace, deaths + 1)
         if not dead:
             break
         deaths += 1
-        told = problems(study, place, committed)
-        run(study, place)
-        if contents(study, place) != expected:
+        told = problems(study, workspace, committed)
+        run(study, workspace)
+        if contents(study, workspace) != expected:
             told.append("the resumed result is another")
-        if not keep_states and (left := list(place.store.rglob("*.part"))):
+        if not keep_states and (left := list(workspace.store.rglob("*.part"))):
             told.append(f"left behind: {left}")
         wrong += [f"death {deaths}: {problem}" for problem in told]
-        shutil.rmtree(place.folder)
+        shutil.rmtree(workspace.folder)
     return {"deaths": deaths, "wrong": wrong, "states": len(expected)}
 
 
@@ -207,13 +209,13 @@ def at_random(study: Study, folder: Path, seed: int) -> dict[str, Any]:
     started = time.monotonic()
     run(study, whole)
     seconds = time.monotonic() - started
-    place, rng, deaths, wrong = place_of(folder / "dying", True), random.Random(seed), 0, []
+    workspace, rng, deaths, wrong = place_of(folder / "dying", True), random.Random(seed), 0, []
     while True:
         child = os.fork()
         if child == 0:
             code = 1
             try:
-                run(study, place)
+                run(study, workspace)
                 code = 0
             finally:
                 os._exit(code)
@@ -230,8 +232,8 @@ def at_random(study: Study, folder: Path, seed: int) -> dict[str, Any]:
             assert os.waitstatus_to_exitcode(ended[1]) == 0
             break
         deaths += 1
-        wrong += problems(study, place, {})
-    if contents(study, place) != contents(study, whole):
+        wrong += problems(study, workspace, {})
+    if contents(study, workspace) != contents(study, whole):
         wrong.append("the result is another")
     return {"deaths": deaths, "wrong": wrong}
 

@@ -16,8 +16,10 @@ from PIL import Image
 from cpframe.api import Batch, DataError, Generator
 from cpframe.errors import SpecError
 from cpframe.execution.executors.inline import Inline
-from cpframe.execution.preflight import rehearse
-from cpframe.execution.scheduler import Place, run_study, survey
+from cpframe.execution.preflight import preflight
+from cpframe.execution.progress import read_progress
+from cpframe.execution.scheduler import run_study
+from cpframe.execution.workspace import Workspace
 from cpframe.numerics import Numerics, prepare
 from cpframe.plan.identity import component_facts, with_data
 from cpframe.plan.stages import Study, plan
@@ -89,8 +91,8 @@ def planned(folder: Path, *overrides: str) -> Study:
 
 
 def run(study: Study, folder: Path, data: Path) -> StudyRecord:
-    place = Place(folder, folder / "stages", data, EXACT, {"device": "cpu"})
-    return run_study(survey(study, place), place, Inline(EXACT), lambda event: None)
+    workspace = Workspace(folder, folder / "stages", data, EXACT, {"device": "cpu"})
+    return run_study(read_progress(study, workspace), workspace, Inline(EXACT), lambda event: None)
 
 
 # --- the spec -------------------------------------------------------------------------------------------------------
@@ -147,7 +149,7 @@ def test_every_bundled_data_set_has_its_name_in_a_spec(use: str, tmp_path: Path)
 
 
 def test_a_study_of_transfer_is_trained_and_a_branch_is_the_whole_run(folder: Path) -> None:
-    assert rehearse(spec_of(folder), EXACT, folder)[0].idle == frozenset()
+    assert preflight(spec_of(folder), EXACT, folder)[0].idle == frozenset()
     record = run(planned(folder), folder, folder)
     assert {one.status for one in record.trajectories} == {"complete"}
     assert record.deficits["other"] == "cpframe/other-images"
@@ -183,7 +185,7 @@ def test_changed_files_make_other_stages_of_that_deficit_alone(folder: Path) -> 
     after = planned(folder)
     for one, other in zip(before.trajectories, after.trajectories, strict=True):
         assert one.name == other.name
-        assert (one.stages == other.stages) is (one.course.deficit != "other")
+        assert (one.stages == other.stages) is (one.timeline.deficit != "other")
     # without files of its own nothing is said, and the ids are those of the plain spec
     plain = "deficits={ coarse = { use = 'coarse-labels', groups = 2 } }"
     spec = spec_of(folder, plain, "deficits.other={ use = 'other-images', dataset = { use = 'digits' } }")
@@ -192,7 +194,7 @@ def test_changed_files_make_other_stages_of_that_deficit_alone(folder: Path) -> 
 
 def test_data_that_are_not_there_are_told_by_the_rehearsal(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"^other-images: image-folder: there is no folder .*own; a relative `path`"):
-        rehearse(spec_of(tmp_path), EXACT, tmp_path)
+        preflight(spec_of(tmp_path), EXACT, tmp_path)
 
 
 def test_classes_that_do_not_fit_are_told_by_the_rehearsal(folder: Path) -> None:
@@ -200,7 +202,7 @@ def test_classes_that_do_not_fit_are_told_by_the_rehearsal(folder: Path) -> None
     spec = spec_of(folder, "dataset.use='image-folder'", text=text.replace("train = 60", "path = 'own'"))
     spec = replace(spec, variants=(replace(spec.variants[0], deficits={"other": spec.variants[0].deficits["other"]}),))
     with pytest.raises(SpecError, match=r"deficits\.other: digits has 10 classes, and this network 2 outputs"):
-        rehearse(spec, EXACT, folder)
+        preflight(spec, EXACT, folder)
 
 
 # --- a deficit of somebody's that needs data ------------------------------------------------------------------------
@@ -243,7 +245,7 @@ def test_a_deficit_is_asked_for_its_data_once_a_process(tmp_path: Path) -> None:
     (tmp_path / "colour").write_text("0.25")
     spec = with_data(with_deficit(spec_of(tmp_path), Needy()), tmp_path)
     assert component_facts(spec.variants[0].deficits["coarse"])["data"] == "0.25"
-    rehearse(spec, EXACT, tmp_path)
+    preflight(spec, EXACT, tmp_path)
     found = run(plan(spec, {}), tmp_path / "needy", tmp_path)
     assert (tmp_path / "loads").read_text() == "x"
     # as if it had the colour for a parameter

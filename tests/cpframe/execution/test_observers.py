@@ -26,13 +26,16 @@ from cpframe.execution import observers as observing
 from cpframe.execution.executors import Executor
 from cpframe.execution.executors.inline import Inline
 from cpframe.execution.executors.processes import processes
-from cpframe.execution.observers import after, observed
-from cpframe.execution.scheduler import Place, run_study, survey
+from cpframe.execution.observers import observed
+from cpframe.execution.progress import read_progress
+from cpframe.execution.scheduler import run_study
+from cpframe.execution.workspace import Workspace
 from cpframe.numerics import Numerics
 from cpframe.plan.stages import Study, plan
 from cpframe.plugins.discovery import Catalogue, discover
+from cpframe.records.histories import after
 from cpframe.records.model import History, StudyRecord
-from cpframe.spec.model import Component, Observer, Watching
+from cpframe.spec.model import Component, Observer, ObserverOptions
 from cpframe.spec.reader import read_spec
 from cpframe.store import read_results, read_stage, stage_folder
 from cpframe.training import stage as training
@@ -105,14 +108,14 @@ def planned(folder: Path, *calls: Any, wait: float = 30.0) -> Study:
     path = folder / "small.toml"
     path.write_text(SPEC)
     observers = tuple(
-        Observer(f"number{number}", Component("test/observer", "", call), Watching(wait))
+        Observer(f"number{number}", Component("test/observer", "", call), ObserverOptions(wait))
         for number, call in enumerate(calls)
     )
     return plan(replace(read_spec(path, CATALOGUE), observers=observers), {})
 
 
-def place_of(folder: Path) -> Place:
-    return Place(folder, folder / "stages", folder, EXACT, {"device": "cpu"})
+def place_of(folder: Path) -> Workspace:
+    return Workspace(folder, folder / "stages", folder, EXACT, {"device": "cpu"})
 
 
 def run(
@@ -120,15 +123,15 @@ def run(
 ) -> tuple[StudyRecord, list[str]]:
     """Run a study with its observers; gives the record and the lines that are told."""
     said = io.StringIO()
-    place = place_of(folder)
-    progress = survey(study, place)
-    with observed(progress, place, Console(file=said, width=500)) as observe:
+    workspace = place_of(folder)
+    progress = read_progress(study, workspace)
+    with observed(progress, workspace, Console(file=said, width=500)) as observe:
 
         def both(event: Event) -> None:
             observe(event)
             act(event)
 
-        record = run_study(progress, place, crew or Inline(EXACT), both)
+        record = run_study(progress, workspace, crew or Inline(EXACT), both)
     return record, said.getvalue().splitlines()
 
 
@@ -149,9 +152,9 @@ def flat(one: Any, name: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def assert_same(one: Any, other: Any) -> None:
-    for (place, mine), (its_place, its) in zip(flat(one), flat(other), strict=True):
-        assert place == its_place
-        np.testing.assert_equal(mine, its, err_msg=place)
+    for (where, mine), (its_place, its) in zip(flat(one), flat(other), strict=True):
+        assert where == its_place
+        np.testing.assert_equal(mine, its, err_msg=where)
 
 
 @pytest.fixture(scope="module")
@@ -476,7 +479,7 @@ def test_an_observer_by_the_command_line(tmp_path: Path) -> None:
     with written(tmp_path, "") as path:
         spec = read_spec(path, CATALOGUE, None, ["observers.tb.use=tensorboard", "observers.tb.wait=5"])
     (observer,) = spec.observers
-    assert (observer.name, observer.component.use, observer.watching.wait) == ("tb", "cpframe_plugins/tensorboard", 5.0)
+    assert (observer.name, observer.component.use, observer.options.wait) == ("tb", "cpframe_plugins/tensorboard", 5.0)
 
 
 def test_rows_after_an_epoch(unobserved: StudyRecord) -> None:

@@ -13,11 +13,12 @@ from torch import nn
 
 from cpframe.api import Batch, DataError, Generator, Measurement, Probe, Splits, classification
 from cpframe.errors import SpecError
-from cpframe.execution.preflight import Costs, estimated_seconds, rehearse
+from cpframe.execution.costs import Costs, estimated_seconds
+from cpframe.execution.preflight import preflight
 from cpframe.numerics import Numerics, prepare
 from cpframe.plan.stages import Stage, plan
 from cpframe.plugins.discovery import discover
-from cpframe.spec.model import Component, Measuring, Metric, Spec
+from cpframe.spec.model import Component, Metric, MetricSchedule, Spec
 from cpframe.spec.reader import read_spec
 
 EXACT = Numerics("cpu", "exact", "float32")
@@ -73,7 +74,7 @@ def spec_of(folder: Path, *overrides: str, text: str = SPEC) -> Spec:
 def told(spec: Spec, folder: Path) -> tuple[str, str, str]:
     """The one thing that the rehearsal has to say: the header of the table that it points at, the key, and why."""
     with pytest.raises(SpecError) as raised:
-        rehearse(spec, EXACT, folder)
+        preflight(spec, EXACT, folder)
     (problem,) = raised.value.problems
     file, _, line = problem.where.rpartition(":")
     assert file == str(spec.document.path)
@@ -91,8 +92,8 @@ def with_deficit(spec: Spec, call: Any) -> Spec:
     return replace(spec, variants=tuple(replace(variant, deficits=deficits) for variant in spec.variants))
 
 
-def with_metric(spec: Spec, call: Any, measuring: Measuring) -> Spec:
-    return replace(spec, metrics=(Metric("fisher", Component("tests/metric", "0", call), measuring),))
+def with_metric(spec: Spec, call: Any, schedule: MetricSchedule) -> Spec:
+    return replace(spec, metrics=(Metric("fisher", Component("tests/metric", "0", call), schedule),))
 
 
 # --- mistakes -------------------------------------------------------------------------------------------------------
@@ -141,7 +142,7 @@ def test_parts_that_do_not_fit_are_told_with_their_line(
 def test_a_network_of_convolutions_needs_images_it_can_halve(tmp_path: Path) -> None:
     spec = with_parts(spec_of(tmp_path, 'architecture={ use = "all-cnn", width = 0.05 }'), dataset=Tiny())
     with pytest.raises(SpecError, match=r"--set architecture=.*: architecture: .* at least 4 x 4 pixels"):
-        rehearse(spec, EXACT, tmp_path)
+        preflight(spec, EXACT, tmp_path)
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,7 @@ def test_a_plugin_that_raises_is_told_with_the_line_of_its_table(tmp_path: Path,
         if part == "deficit":
             spec = with_deficit(spec, call)
         elif part == "metric":
-            spec = with_metric(spec, call, Measuring())
+            spec = with_metric(spec, call, MetricSchedule())
         else:
             spec = with_parts(spec, **{part: call})
         header, told_key, why = told(spec, tmp_path)
@@ -185,7 +186,7 @@ def test_a_plugin_that_raises_is_told_with_the_line_of_its_table(tmp_path: Path,
 def test_a_data_set_that_cannot_be_had_is_no_mistake_of_the_spec(tmp_path: Path) -> None:
     spec = with_parts(spec_of(tmp_path), dataset=Raising(DataError("the server is down")))
     with pytest.raises(DataError, match="the server is down"):
-        rehearse(spec, EXACT, tmp_path)
+        preflight(spec, EXACT, tmp_path)
 
 
 @dataclass(frozen=True)
@@ -252,7 +253,7 @@ class Counting:
 def test_a_rehearsal_is_small_and_covers_every_part_of_every_variant(tmp_path: Path) -> None:
     spec = spec_of(tmp_path, text=SPEC + '\n[grid]\n"optimizer.lr" = [0.1, 0.2]\n')
     shown, probed = Counting([]), Counting([])
-    costs = rehearse(with_metric(with_deficit(spec, shown), probed, Measuring(inputs=48)), EXACT, tmp_path)
+    costs = preflight(with_metric(with_deficit(spec, shown), probed, MetricSchedule(inputs=48)), EXACT, tmp_path)
     assert costs.keys() == {0, 1}
     assert shown.sizes == [32, 32]
     assert set(probed.sizes) == {32}
@@ -265,11 +266,11 @@ def test_a_rehearsal_is_small_and_covers_every_part_of_every_variant(tmp_path: P
 
 
 def test_a_rehearsal_finds_out_which_conditions_are_idle(tmp_path: Path) -> None:
-    assert rehearse(spec_of(tmp_path), EXACT, tmp_path)[0].idle == {"off"}
+    assert preflight(spec_of(tmp_path), EXACT, tmp_path)[0].idle == {"off"}
 
 
 def test_a_rehearsal_writes_nothing(tmp_path: Path) -> None:
-    rehearse(spec_of(tmp_path), EXACT, tmp_path)
+    preflight(spec_of(tmp_path), EXACT, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["study.toml"]
 
 
@@ -278,7 +279,7 @@ def stage(condition: str, start: int, stop: int, variant: int = 0) -> Stage:
 
 
 def metric(name: str, every: int) -> Metric:
-    return Metric(name, Component("tests/metric", "0", None), Measuring(every=every))
+    return Metric(name, Component("tests/metric", "0", None), MetricSchedule(every=every))
 
 
 def test_the_estimate_is_the_sum_over_epochs_tests_and_measurements() -> None:

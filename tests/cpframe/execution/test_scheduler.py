@@ -21,7 +21,9 @@ from cpframe.commands.progress_bar import duration, shown
 from cpframe.commands.run import run_spec
 from cpframe.execution import scheduler as engine
 from cpframe.execution.executors.inline import Inline
-from cpframe.execution.scheduler import Place, Progress, run_study, survey
+from cpframe.execution.progress import StudyProgress, read_progress
+from cpframe.execution.scheduler import run_study
+from cpframe.execution.workspace import Workspace
 from cpframe.numerics import Numerics
 from cpframe.plan.stages import Study, plan
 from cpframe.plugins.discovery import discover
@@ -30,7 +32,7 @@ from cpframe.spec.model import Component, Spec
 from cpframe.spec.reader import read_spec
 from cpframe.store import StoreError, commit, drop_state, locked, read_results, read_stage
 from cpframe.training import stage as training
-from cpframe.training.job import EpochDone, Event, Noticed, StageDone
+from cpframe.training.job import EpochDone, Event, StageDone, StageWarning
 
 EXACT = Numerics("cpu", "exact", "float32")
 CATALOGUE = discover()
@@ -86,8 +88,8 @@ def spec_of(folder: Path, text: str = SPEC, *overrides: str) -> Spec:
     return read_spec(path, CATALOGUE, None, overrides)
 
 
-def place_of(folder: Path) -> Place:
-    return Place(folder, folder / "stages", folder, EXACT, {"device": "cpu"})
+def place_of(folder: Path) -> Workspace:
+    return Workspace(folder, folder / "stages", folder, EXACT, {"device": "cpu"})
 
 
 def planned(folder: Path, *overrides: str) -> Study:
@@ -98,13 +100,13 @@ def ignore(event: Event) -> None:
     pass
 
 
-def run(study: Study, place: Place, observe: Callable[[Event], None] = ignore) -> StudyRecord:
-    return run_study(survey(study, place), place, Inline(EXACT), observe)
+def run(study: Study, workspace: Workspace, observe: Callable[[Event], None] = ignore) -> StudyRecord:
+    return run_study(read_progress(study, workspace), workspace, Inline(EXACT), observe)
 
 
-def watched(study: Study, place: Place) -> tuple[StudyRecord, list[Event]]:
+def watched(study: Study, workspace: Workspace) -> tuple[StudyRecord, list[Event]]:
     events: list[Event] = []
-    return run(study, place, events.append), events
+    return run(study, workspace, events.append), events
 
 
 def trained(events: list[Event]) -> set[str]:
@@ -217,34 +219,34 @@ def test_every_trajectory_comes_out_complete_with_its_timeline(tmp_path: Path) -
 
 
 def test_a_study_run_again_trains_nothing(tmp_path: Path, whole: StudyRecord) -> None:
-    study, place = planned(tmp_path, "seeds=[0]"), place_of(tmp_path)
-    assert_same(run(study, place), whole)
-    progress = survey(study, place)
+    study, workspace = planned(tmp_path, "seeds=[0]"), place_of(tmp_path)
+    assert_same(run(study, workspace), whole)
+    progress = read_progress(study, workspace)
     assert (progress.todo, progress.epochs, progress.failures) == ({}, 0, {})
-    again, events = watched(study, place)
+    again, events = watched(study, workspace)
     assert events == []
     assert_same(again, whole)
     (tmp_path / "results.h5").unlink()
-    assert_same(run(study, place), whole)
+    assert_same(run(study, workspace), whole)
     assert_same(read_results(tmp_path / "results.h5"), whole)
 
 
 def test_more_seeds_train_only_themselves(tmp_path: Path, whole: StudyRecord) -> None:
-    place = place_of(tmp_path)
-    run(planned(tmp_path, "seeds=[4]"), place)
+    workspace = place_of(tmp_path)
+    run(planned(tmp_path, "seeds=[4]"), workspace)
     study = planned(tmp_path, "seeds=[4, 0]")
-    record, events = watched(study, place)
+    record, events = watched(study, workspace)
     assert {study.stages[stage].seed for stage in trained(events)} == {0}
     assert_same(record.trajectories[len(whole.trajectories) :], whole.trajectories)
     assert {one.status for one in record.trajectories} == {"complete"}
 
 
 def test_another_epoch_of_removal_trains_what_is_new_and_the_states_it_needs(tmp_path: Path) -> None:
-    place = place_of(tmp_path)
+    workspace = place_of(tmp_path)
     before = planned(tmp_path, "seeds=[0]")
-    first = {one.name: one for one in run(before, place).trajectories}
+    first = {one.name: one for one in run(before, workspace).trajectories}
     study = planned(tmp_path, "seeds=[0]", "protocols.0.until=[0, 2, 3]")
-    record, events = watched(study, place)
+    record, events = watched(study, workspace)
     new = study.stages.keys() - before.stages.keys()
     # [0, 2) under blur and under idle again, for their states; and the longest training is longer by an epoch.
     assert trained(events) == with_ancestors(study, new)
@@ -263,13 +265,13 @@ def test_another_epoch_of_removal_trains_what_is_new_and_the_states_it_needs(tmp
 
 
 def test_a_study_made_smaller_uses_what_is_there(tmp_path: Path, whole: StudyRecord) -> None:
-    before, place = planned(tmp_path, "seeds=[0]"), place_of(tmp_path)
-    run(before, place)
+    before, workspace = planned(tmp_path, "seeds=[0]"), place_of(tmp_path)
+    run(before, workspace)
     # After blur in [0, 2), the clean stages [2, 4) and [4, 5) become one: only that, and the state before it, is new.
     study = planned(tmp_path, "seeds=[0]", "protocols.1.onsets=[1]")
     new = study.stages.keys() - before.stages.keys()
     assert [(study.stages[stage].start, study.stages[stage].stop) for stage in new] == [(2, 5)]
-    record, events = watched(study, place)
+    record, events = watched(study, workspace)
     assert trained(events) == with_ancestors(study, new)
     full = {one.name: one for one in whole.trajectories}
     for one in record.trajectories:
@@ -287,7 +289,7 @@ def test_an_interrupted_study_goes_on_as_if_nothing_had_happened(
     tmp_path: Path, whole: StudyRecord, monkeypatch: pytest.MonkeyPatch, events: int, commit_seconds: float
 ) -> None:
     monkeypatch.setattr(training, "COMMIT_SECONDS", commit_seconds)
-    study, place = planned(tmp_path, "seeds=[0]"), place_of(tmp_path)
+    study, workspace = planned(tmp_path, "seeds=[0]"), place_of(tmp_path)
     left = events
 
     def interrupt(event: Event) -> None:
@@ -297,7 +299,7 @@ def test_an_interrupted_study_goes_on_as_if_nothing_had_happened(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(study, place, interrupt)
+        run(study, workspace, interrupt)
     partly = read_results(tmp_path / "results.h5")
     full = {one.name: one for one in whole.trajectories}
     assert [one.name for one in partly.trajectories] == list(full)
@@ -306,10 +308,10 @@ def test_an_interrupted_study_goes_on_as_if_nothing_had_happened(
         assert_prefix(one.history, full[one.name].history)
         assert (len(one.history.epoch) == one.epochs) == (one.status == "complete")
         assert np.isnan(one.score) == (one.status == "unfinished")
-    progress = survey(study, place)
+    progress = read_progress(study, workspace)
     announced = progress.epochs
     done: list[Event] = []
-    record = run_study(progress, place, Inline(EXACT), done.append)
+    record = run_study(progress, workspace, Inline(EXACT), done.append)
     assert sum(isinstance(event, EpochDone) for event in done) == announced
     assert_same(record, whole)
     assert_same(read_results(tmp_path / "results.h5"), whole)
@@ -317,25 +319,25 @@ def test_an_interrupted_study_goes_on_as_if_nothing_had_happened(
 
 
 def test_results_are_there_before_the_study_is_done(tmp_path: Path) -> None:
-    study, place = planned(tmp_path, "seeds=[0]"), place_of(tmp_path)
+    study, workspace = planned(tmp_path, "seeds=[0]"), place_of(tmp_path)
     seen: list[list[str]] = []
 
     def look(event: Event) -> None:
-        if place.results.exists():
-            seen.append([one.status for one in read_results(place.results).trajectories])
+        if workspace.results.exists():
+            seen.append([one.status for one in read_results(workspace.results).trajectories])
 
-    run(study, place, look)
+    run(study, workspace, look)
     assert seen
     assert all("unfinished" in statuses for statuses in seen[:1])
 
 
 def test_states_that_a_killed_run_left_behind_are_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    study, place = planned(tmp_path, "seeds=[0]"), place_of(tmp_path)
+    study, workspace = planned(tmp_path, "seeds=[0]"), place_of(tmp_path)
     with monkeypatch.context() as patches:
         patches.setattr(engine, "drop_state", lambda folder: None)
-        record = run(study, place)
+        record = run(study, workspace)
     assert states(tmp_path)
-    again, events = watched(study, place)
+    again, events = watched(study, workspace)
     assert events == []
     assert states(tmp_path) == []
     assert_same(again, record)
@@ -364,42 +366,42 @@ HOWS = ("cut short", "a bit flipped", "another stage's", "a folder", "gone")
 def test_any_damaged_history_is_named_and_its_stage_alone_trained_again(
     tmp_path: Path, whole: StudyRecord, keep_states: bool
 ) -> None:
-    study, place = planned(tmp_path, "seeds=[0]"), replace(place_of(tmp_path), keep_states=keep_states)
-    run(study, place)
+    study, workspace = planned(tmp_path, "seeds=[0]"), replace(place_of(tmp_path), keep_states=keep_states)
+    run(study, workspace)
     shift = 0
     while shift < len(study.stages):
         hurt = dict(zip(list(study.stages)[shift : shift + len(HOWS)], HOWS, strict=False))
         shift += len(HOWS)
         for stage, how in hurt.items():
-            damage(place.of(stage) / "history.h5", how)
-        progress = survey(study, place)
+            damage(workspace.of(stage) / "history.h5", how)
+        progress = read_progress(study, workspace)
         assert progress.damage.keys() == {stage for stage, how in hurt.items() if how != "gone"}
         events: list[Event] = []
-        assert_same(run_study(progress, place, Inline(EXACT), events.append), whole)
+        assert_same(run_study(progress, workspace, Inline(EXACT), events.append), whole)
         assert trained(events) == (set(hurt) if keep_states else with_ancestors(study, set(hurt)))
-        told = {event.stage: event.message for event in events if isinstance(event, Noticed)}
+        told = {event.stage: event.message for event in events if isinstance(event, StageWarning)}
         assert told.keys() == progress.damage.keys()
         for stage, message in told.items():
-            assert str(place.of(stage) / "history.h5") in message
+            assert str(workspace.of(stage) / "history.h5") in message
             assert message.endswith("moved aside, its epochs are trained again")
     assert bool(states(tmp_path)) == keep_states
-    assert survey(study, place).todo == {}
+    assert read_progress(study, workspace).todo == {}
 
 
 @pytest.mark.parametrize("how", ["cut short", "a bit flipped", "gone"])
 def test_a_damaged_state_is_made_again_once_it_is_needed(tmp_path: Path, how: str) -> None:
-    place = replace(place_of(tmp_path), keep_states=True)
-    run(planned(tmp_path, "seeds=[0]"), place)
+    workspace = replace(place_of(tmp_path), keep_states=True)
+    run(planned(tmp_path, "seeds=[0]"), workspace)
     for path in states(tmp_path):
         damage(path, how)
     # Another length of recovery: every stage that it goes on from lacks its state.
     study = planned(tmp_path, "seeds=[0]", "protocols.0.recovery=4")
-    record, events = watched(study, place)
+    record, events = watched(study, workspace)
     fresh = tmp_path / "fresh"
     fresh.mkdir()
     assert_same(record, run(study, place_of(fresh)))
     assert {one.status for one in record.trajectories} == {"complete"}
-    told = [event.message for event in events if isinstance(event, Noticed)]
+    told = [event.message for event in events if isinstance(event, StageWarning)]
     said = "is not there" if how == "gone" else "is damaged: its bytes are not those that were committed"
     assert told
     assert all(said in message for message in told)
@@ -424,11 +426,11 @@ def test_another_study_takes_from_the_store_what_is_there(tmp_path: Path) -> Non
 def test_a_stage_that_another_run_trains_is_waited_for_and_not_trained_twice(
     tmp_path: Path, whole: StudyRecord
 ) -> None:
-    study, place = planned(tmp_path, "seeds=[0]"), place_of(tmp_path)
+    study, workspace = planned(tmp_path, "seeds=[0]"), place_of(tmp_path)
     root = next(stage for stage in study.stages.values() if stage.parent is None and stage.condition == CLEAN)
     mine: list[Event] = []
-    with ThreadPoolExecutor(1) as thread, locked(place.of(root.id)):
-        record = thread.submit(run, study, place, mine.append)
+    with ThreadPoolExecutor(1) as thread, locked(workspace.of(root.id)):
+        record = thread.submit(run, study, workspace, mine.append)
         for _ in range(3000):
             if record.done() or StageDone(root.id, "", "in use") in mine:
                 break
@@ -439,15 +441,15 @@ def test_a_stage_that_another_run_trains_is_waited_for_and_not_trained_twice(
 
 
 def test_a_state_that_another_run_dropped_is_made_again(tmp_path: Path, whole: StudyRecord) -> None:
-    study, place = planned(tmp_path, "seeds=[0]"), place_of(tmp_path)
+    study, workspace = planned(tmp_path, "seeds=[0]"), place_of(tmp_path)
     dropped: list[str] = []
 
     def drop(event: Event) -> None:
-        if isinstance(event, StageDone) and not event.back and event.stage not in dropped:
+        if isinstance(event, StageDone) and not event.returned and event.stage not in dropped:
             dropped.append(event.stage)
-            drop_state(place.of(event.stage))
+            drop_state(workspace.of(event.stage))
 
-    assert_same(run(study, place, drop), whole)
+    assert_same(run(study, workspace, drop), whole)
     assert set(dropped) == study.stages.keys()
     assert states(tmp_path) == []
 
@@ -476,11 +478,11 @@ def test_two_runs_of_different_studies_share_a_store_at_the_same_time(tmp_path: 
 
 
 def test_kept_states_outlive_a_run_that_keeps_none(tmp_path: Path) -> None:
-    study, place = planned(tmp_path, "seeds=[0]"), place_of(tmp_path)
-    run(study, replace(place, keep_states=True))
+    study, workspace = planned(tmp_path, "seeds=[0]"), place_of(tmp_path)
+    run(study, replace(workspace, keep_states=True))
     assert len(states(tmp_path)) == len(study.stages)
-    run(study, place)
-    run(planned(tmp_path, "seeds=[0]", "protocols.1.onsets=[1]"), place)
+    run(study, workspace)
+    run(planned(tmp_path, "seeds=[0]", "protocols.1.onsets=[1]"), workspace)
     assert len(states(tmp_path)) == len(study.stages)
 
 
@@ -491,7 +493,7 @@ def test_a_clock_that_jumps_changes_nothing(
     monkeypatch.setattr(time, "time", lambda: float(next(hours)))
     record, events = watched(planned(tmp_path, "seeds=[0]"), place_of(tmp_path))
     assert_same(record, whole)
-    assert not any(isinstance(event, Noticed) for event in events)
+    assert not any(isinstance(event, StageWarning) for event in events)
 
 
 LEARNERS = {
@@ -529,7 +531,7 @@ def test_every_trajectory_alone_comes_to_the_bits_of_the_whole_study(tmp_path: P
 def test_a_full_disk_ends_the_study_and_a_second_run_completes_it(
     tmp_path: Path, whole: StudyRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    study, place = planned(tmp_path, "seeds=[0]"), place_of(tmp_path)
+    study, workspace = planned(tmp_path, "seeds=[0]"), place_of(tmp_path)
     calls = 0
 
     def full(*arguments: Any, **more: Any) -> None:
@@ -542,9 +544,9 @@ def test_a_full_disk_ends_the_study_and_a_second_run_completes_it(
     with monkeypatch.context() as patches:
         patches.setattr(training, "commit", full)
         with pytest.raises(StoreError, match="the disk is full"):
-            run(study, place)
-    assert {one.status for one in read_results(place.results).trajectories} >= {"unfinished"}
-    assert_same(run(study, place), whole)
+            run(study, workspace)
+    assert {one.status for one in read_results(workspace.results).trajectories} >= {"unfinished"}
+    assert_same(run(study, workspace), whole)
 
 
 # --- failures -------------------------------------------------------------------------------------------------------
@@ -552,8 +554,8 @@ def test_a_full_disk_ends_the_study_and_a_second_run_completes_it(
 
 def test_a_diverging_variant_fails_alone(tmp_path: Path, whole: StudyRecord) -> None:
     grid = SPEC + '\n[grid]\n"optimizer.lr" = [0.05, 1e30]\n'
-    study, place = plan(spec_of(tmp_path, grid, "seeds=[0]"), {}), place_of(tmp_path)
-    record, events = watched(study, place)
+    study, workspace = plan(spec_of(tmp_path, grid, "seeds=[0]"), {}), place_of(tmp_path)
+    record, events = watched(study, workspace)
     sound = [one for one in record.trajectories if one.variant["optimizer.lr"] == 0.05]
     absurd = [one for one in record.trajectories if one.variant["optimizer.lr"] == 1e30]
     assert len(sound) == len(absurd) == len(whole.trajectories)
@@ -566,7 +568,7 @@ def test_a_diverging_variant_fails_alone(tmp_path: Path, whole: StudyRecord) -> 
         # The epochs up to the one that diverged are kept; the idle ones go by without harm.
         assert len(one.history.epoch) < one.epochs
         assert len(one.history.epoch) >= (3 if one.deficit == "off" else 1)
-    again, events = watched(study, place)
+    again, events = watched(study, workspace)
     assert events == []
     assert_same(again, record)
     assert states(tmp_path) == []
@@ -599,10 +601,10 @@ MOODS = ["out of ideas", "control \x00 character\nand half a letter \ud800", "x"
 def test_a_plugin_that_raises_fails_its_trajectories_alone_and_can_be_mended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mood: str
 ) -> None:
-    study, place = plan(moody(spec_of(tmp_path, SPEC, "seeds=[0]")), {}), place_of(tmp_path)
+    study, workspace = plan(moody(spec_of(tmp_path, SPEC, "seeds=[0]")), {}), place_of(tmp_path)
     monkeypatch.setattr(Moody, "mood", mood)
-    record = run(study, place)
-    assert_same(read_results(place.results), record)
+    record = run(study, workspace)
+    assert_same(read_results(workspace.results), record)
     status = {one.name: one.status for one in record.trajectories}
     reasons = [one.reason for one in record.trajectories if one.deficit == "off"]
     assert set(status.values()) == {"complete", "failed"}
@@ -611,7 +613,7 @@ def test_a_plugin_that_raises_fails_its_trajectories_alone_and_can_be_mended(
     assert "(test_scheduler.py:" in reasons[0]
 
     monkeypatch.setattr(Moody, "mood", "")
-    mended, events = watched(study, place)
+    mended, events = watched(study, workspace)
     assert {study.stages[stage].condition for stage in trained(events)} == {"off", CLEAN}
     assert {one.status for one in mended.trajectories} == {"complete"}
     for one, before in zip(mended.trajectories, record.trajectories, strict=True):
@@ -623,13 +625,13 @@ def test_the_state_before_a_failed_stage_is_kept_for_another_try(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = SPEC.replace('deficits = ["blur"]\nonsets = [0, 1]', 'deficits = ["off"]\nonsets = [1]')
-    study, place = plan(moody(spec_of(tmp_path, text, "seeds=[0]")), {}), place_of(tmp_path)
+    study, workspace = plan(moody(spec_of(tmp_path, text, "seeds=[0]")), {}), place_of(tmp_path)
     (before,) = [stage for stage in study.stages.values() if stage.stop == 1 and stage.condition == CLEAN]
     monkeypatch.setattr(Moody, "mood", "no")
-    run(study, place)
+    run(study, workspace)
     assert len(states(tmp_path)) == 1
     monkeypatch.setattr(Moody, "mood", "")
-    _, events = watched(study, place)
+    _, events = watched(study, workspace)
     assert before.id not in trained(events)
     assert states(tmp_path) == []
 
@@ -637,7 +639,7 @@ def test_the_state_before_a_failed_stage_is_kept_for_another_try(
 # --- what the user sees -----------------------------------------------------------------------------------------------
 
 
-def shown_on(console: Console, progress: Progress) -> None:
+def shown_on(console: Console, progress: StudyProgress) -> None:
     """Tell of every epoch that is to be trained."""
     with shown(progress, console) as observe:
         for stage in progress.todo.values():
@@ -647,10 +649,10 @@ def shown_on(console: Console, progress: Progress) -> None:
 
 
 def test_progress_is_a_line_an_epoch_where_there_is_no_terminal(tmp_path: Path) -> None:
-    progress, text = survey(planned(tmp_path, "seeds=[7]"), place_of(tmp_path)), io.StringIO()
+    progress, text = read_progress(planned(tmp_path, "seeds=[7]"), place_of(tmp_path)), io.StringIO()
     shown_on(Console(file=text, width=40), progress)
     lines = text.getvalue().splitlines()
-    assert [line.partition(" ")[0] for line in lines] == [f"{place}/18" for place in range(1, 19)]
+    assert [line.partition(" ")[0] for line in lines] == [f"{number}/18" for number in range(1, 19)]
     assert all(" test accuracy 62.50%, " in line and line.endswith(" left") for line in lines)
     told = sorted(tuple(line.split()[1:6]) for line in lines)
     expected = [
@@ -662,7 +664,7 @@ def test_progress_is_a_line_an_epoch_where_there_is_no_terminal(tmp_path: Path) 
 
 
 def test_progress_is_a_bar_on_a_terminal(tmp_path: Path) -> None:
-    progress, text = survey(planned(tmp_path, "seeds=[7]"), place_of(tmp_path)), io.StringIO()
+    progress, text = read_progress(planned(tmp_path, "seeds=[7]"), place_of(tmp_path)), io.StringIO()
     shown_on(Console(file=text, width=100, force_terminal=True), progress)
     assert "18/18" in text.getvalue()
     assert "test accuracy" not in text.getvalue()
@@ -702,7 +704,7 @@ def test_a_run_reports_what_failed_word_by_word(
 
 def test_progress_counts_what_is_left_of_a_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "COMMIT_SECONDS", 0.0)
-    study, place = planned(tmp_path, "seeds=[0]"), place_of(tmp_path)
+    study, workspace = planned(tmp_path, "seeds=[0]"), place_of(tmp_path)
     executor = Inline(EXACT)
     events: list[Event] = []
 
@@ -712,10 +714,10 @@ def test_progress_counts_what_is_left_of_a_stage(tmp_path: Path, monkeypatch: py
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_study(survey(study, place), place, executor, stop_in_recovery)
+        run_study(read_progress(study, workspace), workspace, executor, stop_in_recovery)
     (stage,) = [study.stages[event.stage] for event in events[-1:]]
-    progress: Progress = survey(study, place)
-    record = read_stage(place.of(stage.id))
+    progress: StudyProgress = read_progress(study, workspace)
+    record = read_stage(workspace.of(stage.id))
     assert record is not None
     assert record.status == "unfinished"
     assert progress.done(stage) == 4

@@ -911,7 +911,7 @@ def test_pruned_models_can_be_copied_afterwards():
 
 def test_memory_is_counted_where_no_rule_sees_it():
     """Activations of raw parameters, and of what is computed between rules, are most of what some models keep."""
-    from cpframe.fisher.per_sample.verification import examined
+    from cpframe.fisher.per_sample.verification import verify
 
     class Chain(nn.Module):
         def __init__(self):
@@ -926,7 +926,7 @@ def test_memory_is_counted_where_no_rule_sees_it():
             return self.head(x)
 
     model = Chain()
-    plan = examined(model, dict(model.named_parameters()), torch.randn(4, 4))
+    plan = verify(model, dict(model.named_parameters()), torch.randn(4, 4))
     kept = 20 * 1000 * 4  # 20 results of 1,000 float32 each
     assert kept <= plan.example_bytes <= 1.5 * kept
 

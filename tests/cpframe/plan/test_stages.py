@@ -60,9 +60,11 @@ def study_of(spec_of):
     return planned
 
 
-def timeline(course) -> tuple[str, ...]:
+def conditions_of(timeline) -> tuple[str, ...]:
     """The condition of every epoch, by the definition of the window."""
-    return tuple(course.deficit if course.onset <= epoch < course.offset else "clean" for epoch in range(course.epochs))
+    return tuple(
+        timeline.deficit if timeline.onset <= epoch < timeline.offset else "clean" for epoch in range(timeline.epochs)
+    )
 
 
 def test_the_saving_of_the_papers_protocols(study_of) -> None:
@@ -123,7 +125,7 @@ def test_no_epoch_is_trained_twice_and_every_chain_is_its_timeline(seed: int, st
     lived: dict[tuple[object, ...], str] = {}
     for trajectory in study.trajectories:
         variant = variants[trajectory.variant]
-        conditions = timeline(trajectory.course)
+        conditions = conditions_of(trajectory.timeline)
         stages = [study.stages[stage] for stage in trajectory.stages]
 
         assert [condition for stage in stages for condition in [stage.condition] * stage.epochs] == list(conditions)
@@ -150,7 +152,7 @@ def test_no_epoch_is_trained_twice_and_every_chain_is_its_timeline(seed: int, st
             # the same epoch is always in the same stage, so it is trained once
             assert lived.setdefault((lr, trajectory.seed, *facts[:stop]), epoch.id) == epoch.id
     assert study.epochs_to_train == len(lived)
-    assert study.epochs_asked == sum(len(timeline(trajectory.course)) for trajectory in study.trajectories)
+    assert study.epochs_asked == sum(len(conditions_of(trajectory.timeline)) for trajectory in study.trajectories)
 
     seen: set[str | None] = {None}
     for name, stage in study.stages.items():
@@ -161,7 +163,7 @@ def test_no_epoch_is_trained_twice_and_every_chain_is_its_timeline(seed: int, st
 
 
 def kinds(study) -> list[tuple[str, str, int, int]]:
-    return [(t.course.protocol, t.course.deficit, t.course.epochs, t.seed) for t in study.trajectories]
+    return [(t.timeline.protocol, t.timeline.deficit, t.timeline.epochs, t.seed) for t in study.trajectories]
 
 
 def test_a_removal_comes_with_a_run_without_deficit(study_of) -> None:

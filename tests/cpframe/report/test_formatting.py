@@ -9,7 +9,8 @@ import pytest
 from rich.cells import cell_len
 
 from cpframe.analysis.statistics import Estimate
-from cpframe.report.formatting import mark, number, percent, plural, points, printable, shorten, variant_label, window
+from cpframe.report.formatting import mark, number, percent, plural, points, printable, shorten, window
+from cpframe.report.variant_names import variant_label
 
 
 @pytest.mark.parametrize(

@@ -5,49 +5,51 @@ import random
 import pytest
 
 from cpframe.records.model import CLEAN
-from cpframe.spec.protocols import PROTOCOLS, Course, Removal, Sliding
+from cpframe.spec.protocols import PROTOCOLS, Removal, Sliding, Timeline
 
 
-def epochs(course: Course) -> list[str]:
+def epochs(timeline: Timeline) -> list[str]:
     """The condition of every epoch, from the runs of the timeline."""
-    return [run.condition for run in course.timeline for _ in range(run.epochs)]
+    return [run.condition for run in timeline.segments for _ in range(run.epochs)]
 
 
 def test_removal() -> None:
-    courses = list(Removal((0, 2, 3), 4).courses(("blur", "flip")))
-    assert [epochs(course) for course in courses] == [
+    timelines = list(Removal((0, 2, 3), 4).timelines(("blur", "flip")))
+    assert [epochs(timeline) for timeline in timelines] == [
         ["clean"] * 4,
         ["blur"] * 2 + ["clean"] * 4,
         ["blur"] * 3 + ["clean"] * 4,
         ["flip"] * 2 + ["clean"] * 4,
         ["flip"] * 3 + ["clean"] * 4,
     ]
-    assert courses[0] == Course("removal", CLEAN, 0, 0, 4)
-    assert courses[2] == Course("removal", "blur", 0, 3, 7)
+    assert timelines[0] == Timeline("removal", CLEAN, 0, 0, 4)
+    assert timelines[2] == Timeline("removal", "blur", 0, 3, 7)
 
 
 def test_sliding() -> None:
-    courses = list(Sliding((3, 0, 1), 2, 5).courses(("blur",)))
-    assert [epochs(course) for course in courses] == [
+    timelines = list(Sliding((3, 0, 1), 2, 5).timelines(("blur",)))
+    assert [epochs(timeline) for timeline in timelines] == [
         ["blur", "blur", "clean", "clean", "clean"],
         ["clean", "blur", "blur", "clean", "clean"],
         ["clean", "clean", "clean", "blur", "blur"],
     ]
-    assert courses[1] == Course("sliding", "blur", 1, 3, 5)
+    assert timelines[1] == Timeline("sliding", "blur", 1, 3, 5)
 
 
 def test_a_sweep_is_a_set() -> None:
-    assert list(Removal((3, 0, 3, 1), 4).courses(("x",))) == list(Removal((1, 3), 4).courses(("x",)))
-    assert list(Sliding((3, 0, 3), 1, 9).courses(("x",))) == list(Sliding((0, 3), 1, 9).courses(("x",)))
+    assert list(Removal((3, 0, 3, 1), 4).timelines(("x",))) == list(Removal((1, 3), 4).timelines(("x",)))
+    assert list(Sliding((3, 0, 3), 1, 9).timelines(("x",))) == list(Sliding((0, 3), 1, 9).timelines(("x",)))
 
 
 def test_timelines_are_as_long_as_they_say_and_degraded_in_the_window_alone() -> None:
     rng = random.Random(0)
     for _ in range(200):
         onset, length, rest = rng.randrange(4), rng.randint(1, 4), rng.randrange(4)
-        course = Course("sliding", "x", onset, onset + length, onset + length + rest)
-        assert epochs(course) == ["x" if onset <= epoch < onset + length else CLEAN for epoch in range(course.epochs)]
-        assert all(run.epochs > 0 for run in course.timeline)
+        timeline = Timeline("sliding", "x", onset, onset + length, onset + length + rest)
+        assert epochs(timeline) == [
+            "x" if onset <= epoch < onset + length else CLEAN for epoch in range(timeline.epochs)
+        ]
+        assert all(run.epochs > 0 for run in timeline.segments)
 
 
 @pytest.mark.parametrize(
@@ -75,4 +77,4 @@ def test_every_protocol_has_its_name() -> None:
         protocol = kind(
             **{"removal": {"until": (1,), "recovery": 1}, "sliding": {"onsets": (0,), "length": 1, "epochs": 1}}[name]
         )
-        assert {course.protocol for course in protocol.courses(("x",))} == {name}
+        assert {timeline.protocol for timeline in protocol.timelines(("x",))} == {name}

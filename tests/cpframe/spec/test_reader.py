@@ -13,7 +13,7 @@ import tomli
 from cpframe.errors import SpecError
 from cpframe.plan.identity import canonical
 from cpframe.plugins.discovery import Catalogue, Offer, discover
-from cpframe.spec.model import Augment, Measuring, Spec, Training
+from cpframe.spec.model import Augment, MetricSchedule, Spec, Training
 from cpframe.spec.protocols import Removal, Sliding
 from cpframe.spec.reader import read_spec
 
@@ -114,10 +114,10 @@ def test_a_sound_spec(catalogue: Catalogue) -> None:
         "schedule": {"gamma": 0.9, "use": "exponential"},
     }
     (metric,) = spec.metrics
-    assert (metric.name, metric.component.use, metric.measuring) == (
+    assert (metric.name, metric.component.use, metric.schedule) == (
         "fisher",
         "cpframe/fisher-trace",
-        Measuring(2, 10, "clean"),
+        MetricSchedule(2, 10, "clean"),
     )
 
 

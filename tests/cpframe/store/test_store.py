@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 import xarray
 
+from cpframe.records.histories import concatenate
 from cpframe.records.model import History, MetricHistory, StudyRecord, TrajectoryRecord
 from cpframe.store import (
     InUseError,
@@ -28,7 +29,6 @@ from cpframe.store import (
     StoreError,
     commit,
     drop_state,
-    joined,
     locked,
     read_results,
     read_stage,
@@ -208,7 +208,7 @@ def test_histories_join_with_nan_where_a_metric_was_not_measured() -> None:
         make_history(3, every=1, start=4), metrics={"fisher": make_history(3, 1, 4).metrics["fisher"]}
     )
     neither = replace(make_history(2, start=7), metrics={}, measured_epoch=np.zeros(0, dtype=np.int64))
-    whole = joined([both, fisher_only, neither])
+    whole = concatenate([both, fisher_only, neither])
     assert whole.epoch.tolist() == list(range(1, 10))
     assert whole.condition == both.condition + fisher_only.condition + neither.condition
     np.testing.assert_array_equal(
@@ -231,7 +231,7 @@ def test_standard_errors_that_only_a_part_has_are_kept(first: bool) -> None:
     with_them, without = make_history(2, every=1), make_history(2, every=1, start=2)
     bare = {"fisher": replace(without.metrics["fisher"], stderr=None)}
     parts = [with_them, replace(without, metrics=bare)]
-    stderr = joined(parts if first else parts[::-1]).metrics["fisher"].stderr
+    stderr = concatenate(parts if first else parts[::-1]).metrics["fisher"].stderr
     assert stderr is not None
     own = with_them.metrics["fisher"].stderr
     assert own is not None

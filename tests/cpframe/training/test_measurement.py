@@ -15,17 +15,21 @@ import xarray
 
 from cpframe.api import Measurement, Probe
 from cpframe.errors import SpecError
+from cpframe.execution.costs import Costs
 from cpframe.execution.executors.inline import Inline
 from cpframe.execution.forecast import forecast
-from cpframe.execution.preflight import Costs, rehearse
-from cpframe.execution.scheduler import Place, run_study, survey
+from cpframe.execution.preflight import preflight
+from cpframe.execution.progress import read_progress
+from cpframe.execution.scheduler import run_study
+from cpframe.execution.workspace import Workspace
 from cpframe.numerics import Numerics, prepare
 from cpframe.plan.stages import plan
 from cpframe.plugins.discovery import discover
+from cpframe.records.histories import concatenate, sizes
 from cpframe.records.model import History, MetricHistory, StudyRecord
-from cpframe.spec.model import Component, Measuring, Metric, Spec
+from cpframe.spec.model import Component, Metric, MetricSchedule, Spec
 from cpframe.spec.reader import read_spec
-from cpframe.store import StoreError, commit, joined, read_results, read_stage, sizes, write_results
+from cpframe.store import StoreError, commit, read_results, read_stage, write_results
 from cpframe.store import atomic as files
 
 EXACT = Numerics("cpu", "exact", "float32")
@@ -73,9 +77,9 @@ def spec_of(folder: Path, *overrides: str) -> Spec:
 
 
 def run(spec: Spec, folder: Path) -> StudyRecord:
-    place = Place(folder, folder / "stages", folder, EXACT, {"device": "cpu"})
+    workspace = Workspace(folder, folder / "stages", folder, EXACT, {"device": "cpu"})
     study = plan(spec, {})
-    return run_study(survey(study, place), place, Inline(EXACT), lambda event: None)
+    return run_study(read_progress(study, workspace), workspace, Inline(EXACT), lambda event: None)
 
 
 # --- from the probe to the files ------------------------------------------------------------------------------------
@@ -175,7 +179,7 @@ def test_dimensions_that_are_not_those_of_the_values_are_damage(own: list[str], 
 def test_what_was_not_measured_is_nan_in_the_shape_of_what_was() -> None:
     values = np.arange(12.0).reshape(2, 3, 2)
     with_it = of({"m": MetricHistory(values, values / 2, "", "", "clean", own=("unit", "class"))}, start=2)
-    whole = joined([of({}), with_it]).metrics["m"]
+    whole = concatenate([of({}), with_it]).metrics["m"]
     assert whole.own == ("unit", "class")
     for whole_values, part in ((whole.values, values), (whole.stderr, values / 2)):
         assert whole_values is not None
@@ -197,7 +201,7 @@ def test_a_metric_has_to_keep_its_shape(shape: tuple[int, ...], own: tuple[str, 
     first = of({"m": MetricHistory(np.zeros((2, 3)), None, "", "", "clean", own=("unit",))})
     second = of({"m": MetricHistory(np.zeros(shape), None, "", "", "clean", own=own)}, start=2)
     with pytest.raises(ValueError, match=f"the metric m has to keep its shape through a study: it gave .*{said}"):
-        joined([first, second])
+        concatenate([first, second])
 
 
 def test_sizes_of_dimensions() -> None:
@@ -231,7 +235,7 @@ class Giving:
 
 
 def with_metrics(spec: Spec, **calls: Any) -> Spec:
-    measuring = Measuring(inputs=8)
+    measuring = MetricSchedule(inputs=8)
     metrics = tuple(Metric(name, Component("tests/m", "0", call), measuring) for name, call in calls.items())
     return replace(spec, metrics=(*spec.metrics, *metrics))
 
@@ -262,21 +266,21 @@ def with_metrics(spec: Spec, **calls: Any) -> Spec:
 def test_a_rehearsal_finds_what_cannot_be_kept(calls: dict[str, Giving], said: str, tmp_path: Path) -> None:
     spec = with_metrics(spec_of(tmp_path), **calls)
     with pytest.raises(SpecError) as caught:
-        rehearse(spec, EXACT, tmp_path)
+        preflight(spec, EXACT, tmp_path)
     (problem,) = caught.value.problems
     assert f"{problem.key}: {problem.why}".startswith(f"metrics.{said}")
 
 
 def test_a_rehearsal_counts_every_number_and_the_forecast_every_place_for_one(tmp_path: Path) -> None:
     spec = with_metrics(spec_of(tmp_path), m=Giving((3,), stderr=np.ones(3)))
-    costs = rehearse(spec, EXACT, tmp_path)
+    costs = preflight(spec, EXACT, tmp_path)
     assert dict(costs[0].numbers) == {"weights": 2, "filters": 5 * 64, "m": 6}
     assert [dict(costs[0].numbers)["filters"]] == [5 * 8 * 8]
 
     def final(numbers: int, every: int) -> int:
-        metrics = tuple(replace(one, measuring=replace(one.measuring, every=every)) for one in spec.metrics)
+        metrics = tuple(replace(one, schedule=replace(one.schedule, every=every)) for one in spec.metrics)
         study = plan(replace(spec, metrics=metrics), {})
-        progress = survey(study, Place(tmp_path, tmp_path / "none", tmp_path, EXACT, {}))
+        progress = read_progress(study, Workspace(tmp_path, tmp_path / "none", tmp_path, EXACT, {}))
         cost = Costs(1.0, 0.0, dict.fromkeys(("weights", "filters", "m"), 0.0), frozenset(), 0, {"filters": numbers})
         return forecast(progress, {0: cost}, 1, keep_states=False).final_bytes
 

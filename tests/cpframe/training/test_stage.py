@@ -17,9 +17,10 @@ from cpframe.api import Batch, Generator, Measurement, Probe, Splits, classifica
 from cpframe.numerics import Numerics, prepare
 from cpframe.plan.stages import Stage
 from cpframe.plugins.discovery import discover
+from cpframe.records.histories import concatenate
 from cpframe.records.model import CLEAN, History
-from cpframe.spec.model import Augment, Component, Measuring, Metric, Training, Variant
-from cpframe.store import StageRecord, joined, read_stage, read_state, stages
+from cpframe.spec.model import Augment, Component, Metric, MetricSchedule, Training, Variant
+from cpframe.store import StageRecord, read_stage, read_state, stages
 from cpframe.store import atomic as files
 from cpframe.training import stage as training
 from cpframe.training.job import EpochDone, Event, Job, StageDone
@@ -229,8 +230,8 @@ CASES = {
 @pytest.mark.parametrize("condition", [CLEAN, "noise", "blur"])
 def test_a_branch_is_the_whole_run(tmp_path: Path, case: str, condition: str) -> None:
     metrics = (
-        Metric("weights", bundled("metric", "weight-norm"), Measuring(every=2, inputs=8)),
-        Metric("fisher", bundled("metric", "fisher-trace"), Measuring(every=3, inputs=8, on="condition")),
+        Metric("weights", bundled("metric", "weight-norm"), MetricSchedule(every=2, inputs=8)),
+        Metric("fisher", bundled("metric", "fisher-trace"), MetricSchedule(every=3, inputs=8, on="condition")),
     )
     bench = Bench(tmp_path, metrics=metrics, **CASES[case])  # type: ignore[arg-type]
     trained(bench.job("whole", condition))
@@ -238,7 +239,7 @@ def test_a_branch_is_the_whole_run(tmp_path: Path, case: str, condition: str) ->
     trained(bench.job("two", condition, 1, 3, parent="one"), bench.job("three", condition, 3, 4, parent="two"))
     assert_same_state(bench.state("three"), bench.state("whole"))
     whole = bench.record("whole").history
-    assert_same_history(joined([bench.record(name).history for name in ("one", "two", "three")]), whole)
+    assert_same_history(concatenate([bench.record(name).history for name in ("one", "two", "three")]), whole)
     assert whole.epoch.tolist() == [1, 2, 3, 4]
     assert np.isfinite(whole.train_loss).all()
     # It is a training: another seed is another one.
@@ -280,9 +281,9 @@ def test_torch_draws_anew_in_every_epoch_and_the_same_for_every_trajectory(tmp_p
 def test_a_window_is_clean_degraded_and_clean_again(bench: Bench) -> None:
     trained(bench.job("before", stop=2), bench.job("noise", "noise", 2, 3, parent="before"))
     trained(bench.job("after", CLEAN, 3, 5, parent="noise"), bench.job("clean", CLEAN, 2, 5, parent="before"))
-    history = joined([bench.record(name).history for name in ("before", "noise", "after")])
+    history = concatenate([bench.record(name).history for name in ("before", "noise", "after")])
     assert history.condition == (CLEAN, CLEAN, "noise", CLEAN, CLEAN)
-    clean = joined([bench.record(name).history for name in ("before", "clean")])
+    clean = concatenate([bench.record(name).history for name in ("before", "clean")])
     assert history.train_loss[2] > clean.train_loss[2]
     assert (history.test_loss[2:] != clean.test_loss[2:]).all()
 
@@ -421,7 +422,7 @@ def test_an_interrupted_stage_goes_on_from_its_last_commit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
     monkeypatch.setattr(training, "COMMIT_SECONDS", 0.0)
-    metrics = (Metric("weights", bundled("metric", "weight-norm"), Measuring(every=2, inputs=8)),)
+    metrics = (Metric("weights", bundled("metric", "weight-norm"), MetricSchedule(every=2, inputs=8)),)
     bench = Bench(tmp_path, ADAM, part(Net(batchnorm=True, dropout=0.2)), metrics=metrics)
     trained(bench.job("whole", "noise"))
     job = bench.job("broken", "noise")
@@ -558,7 +559,7 @@ def test_a_diverging_training_fails_with_its_history_so_far(bench: Bench) -> Non
     "message", ["out of ideas", "two\nlines", "control \x00 character", "half a letter \ud800", ""]
 )
 def test_a_plugin_that_raises_fails_its_stage_with_one_line(bench: Bench, message: str) -> None:
-    bench.metrics = (Metric("m", part(Raising(message)), Measuring()),)
+    bench.metrics = (Metric("m", part(Raising(message)), MetricSchedule()),)
     done = train(bench.job("stage"))
     assert done.failure.startswith("RuntimeError: ")
     assert "(test_stage.py:" in done.failure
@@ -583,7 +584,7 @@ def test_a_metric_of_the_wrong_shape_is_told(bench: Bench) -> None:
         def __call__(self, probe: Probe) -> Measurement:
             return Measurement([1.0, 2.0, 3.0])
 
-    bench.metrics = (Metric("m", part(Three()), Measuring()),)
+    bench.metrics = (Metric("m", part(Three()), MetricSchedule()),)
     assert "the metric m should give a number or one for each of 2 layers" in train(bench.job("stage")).failure
 
 
@@ -593,17 +594,17 @@ def test_a_metric_of_the_wrong_shape_is_told(bench: Bench) -> None:
 def test_metrics_are_measured_after_the_first_epoch_and_then_after_every_so_many(bench: Bench) -> None:
     norm = bundled("metric", "weight-norm")
     bench.metrics = (
-        Metric("threes", norm, Measuring(every=3, inputs=4)),
-        Metric("fours", norm, Measuring(every=4, inputs=4)),
+        Metric("threes", norm, MetricSchedule(every=3, inputs=4)),
+        Metric("fours", norm, MetricSchedule(every=4, inputs=4)),
     )
     trained(bench.job("one", stop=7), bench.job("two", start=7, stop=10, parent="one"))
-    history = joined([bench.record("one").history, bench.record("two").history])
+    history = concatenate([bench.record("one").history, bench.record("two").history])
     assert history.measured_epoch.tolist() == [1, 3, 4, 6, 8, 9]
     for name, measured in (("threes", [1, 3, 6, 9]), ("fours", [1, 4, 8])):
         found = history.measured_epoch[~np.isnan(history.metrics[name].values[:, 0])]
         assert found.tolist() == measured
     weight, bias = (bench.state("two")["model"][name].double() for name in ("4.weight", "4.bias"))
-    fresh = Bench(bench.folder, metrics=(Metric("n", norm, Measuring(every=10, inputs=4)),))
+    fresh = Bench(bench.folder, metrics=(Metric("n", norm, MetricSchedule(every=10, inputs=4)),))
     trained(fresh.job("last", start=7, stop=10, parent="one"))
     last = fresh.record("last").history
     assert last.measured_epoch.tolist() == [10]
@@ -620,7 +621,7 @@ def test_metrics_are_measured_after_the_first_epoch_and_then_after_every_so_many
     ],
 )
 def test_a_metric_sees_what_it_asks_for(bench: Bench, condition: str, on: Any, level: float | None) -> None:
-    bench.metrics = (Metric("brightness", part(Brightness()), Measuring(every=1, inputs=1000, on=on)),)
+    bench.metrics = (Metric("brightness", part(Brightness()), MetricSchedule(every=1, inputs=1000, on=on)),)
     trained(bench.job("stage", condition, stop=2))
     metric = bench.record("stage").history.metrics["brightness"]
     assert metric.source == on
@@ -640,7 +641,7 @@ def test_a_probe_is_the_same_at_every_epoch_and_leaves_training_alone(bench: Ben
 
     bench.architecture = part(Net(batchnorm=True, dropout=0.5))
     trained(bench.job("unwatched"))
-    bench.metrics = (Metric("w", part(Watch()), Measuring(inputs=5)),)
+    bench.metrics = (Metric("w", part(Watch()), MetricSchedule(inputs=5)),)
     trained(bench.job("watched"))
     assert_same_state(bench.state("watched"), bench.state("unwatched"))
     metrics = bench.record("watched").history.metrics

@@ -17,7 +17,9 @@ import torch
 from cpframe.execution.executors import Executor
 from cpframe.execution.executors.inline import Inline
 from cpframe.execution.executors.processes import processes
-from cpframe.execution.scheduler import Place, run_study, survey
+from cpframe.execution.progress import read_progress
+from cpframe.execution.scheduler import run_study
+from cpframe.execution.workspace import Workspace
 from cpframe.numerics import Numerics
 from cpframe.plan.stages import Stage, plan
 from cpframe.plugins.discovery import discover
@@ -176,14 +178,14 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> Spec:
     return read_spec(path, discover())
 
 
-def place_of(folder: Path) -> Place:
+def place_of(folder: Path) -> Workspace:
     folder.mkdir(exist_ok=True)
-    return Place(folder, folder / "stages", folder, EXACT, {})
+    return Workspace(folder, folder / "stages", folder, EXACT, {})
 
 
 def run(spec: Spec, folder: Path, executor: Executor, observe: Callable[[Event], None] = lambda _: None) -> StudyRecord:
-    place = place_of(folder)
-    return run_study(survey(plan(spec, {}), place), place, executor, observe)
+    workspace = place_of(folder)
+    return run_study(read_progress(plan(spec, {}), workspace), workspace, executor, observe)
 
 
 def strange(spec: Spec, call: Any, *seeds: int) -> Spec:

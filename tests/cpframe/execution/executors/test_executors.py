@@ -20,10 +20,10 @@ from cpframe.errors import ExecutorError, SpecError
 from cpframe.execution.executors import Executor
 from cpframe.execution.executors import selection as choosing
 from cpframe.execution.executors.inline import Inline
-from cpframe.execution.executors.pool import LostError, Pool
+from cpframe.execution.executors.pool import Pool, WorkerDiedError
 from cpframe.execution.executors.processes import processes
 from cpframe.execution.executors.selection import beside_observers, check, start
-from cpframe.execution.executors.worker import Told
+from cpframe.execution.executors.worker import WorkerMessage
 from cpframe.numerics import Numerics, devices, shared_out
 from cpframe.plan.stages import Stage
 from cpframe.plugins.discovery import discover
@@ -233,16 +233,16 @@ def _alive(pid: int) -> bool:
 class Actor:
     """Tells what its script says for each stage that it gets: events, or an error, in turn."""
 
-    def __init__(self, script: dict[str, deque[list[Told | LostError]]]) -> None:
+    def __init__(self, script: dict[str, deque[list[WorkerMessage | WorkerDiedError]]]) -> None:
         self.script, self.alive, self.stopped = script, True, False
-        self.lines: deque[Told | LostError] = deque()
+        self.lines: deque[WorkerMessage | WorkerDiedError] = deque()
 
     def start(self, job: Job) -> None:
         self.lines = deque(self.script[job.stage.id].popleft())
 
-    def answer(self) -> Told:
+    def answer(self) -> WorkerMessage:
         line = self.lines.popleft()
-        if isinstance(line, LostError):
+        if isinstance(line, WorkerDiedError):
             self.alive = False
             raise line
         return line
@@ -256,13 +256,13 @@ def told(*epochs: int, stage: str = "a", done: bool = False) -> list[Event]:
     return [*events, StageDone(stage, "")] if done else events
 
 
-DEAD = LostError("fell over")
+DEAD = WorkerDiedError("fell over")
 
 
 class Cast:
     """A pool of actors, with a limit to how many can be hired."""
 
-    def __init__(self, slots: int, hires: int, **script: list[list[Told | LostError]]) -> None:
+    def __init__(self, slots: int, hires: int, **script: list[list[WorkerMessage | WorkerDiedError]]) -> None:
         self.script = {stage: deque(lives) for stage, lives in script.items()}
         self.everybody: list[Actor] = []
         self.hires = slots + hires
@@ -284,7 +284,7 @@ class Cast:
 
 
 def test_three_deaths_at_the_same_epoch_fail_a_stage(variant: Variant, tmp_path: Path) -> None:
-    lives: list[list[Told | LostError]] = [[told(1, 2), DEAD], [told(1), DEAD], [told(1, 2), DEAD]]
+    lives: list[list[WorkerMessage | WorkerDiedError]] = [[told(1, 2), DEAD], [told(1), DEAD], [told(1, 2), DEAD]]
     cast = Cast(1, 9, a=lives, b=[[told(1, stage="b", done=True)]])
     cast.pool.submit(job_of(variant, tmp_path, "a"))
     events: list[Event] = []
@@ -299,7 +299,7 @@ def test_three_deaths_at_the_same_epoch_fail_a_stage(variant: Variant, tmp_path:
 def test_a_stage_that_gets_further_each_time_is_tried_again_and_tells_each_epoch_once(
     variant: Variant, tmp_path: Path
 ) -> None:
-    lives: list[list[Told | LostError]] = [
+    lives: list[list[WorkerMessage | WorkerDiedError]] = [
         *([told(*range(1, last + 1)), DEAD] for last in (1, 1, 2, 3, 3, 4)),
         [told(3, 4), told(5, done=True)],
     ]
@@ -312,7 +312,7 @@ def test_a_stage_that_gets_further_each_time_is_tried_again_and_tells_each_epoch
 
 
 def test_when_no_other_worker_can_be_had_those_left_do_the_work(variant: Variant, tmp_path: Path) -> None:
-    script: dict[str, list[list[Told | LostError]]] = {
+    script: dict[str, list[list[WorkerMessage | WorkerDiedError]]] = {
         "a": [[told(1), DEAD], [told(2, done=True)]],
         "b": [[told(1, stage="b", done=True)]],
     }

@@ -6,7 +6,7 @@ from math import nan
 
 import pytest
 
-from cpframe.analysis.comparisons import Removal
+from cpframe.analysis.comparisons import RemovalGroup
 from cpframe.analysis.confounds import Confound, ConfoundKind
 from cpframe.analysis.statistics import Estimate, Interval
 from cpframe.report.terminal.controls import idle_words
@@ -22,5 +22,5 @@ from cpframe.report.terminal.controls import idle_words
 )
 def test_idle_that_loses_more_is_said_to(kind: ConfoundKind, fraction: Interval, words: str) -> None:
     half = Estimate(0.02, nan, 5)
-    found = Confound(Removal({}, 60, {}, ()), "blur", kind, (20,), half, half, half, fraction)
+    found = Confound(RemovalGroup({}, 60, {}, ()), "blur", kind, (20,), half, half, half, fraction)
     assert idle_words(found) == f"{words}, 2.0 of 2.0 points"

@@ -412,7 +412,8 @@ def test_report_imports_neither_torch_nor_h5py() -> None:
     import subprocess
     import sys
 
-    code = "import sys, cpframe.report.terminal.render; print([m for m in ('torch', 'h5py', 'matplotlib') if m in sys.modules])"
+    heavy = ("torch", "h5py", "matplotlib")
+    code = f"import sys, cpframe.report.terminal.render; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
