@@ -86,18 +86,12 @@ def variant_key(variant: Mapping[str, object]) -> str:
     return json.dumps(dict(variant), sort_keys=True, default=str)
 
 
-def is_idle(study: StudyRecord, deficit: str) -> bool:
-    """Whether the deficit is the control without any training."""
-    component = study.deficits.get(deficit, "")
-    return component == "idle" or component.endswith("/idle")
-
-
 def deficits_of(study: StudyRecord) -> tuple[str, ...]:
     """Names of the deficits that trajectories have: in the study's order, idle controls last."""
     used = {trajectory.deficit for trajectory in study.trajectories} - {CLEAN}
     named = [name for name in study.deficits if name in used]
     named += sorted(used.difference(named))
-    return tuple(sorted(named, key=lambda name: is_idle(study, name)))
+    return tuple(sorted(named, key=lambda name: name in study.idle))
 
 
 def score_at(history: History, epoch: int, score_epochs: int) -> float:

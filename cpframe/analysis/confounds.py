@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from scipy.special import stdtrit
 
-from cpframe.analysis.comparisons import Curve, RemovalGroup, SlidingGroup, difference, is_idle
+from cpframe.analysis.comparisons import Curve, RemovalGroup, SlidingGroup, difference
 from cpframe.analysis.statistics import ENOUGH_SEEDS, ERROR_RATE, Estimate, Interval, estimate
 from cpframe.records.model import StudyRecord
 
@@ -112,10 +112,10 @@ def confounds(study: StudyRecord, groups: Iterable[RemovalGroup | SlidingGroup])
     for group in groups:
         if not isinstance(group, RemovalGroup):
             continue
-        control = next((curve for curve in group.curves if is_idle(study, curve.deficit)), None)
+        control = next((curve for curve in group.curves if curve.deficit in study.idle), None)
         idle = {point.at: point.drops for point in control.points} if control else {}
         for curve in group.curves:
-            if is_idle(study, curve.deficit):
+            if curve.deficit in study.idle:
                 continue
             drops = {point.at: point.drops for point in curve.points}
             if control is not None:

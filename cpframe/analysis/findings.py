@@ -11,8 +11,9 @@ from cpframe.analysis.confounds import Confound, confounds
 from cpframe.analysis.critical_periods import THRESHOLD, Healing, Onsets, healing, onsets
 from cpframe.analysis.fisher_sensitivity import Link, links
 from cpframe.analysis.metric_curves import MetricCurve, is_fisher, metric_curves, metric_names
+from cpframe.analysis.missing_controls import MissingControl, missing_controls
 from cpframe.analysis.representatives import ordered
-from cpframe.analysis.verdicts import Claim, claims, missing_controls
+from cpframe.analysis.verdicts import Claim, claims
 from cpframe.records.model import StudyRecord
 
 
@@ -49,8 +50,8 @@ class Findings:
         return claims(self.study, self.groups)
 
     @cached_property
-    def missing_controls(self) -> tuple[str, ...]:
-        """See `cpframe.analysis.verdicts.missing_controls`."""
+    def missing_controls(self) -> tuple[MissingControl, ...]:
+        """See `cpframe.analysis.missing_controls.missing_controls`."""
         return missing_controls(self.study, self.groups, self.claims)
 
     @cached_property

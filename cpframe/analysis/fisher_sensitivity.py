@@ -16,7 +16,7 @@ import numpy as np
 from scipy.optimize import brentq, minimize_scalar
 from scipy.special import fdtri
 
-from cpframe.analysis.comparisons import RemovalGroup, SlidingGroup, is_idle, variant_key
+from cpframe.analysis.comparisons import RemovalGroup, SlidingGroup, variant_key
 from cpframe.analysis.metric_curves import MetricCurve
 from cpframe.analysis.statistics import ERROR_RATE, Estimate, estimate
 from cpframe.records.model import CLEAN, Floats, StudyRecord
@@ -195,7 +195,7 @@ def links(
         if without is None or not isinstance(group, SlidingGroup):
             continue
         for curve in group.curves:
-            if is_idle(study, curve.deficit):
+            if curve.deficit in study.idle:
                 continue
             points = []
             for point in curve.points:

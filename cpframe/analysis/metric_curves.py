@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpframe.analysis.comparisons import variant_key
-from cpframe.records.model import CLEAN, Floats, Integers, StudyRecord, TrajectoryRecord
+from cpframe.records.model import CLEAN, FISHER_QUANTITIES, Floats, Integers, StudyRecord, TrajectoryRecord
 
 Timeline = tuple[str, str, int, int, int]
 """Variant, deficit, onset, offset, epochs."""
@@ -36,6 +36,7 @@ class MetricCurve:
         units: of the values.
         estimator: how they were computed.
         source: which inputs they were measured on.
+        quantity: the quantity measured, see `cpframe.records.model.MetricHistory`.
     """
 
     protocol: str
@@ -52,6 +53,7 @@ class MetricCurve:
     units: str
     estimator: str
     source: str
+    quantity: str = ""
 
     @property
     def n(self) -> int:
@@ -90,9 +92,9 @@ def _metrics(study: StudyRecord) -> dict[str, bool]:
 
 
 def is_fisher(study: StudyRecord, metric: str) -> bool:
-    """Whether a metric is Fisher information, by the first word of its estimator."""
+    """Whether a metric is Fisher information."""
     histories = (t.history.metrics[metric] for t in study.trajectories if metric in t.history.metrics)
-    return any(history.estimator.lower().startswith("fisher") for history in histories)
+    return any(history.quantity in FISHER_QUANTITIES for history in histories)
 
 
 def metric_curves(study: StudyRecord, metric: str) -> tuple[MetricCurve, ...]:
@@ -152,6 +154,7 @@ def _average(metric: str, members: Sequence[TrajectoryRecord]) -> MetricCurve | 
         units=history.units,
         estimator=history.estimator,
         source=history.source,
+        quantity=history.quantity,
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from cpframe.analysis.comparisons import RemovalGroup, SlidingGroup, deficits_of, is_idle, largest_drops, variant_key
+from cpframe.analysis.comparisons import RemovalGroup, SlidingGroup, deficits_of, largest_drops, variant_key
 from cpframe.analysis.metric_curves import MetricCurve
 from cpframe.records.model import CLEAN, StudyRecord
 
@@ -37,7 +37,7 @@ def telling(study: StudyRecord, groups: Iterable[RemovalGroup | SlidingGroup]) -
     for group in groups:
         for curve in group.curves:
             for point in curve.points:
-                if point.drops and not is_idle(study, curve.deficit):
+                if point.drops and curve.deficit not in study.idle:
                     key = isinstance(group, RemovalGroup), curve.deficit, (point.onset, point.offset)
                     costs[key] = max(costs.get(key, -np.inf), float(np.mean(list(point.drops.values()))))
     return max(costs, key=lambda key: (key[0], costs[key]))[1:] if costs else None

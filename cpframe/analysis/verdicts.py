@@ -9,7 +9,7 @@ of the no-deficit training (a constant rate, a restart at removal), so that noth
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,9 +18,7 @@ from cpframe.analysis.comparisons import (
     Curve,
     RemovalGroup,
     SlidingGroup,
-    deficits_of,
     difference,
-    is_idle,
 )
 from cpframe.analysis.statistics import ENOUGH_SEEDS, Estimate, estimate
 from cpframe.records.model import StudyRecord
@@ -148,9 +146,9 @@ def claims(study: StudyRecord, groups: Iterable[RemovalGroup | SlidingGroup]) ->
     made = []
     for group in groups:
         candidates = _scar if isinstance(group, RemovalGroup) else _critical_period
-        idle = next((curve for curve in group.curves if is_idle(study, curve.deficit)), None)
+        idle = next((curve for curve in group.curves if curve.deficit in study.idle), None)
         for curve in group.curves:
-            if not is_idle(study, curve.deficit):
+            if curve.deficit not in study.idle:
                 verdict = judge(candidates(curve, idle))
                 if verdict is not None:
                     made.append(Claim(group, curve.deficit, verdict))
@@ -179,76 +177,3 @@ def _critical_period(curve: Curve, idle: Curve | None) -> tuple[Candidate, ...]:
 
 def _drops(curve: Curve | None) -> Mapping[int, BySeed]:
     return {point.at: point.drops for point in curve.points} if curve else {}
-
-
-def missing_controls(
-    study: StudyRecord, groups: Sequence[RemovalGroup | SlidingGroup], made: Iterable[Claim]
-) -> tuple[str, ...]:
-    """Name the controls that the study's claims lack.
-
-    Args:
-        study: whose deficits these are.
-        groups: of `cpframe.analysis.comparisons.all_groups`.
-        made: its `claims`.
-
-    Returns:
-        One text a control, ``what: why it matters``; empty when none is missing.
-    """
-    deficits = [name for name in deficits_of(study) if not is_idle(study, name)]
-    if not deficits:
-        return ("a deficit: the study has none, so there is nothing to claim",)
-    missing = []
-    pairs = {name: _most_pairs(groups, name) for name in deficits}
-    few = [name for name in deficits if pairs[name] < ENOUGH_SEEDS]
-    if few:
-        whose = "" if len(few) == len(deficits) else f" of {', '.join(few)}"
-        missing.append(
-            f"seeds{whose}: {max(pairs[name] for name in few)} of at least {ENOUGH_SEEDS} are complete both with and "
-            "without the deficit; intervals mean little and no verdict is given"
-        )
-    changing = [group for group in groups if _rate_changes(group)]
-    if any(isinstance(group, RemovalGroup) and not _has_idle(study, group) for group in changing):
-        missing.append(
-            "idle under removal: the learning rate changes, so a late removal leaves less of it; "
-            "only an idle deficit shows what that costs by itself"
-        )
-    if any(isinstance(group, SlidingGroup) and not _has_idle(study, group) for group in groups):
-        missing.append(
-            "idle under sliding: a window also takes training time away; only an idle window shows what that costs"
-        )
-    if changing and len(changing) == len(groups):
-        missing.append(
-            "constant rate: every variant's clean epochs run at other learning rates than the no-deficit training; "
-            "a constant rate, or a restart at removal, takes that difference away"
-        )
-    kinds = [(claim.deficit, claim.verdict.kind) for claim in made]
-    hurting = {deficit for deficit, kind in kinds if kind not in ("none", "not enough seeds")}
-    harmless = {deficit for deficit, kind in kinds if kind == "none"} - hurting
-    slid = {curve.deficit for group in groups if isinstance(group, SlidingGroup) for curve in group.curves}
-    untimed = [name for name in deficits if name in hurting and name not in slid]
-    if untimed:
-        missing.append(
-            f"timing of {', '.join(untimed)}: removal alone cannot tell when a deficit acts from how long; "
-            "a sliding protocol can"
-        )
-    if hurting.issuperset(deficits):
-        missing.append("negative control: every deficit here has an effect; one that should leave no trace is needed")
-    elif len(deficits) < 2 and not harmless:
-        missing.append(
-            f"negative control: {deficits[0]} is the only deficit; a second one, which should leave no trace, is needed"
-        )
-    return tuple(missing)
-
-
-def _most_pairs(groups: Iterable[RemovalGroup | SlidingGroup], deficit: str) -> int:
-    """Seeds that have both a score under the deficit and one without it, where these are most."""
-    curves = (curve for group in groups for curve in group.curves if curve.deficit == deficit)
-    return max((len(point.drops) for curve in curves for point in curve.points), default=0)
-
-
-def _rate_changes(group: RemovalGroup | SlidingGroup) -> bool:
-    return any(point.rate_matched is False for curve in group.curves for point in curve.points)
-
-
-def _has_idle(study: StudyRecord, group: RemovalGroup | SlidingGroup) -> bool:
-    return any(is_idle(study, curve.deficit) for curve in group.curves)

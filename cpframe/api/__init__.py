@@ -28,9 +28,21 @@ from cpframe.api.components import (
 from cpframe.api.data import Batch, DataError, Layer, Measurement, Probe, Splits, Task, classification
 from cpframe.api.events import EpochsCommitted, RunFinished, RunStarted
 from cpframe.api.parameters import Count, Fraction, Natural, NonNegative, Positive
-from cpframe.records.model import History, StudyRecord, TrajectoryRecord
+from cpframe.records.model import (
+    FISHER_TRACE,
+    FISHER_VARIATIONAL,
+    GRADIENT_MEAN,
+    GRADIENT_STD,
+    History,
+    StudyRecord,
+    TrajectoryRecord,
+)
 
 __all__ = [
+    "FISHER_TRACE",
+    "FISHER_VARIATIONAL",
+    "GRADIENT_MEAN",
+    "GRADIENT_STD",
     "Architecture",
     "Architectures",
     "Batch",

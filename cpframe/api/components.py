@@ -43,6 +43,8 @@ class Dataset(Protocol):
 class Deficit(Protocol):
     """Degrades what the learner sees.
 
+    A deficit with a true attribute ``idle`` is an idle control: it always returns None, so that no training happens
+    while the learning-rate schedule runs on. The analysis compares the other deficits with it.
     A deficit with a true attribute ``deterministic`` gives the same image the same degraded image whenever it is
     asked (its generator is then the same in every call): the engine applies it once, to the whole training set.
     """

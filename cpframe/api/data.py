@@ -128,6 +128,8 @@ class Measurement:
         dimensions: names of the axes of `values`, ``("filter", "channel", "height", "width")`` say: words, none of them
             ``layer``, ``epoch`` or another name that results files use, with the same lengths at every measurement, and
             in every metric of the study that has an axis of that name. None for a number or one per layer.
+        quantity: the quantity measured, in a word, by which reports and figures recognise it: `FISHER_TRACE`,
+            `FISHER_VARIATIONAL`, `GRADIENT_MEAN`, `GRADIENT_STD`, or a word of the plugin's own; empty by default.
     """
 
     values: ArrayLike
@@ -135,3 +137,4 @@ class Measurement:
     units: str = ""
     estimator: str = ""
     dimensions: tuple[str, ...] | None = None
+    quantity: str = ""

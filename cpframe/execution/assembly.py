@@ -46,6 +46,7 @@ def assemble_study(
         created=datetime.now().astimezone().isoformat(timespec="seconds"),
         provenance=provenance,
         trajectories=tuple(_trajectory(study, one, records, failures) for one in study.trajectories),
+        idle=frozenset(name for name, deficit in spec.variants[0].deficits.items() if deficit.idle),
     )
 
 

@@ -19,6 +19,17 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Status = Literal["complete", "unfinished", "failed"]
 
+FISHER_TRACE = "fisher-trace"
+"""The quantity of a metric that is the trace of the Fisher information, computed at the weights themselves."""
+FISHER_VARIATIONAL = "fisher-variational"
+"""The quantity of a metric that is the trace of the Fisher information, estimated by noise on the weights."""
+FISHER_QUANTITIES = frozenset({FISHER_TRACE, FISHER_VARIATIONAL})
+"""The quantities that the analysis takes for Fisher information."""
+GRADIENT_MEAN = "gradient-mean"
+"""The quantity of a metric that is the norm, by layer, of the mean gradient over examples."""
+GRADIENT_STD = "gradient-std"
+"""The quantity of a metric that is the norm, by layer, of the standard deviation of the gradient over examples."""
+
 
 @dataclass(frozen=True)
 class MetricHistory:
@@ -32,6 +43,7 @@ class MetricHistory:
         source: which inputs it was measured on: ``clean``, or ``condition`` (what the learner saw in that epoch).
         own: names of the axes of the values after the first where these are the metric's own; empty where it is one
             number, or one per layer.
+        quantity: the quantity measured, such as `FISHER_TRACE`, by which analysis and figures recognise it; or empty.
     """
 
     values: Floats
@@ -40,6 +52,7 @@ class MetricHistory:
     estimator: str
     source: str
     own: tuple[str, ...] = ()
+    quantity: str = ""
 
     @property
     def dimensions(self) -> tuple[str, ...]:
@@ -126,6 +139,7 @@ class StudyRecord:
         created: when the file was written, ISO 8601 with offset.
         provenance: further facts for the reader, by name: device, numerics, versions, command, git commit, profile ...
         trajectories: in the order of the plan.
+        idle: names of the deficits that are idle controls: no training while the learning-rate schedule runs on.
     """
 
     title: str
@@ -135,3 +149,4 @@ class StudyRecord:
     created: str
     provenance: Mapping[str, str]
     trajectories: tuple[TrajectoryRecord, ...] = field(repr=False)
+    idle: frozenset[str] = frozenset()

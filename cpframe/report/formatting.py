@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from rich.cells import cell_len, set_cell_size
 
-from cpframe.analysis.comparisons import deficits_of, is_idle
+from cpframe.analysis.comparisons import deficits_of
 from cpframe.analysis.statistics import Estimate
 from cpframe.records.model import CLEAN, StudyRecord
 
@@ -38,10 +38,10 @@ _IDLE_LOOK = Look("◇", "grey62")
 def looks(study: StudyRecord) -> dict[str, Look]:
     """The look of every deficit of a study and of ``clean``; after seven deficits glyphs repeat."""
     found = {CLEAN: _CLEAN_LOOK}
-    real = [name for name in deficits_of(study) if not is_idle(study, name)]
+    real = [name for name in deficits_of(study) if name not in study.idle]
     for i, name in enumerate(real):
         found[name] = Look(_GLYPHS[i % len(_GLYPHS)], _COLOURS[i % len(_COLOURS)])
-    return found | {name: _IDLE_LOOK for name in deficits_of(study) if is_idle(study, name)}
+    return found | {name: _IDLE_LOOK for name in deficits_of(study) if name in study.idle}
 
 
 def printable(text: str) -> str:

@@ -229,10 +229,9 @@ def _metrics(findings: Findings) -> object:
 
 
 def _controls(findings: Findings) -> object:
-    missing = (control.partition(": ") for control in findings.missing_controls)
     return {
         "confounds": [_group(c.group) | _fields(c, "group") for c in findings.confounds],
-        "missing": [{"what": what, "why": why} for what, _, why in missing],
+        "missing": [_fields(control) for control in findings.missing_controls],
     }
 
 

@@ -32,6 +32,11 @@ class Component:
     call: Any
     data: str = ""
 
+    @property
+    def idle(self) -> bool:
+        """Whether it is a deficit without any training: the control for what lost training does."""
+        return bool(getattr(self.call, "idle", False))
+
 
 @dataclass(frozen=True)
 class Augment:

@@ -120,7 +120,7 @@ class _Reader:
         )
         variants = tuple(variant for variant in found if variant is not None)
         for name in variants[0].deficits if variants else ():
-            if len({_is_idle(variant.deficits[name]) for variant in variants if name in variant.deficits}) > 1:
+            if len({variant.deficits[name].idle for variant in variants if name in variant.deficits}) > 1:
                 why = "is idle in some variants and not in others: the control needs a name of its own"
                 self.problem(("deficits", name), why)
         return variants
@@ -236,8 +236,3 @@ class _Reader:
                     break
             found.append(Observer(name, component, options))
         return tuple(found)
-
-
-def _is_idle(deficit: Component) -> bool:
-    """Whether it is the control without any training, by which the analysis tells what lost training costs."""
-    return deficit.use.rsplit("/", 1)[-1] == "idle"

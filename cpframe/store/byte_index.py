@@ -17,7 +17,15 @@ import numpy as np
 from h5py import h5d
 
 from cpframe.records.histories import CURVES, validated
-from cpframe.records.model import Floats, History, MetricHistory
+from cpframe.records.model import (
+    FISHER_TRACE,
+    FISHER_VARIATIONAL,
+    GRADIENT_MEAN,
+    GRADIENT_STD,
+    Floats,
+    History,
+    MetricHistory,
+)
 from cpframe.store.h5_low_level import note
 
 _INDEX = "index"
@@ -53,6 +61,7 @@ def places_of(history: History, written: Mapping[str, h5d.DatasetID]) -> dict[st
             "stderr": None if metric.stderr is None else place(f"{name}_stderr"),
             "about": [metric.units, metric.estimator, metric.source],
             "own": list(metric.own),
+            "quantity": metric.quantity,
         }
         for name, metric in history.metrics.items()
     }
@@ -83,11 +92,12 @@ def history_at(row: Mapping[str, Any], content: bytes, order: str) -> History:
     def floats(place: Sequence[Any]) -> Floats:
         return array(place, "f8")
 
-    def metric(row: Mapping[str, Any]) -> MetricHistory:
+    def metric(name: str, row: Mapping[str, Any]) -> MetricHistory:
         stderr = None if row["stderr"] is None else floats(row["stderr"])
         units, estimator, source = row["about"]
         own = tuple(row.get("own", ()))  # files written before metrics could have dimensions do not say it
-        return MetricHistory(floats(row["values"]), stderr, units, estimator, source, own)
+        quantity = row["quantity"] if "quantity" in row else _unnamed_quantity(name, estimator)
+        return MetricHistory(floats(row["values"]), stderr, units, estimator, source, own, quantity)
 
     places = row["places"]
     history = History(
@@ -95,7 +105,16 @@ def history_at(row: Mapping[str, Any], content: bytes, order: str) -> History:
         condition=tuple(chain.from_iterable(repeat(name, count) for name, count in row["condition"])),
         measured_epoch=array(places["measured_epoch"], "i8"),
         layers=tuple(row["layers"]),
-        metrics={name: metric(one) for name, one in row["metrics"].items()},
+        metrics={name: metric(name, one) for name, one in row["metrics"].items()},
         **{name: floats(places[name]) for name in CURVES},
     )
     return validated(history)
+
+
+def _unnamed_quantity(name: str, estimator: str) -> str:
+    """Return the quantity of a metric in a file of cpframe 0.1.0, which told it by estimator and name alone."""
+    if estimator.lower().startswith("fisher"):
+        return FISHER_TRACE if estimator.startswith("Fisher trace") else FISHER_VARIATIONAL
+    if estimator == "" and name.endswith(("-mean", "-std")):
+        return GRADIENT_MEAN if name.endswith("-mean") else GRADIENT_STD
+    return ""

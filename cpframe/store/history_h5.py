@@ -30,6 +30,7 @@ def write_history(group: h5py.Group, history: History) -> dict[str, h5d.DatasetI
         along = [measured, *(scales[dimension] for dimension in metric.dimensions)]
         made[name] = values = _quantity(group, name, metric.values, along)
         note(values, units=metric.units or "1", estimator=metric.estimator, source=metric.source)
+        note(values, quantity=metric.quantity)
         if metric.stderr is not None:
             made[f"{name}_stderr"] = stderr = _quantity(group, f"{name}_stderr", metric.stderr, along)
             note(stderr, units=metric.units or "1", long_name=f"standard error of {name}")

@@ -20,7 +20,7 @@ from cpframe.store.history_h5 import write_history
 
 FORMAT = 2
 _WHAT = "a results file of cpframe"
-_OWN = {"format", "title", "spec", "score_epochs", "deficits", "created"}
+_OWN = {"format", "title", "spec", "score_epochs", "deficits", "idle", "created"}
 _FACTS = ("protocol", "deficit", "onset", "offset", "epochs", "seed", "status", "reason", "score")
 
 
@@ -37,6 +37,7 @@ def write_results(path: Path, study: StudyRecord) -> None:
         file.attrs["spec"] = study.spec
         file.attrs["score_epochs"] = study.score_epochs
         file.attrs["deficits"] = json.dumps(dict(study.deficits))
+        file.attrs["idle"] = json.dumps(sorted(study.idle))
         file.attrs["created"] = study.created
         for name, fact in study.provenance.items():
             file.attrs[name] = fact
@@ -69,15 +70,22 @@ def read_results(path: Path) -> StudyRecord:
                 "use the version of cpframe that wrote it"
             )
         rows, order = read_index(file)
+        deficits = json.loads(file.attrs["deficits"])
         return StudyRecord(
             title=str(file.attrs["title"]),
             spec=str(file.attrs["spec"]),
             score_epochs=int(file.attrs["score_epochs"]),
-            deficits=json.loads(file.attrs["deficits"]),
+            deficits=deficits,
             created=str(file.attrs["created"]),
             provenance={name: str(fact) for name, fact in file.attrs.items() if name not in _OWN},
             trajectories=tuple(_trajectory(row, content, order) for row in rows),
+            idle=frozenset(json.loads(file.attrs["idle"]) if "idle" in file.attrs else _idle_by_name(deficits)),
         )
+
+
+def _idle_by_name(deficits: Mapping[str, str]) -> list[str]:
+    """Return the idle controls in a file of cpframe 0.1.0, which told them by the name of the component alone."""
+    return [name for name, component in deficits.items() if component.rpartition("/")[2] == "idle"]
 
 
 def results_file(path: Path) -> Path:

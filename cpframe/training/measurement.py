@@ -72,8 +72,15 @@ def _row(name: str, measurement: Measurement, source: str, layers: int) -> Metri
     if stderr is not None and stderr.shape != values.shape:
         shapes = f"values of shape {_shown(values.shape)} and standard errors of {_shown(stderr.shape)}"
         raise MetricError(f"the metric {name} has {shapes}")
-    rows = None if stderr is None else stderr[None]
-    return MetricHistory(values[None], rows, measurement.units, measurement.estimator, source, own or ())
+    return MetricHistory(
+        values=values[None],
+        stderr=None if stderr is None else stderr[None],
+        units=measurement.units,
+        estimator=measurement.estimator,
+        source=source,
+        own=own or (),
+        quantity=measurement.quantity,
+    )
 
 
 def _check_dimensions(name: str, own: tuple[str, ...], shape: tuple[int, ...]) -> None:

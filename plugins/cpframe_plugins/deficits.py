@@ -173,6 +173,7 @@ class Noise:
 class Idle:
     """No training at all while the learning-rate schedule runs on: the control for what the schedule alone does."""
 
+    idle: ClassVar[bool] = True
     deterministic: ClassVar[bool] = True
 
     def __call__(self, batch: Batch, rng: Generator) -> None:

@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cpframe.api import Count, Measurement, Metrics, Positive, Probe, hookimpl
+from cpframe.api import (
+    FISHER_TRACE,
+    FISHER_VARIATIONAL,
+    GRADIENT_MEAN,
+    GRADIENT_STD,
+    Count,
+    Measurement,
+    Metrics,
+    Positive,
+    Probe,
+    hookimpl,
+)
 from cpframe_plugins.filters import FirstLayerFilters
 
 if TYPE_CHECKING:
@@ -58,10 +69,11 @@ class Fisher:
             draws=self.draws,
             sketch=self.sketch,
         )
-        # The report knows Fisher information by the estimator's first word.
         how = self.estimator if self.sketch is None else f"{self.estimator}, sketch of {self.sketch}"
         return {
-            "": Measurement(trace.mean, trace.stderr, units="nat^2", estimator=f"Fisher trace ({how})"),
+            "": Measurement(
+                trace.mean, trace.stderr, units="nat^2", estimator=f"Fisher trace ({how})", quantity=FISHER_TRACE
+            ),
             "scaled": Measurement(trace.scaled, trace.scaled_stderr, units="nat^2", estimator=f"tr(F) |w|^2 ({how})"),
             "share": Measurement(trace.share, trace.share_stderr, estimator=f"share of tr(F) ({how})"),
         }
@@ -121,7 +133,13 @@ class VariationalFisher:
             batch=self.batch,
         )
         units = "nat^2" if divergence else _loss_units(probe)
-        return Measurement(trace.mean, trace.stderr, units=units, estimator=f"Fisher by noise ({self.objective})")
+        return Measurement(
+            trace.mean,
+            trace.stderr,
+            units=units,
+            estimator=f"Fisher by noise ({self.objective})",
+            quantity=FISHER_VARIATIONAL,
+        )
 
 
 @dataclass(frozen=True)
@@ -214,8 +232,8 @@ class Gradient:
         squares = {name: mean.square().sum() for name, mean in means.items()}
         units = _loss_units(probe)
         return {
-            "mean": Measurement(_layer_norms(probe, squares), units=units),
-            "std": Measurement(_layer_norms(probe, variances), units=units),
+            "mean": Measurement(_layer_norms(probe, squares), units=units, quantity=GRADIENT_MEAN),
+            "std": Measurement(_layer_norms(probe, variances), units=units, quantity=GRADIENT_STD),
         }
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from cpframe.records.model import (
     CLEAN,
+    FISHER_TRACE,
     Floats,
     History,
     Integers,
@@ -90,7 +91,9 @@ def make_trajectory(
     if design.metrics:
         values = fisher_course(measured, onset, offset, len(design.layers))
         values = values * rng.normal(1, 0.05, values.shape)
-        metrics["fisher"] = MetricHistory(values, 0.05 * values, "nats", "Fisher trace, labels from the model", "clean")
+        metrics["fisher"] = MetricHistory(
+            values, 0.05 * values, "nats", "Fisher trace, labels from the model", "clean", quantity=FISHER_TRACE
+        )
         norms = 2 + 0.02 * measured[:, None] * np.linspace(1, 2, len(design.layers))[None, :]
         metrics["weight-norm"] = MetricHistory(norms, None, "", "Euclidean norm", "clean")
     history = History(
@@ -146,6 +149,7 @@ def make_study(design: Design) -> StudyRecord:
         created="2026-03-01T12:00:00+00:00",
         provenance={"device": "cpu", "numerics": "exact", "versions": "cpframe 0.1.0, torch 2.15.0", "command": "run"},
         trajectories=tuple(made),
+        idle=frozenset(name for name, component in design.deficits.items() if component == "idle"),
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cpframe.analysis.comparisons import is_idle, variant_key
+from cpframe.analysis.comparisons import variant_key
 from cpframe.analysis.findings import Findings
 from cpframe.analysis.metric_curves import array_metric_names
 from cpframe.analysis.representatives import preferred_windows
@@ -100,7 +100,7 @@ def _pairs(findings: Findings, name: str) -> Iterator[list[Filters]]:
                 if trajectory.deficit not in found or rank < found[trajectory.deficit][0]:
                     found[trajectory.deficit] = rank, filters
         without = [found[CLEAN][1]] if CLEAN in found else []
-        deficits = [deficit for deficit in study.deficits if deficit in found and not is_idle(study, deficit)]
+        deficits = [deficit for deficit in study.deficits if deficit in found and deficit not in study.idle]
         yield from [[*without, found[deficit][1]] for deficit in deficits] or ([without] if without else [])
 
 

@@ -15,7 +15,7 @@ from cpframe.analysis.phases import phases_of
 from cpframe.analysis.representatives import by_variant, representatives
 from cpframe.analysis.statistics import estimate
 from cpframe.errors import NothingToDrawError
-from cpframe.records.model import CLEAN, Floats
+from cpframe.records.model import CLEAN, FISHER_TRACE, Floats
 from cpframe.report.figures import published
 from cpframe.report.figures.labels import count_told, listed, name_of, numbered, timeline_of
 from cpframe.report.figures.style import (
@@ -81,7 +81,7 @@ def _drawing(stem: str, name: str, curves: Sequence[MetricCurve], findings: Find
             panel.plot(other.epoch, other.total, color=looks[curve.deficit].colour, linewidth=0.5, alpha=0.55, zorder=2)
         for drawn in [curve] if curve.deficit == CLEAN else [*without, curve]:
             handles[drawn.deficit] = _draw(panel, looks[drawn.deficit], drawn)
-        if curve.deficit in blurs and curve.estimator.startswith("Fisher trace"):
+        if curve.deficit in blurs and curve.quantity == FISHER_TRACE:
             handles[published.NAME] = _draw_published(panel)
         panel.set_title(timeline_of(curve.deficit, curve.onset, curve.offset))
         whole_epochs(panel)

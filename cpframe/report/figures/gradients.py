@@ -11,12 +11,11 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from cpframe.analysis.comparisons import is_idle
 from cpframe.analysis.findings import Findings
 from cpframe.analysis.metric_curves import MetricCurve
 from cpframe.analysis.representatives import by_variant, representatives
 from cpframe.errors import NothingToDrawError
-from cpframe.records.model import CLEAN, Floats
+from cpframe.records.model import CLEAN, GRADIENT_MEAN, GRADIENT_STD, Floats
 from cpframe.report.figures.fisher import interval
 from cpframe.report.figures.labels import count_told, listed, numbered, timeline_of
 from cpframe.report.figures.style import (
@@ -45,14 +44,15 @@ def gradients_drawings(findings: Findings) -> list[Drawing]:
         NothingToDrawError: without a metric that gives both by layer.
     """
     drawn = []
-    for name in (key.removesuffix("-mean") for key in findings.other_metrics if key.endswith("-mean")):
-        spreads = {_key(curve): curve for curve in findings.other_metrics.get(f"{name}-std", ())}
-        by_layer = [curve for curve in findings.other_metrics[f"{name}-mean"] if curve.values.ndim == 2]
+    means, stds = (_by_metric(findings, quantity) for quantity in (GRADIENT_MEAN, GRADIENT_STD))
+    for name in means:
+        spreads = {_key(curve): curve for curve in stds.get(name, ())}
+        by_layer = [curve for curve in means[name] if curve.values.ndim == 2]
         for curves in by_variant([curve for curve in by_layer if _key(curve) in spreads]):
             chosen = representatives(findings.study, findings.groups, curves)
             without = [curve for curve in chosen if curve.deficit == CLEAN]
             with_one = [curve for curve in chosen if curve.deficit != CLEAN]
-            trained = [curve for curve in with_one if not is_idle(findings.study, curve.deficit)] or with_one
+            trained = [curve for curve in with_one if curve.deficit not in findings.study.idle] or with_one
             drawn += [
                 (name, [(side, spreads[_key(side)]) for side in sides])
                 for sides in [[*without, curve] for curve in trained] or [without]
@@ -64,6 +64,12 @@ def gradients_drawings(findings: Findings) -> list[Drawing]:
         _drawing(numbered("gradients", place), name, pairs, names.label(pairs[0][0].variant))
         for place, (name, pairs) in enumerate(drawn)
     ]
+
+
+def _by_metric(findings: Findings, quantity: str) -> dict[str, Sequence[MetricCurve]]:
+    """Return the curves of one of the quantities that a gradient metric gives, by the metric's name in the spec."""
+    chosen = ((key, curves) for key, curves in findings.other_metrics.items() if curves)
+    return {key.rpartition("-")[0]: curves for key, curves in chosen if curves[0].quantity == quantity}
 
 
 def _key(curve: MetricCurve) -> tuple[object, ...]:

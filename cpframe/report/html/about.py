@@ -42,11 +42,10 @@ def controls_section(findings: Findings, labels: Labels) -> Iterator[Html]:
     if not findings.missing_controls:
         yield element("p", "None that this report knows of.")
         return
-    items = []
-    for control in findings.missing_controls:
-        what, _, why = control.partition(": ")
-        items.append(element("li", element("b", what), f": {why}"))
-    yield element("ul", *items)
+    yield element(
+        "ul",
+        *(element("li", element("b", control.what), f": {control.why}") for control in findings.missing_controls),
+    )
 
 
 def about_section(study: StudyRecord) -> Iterator[Html]:

@@ -50,8 +50,7 @@ def controls_section(page: Page) -> Iterator[RenderableType]:
     yield Text("Missing", "italic")
     table = Table.grid(padding=(0, 1))
     for control in missing:
-        what, _, why = control.partition(": ")
-        table.add_row("▸", Text.assemble((what, "bold"), ": ", why))
+        table.add_row("▸", Text.assemble((control.what, "bold"), ": ", control.why))
     yield table
 
 

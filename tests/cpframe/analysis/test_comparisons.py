@@ -12,7 +12,6 @@ import pytest
 from cpframe.analysis.comparisons import (
     all_groups,
     deficits_of,
-    is_idle,
     largest_drops,
     removal_groups,
     score_at,
@@ -157,9 +156,8 @@ def test_rates_of_a_window_up_to_the_end_are_its_own(
     assert [p.rate_matched for group in all_groups(made) for p in group.curves[0].points] == [matched] * 2
 
 
-def test_idle_is_known_by_its_component(study: StudyRecord) -> None:
-    renamed = replace(study, deficits={"blur": "blur", "noise": "idle", "flip": "lab/idle", "idle": "idle-ish"})
-    assert [is_idle(renamed, name) for name in renamed.deficits] == [False, True, True, False]
+def test_idle_controls_come_last_whatever_their_name(study: StudyRecord) -> None:
+    renamed = replace(study, idle=frozenset({"noise", "flip"}))
     assert deficits_of(renamed) == ("blur", "idle", "noise", "flip")  # controls last
 
 

@@ -17,7 +17,15 @@ from cpframe.analysis.metric_curves import (
     metric_curves,
     metric_names,
 )
-from cpframe.records.model import CLEAN, MetricHistory, StudyRecord, TrajectoryRecord
+from cpframe.records.model import (
+    CLEAN,
+    FISHER_TRACE,
+    FISHER_VARIATIONAL,
+    GRADIENT_MEAN,
+    MetricHistory,
+    StudyRecord,
+    TrajectoryRecord,
+)
 
 NewStudy = Callable[..., StudyRecord]
 CutShort = Callable[..., TrajectoryRecord]
@@ -161,19 +169,19 @@ def test_shares_of_nothing_are_nan(study: StudyRecord) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "estimator", "expected"),
+    ("name", "quantity", "expected"),
     [
-        ("fisher", "tr(F) |w|^2 (model)", False),
-        ("curvature", "fisher by noise (divergence)", True),
-        ("curvature", "Fisher trace, labels from the data", True),
-        ("curvature", "Hessian trace, compared with Fisher", False),
+        ("fisher", "", False),
+        ("curvature", FISHER_VARIATIONAL, True),
+        ("curvature", FISHER_TRACE, True),
+        ("curvature", GRADIENT_MEAN, False),
     ],
 )
-def test_fisher_is_known_by_the_first_word_of_its_estimator(
-    new_study: NewStudy, name: str, estimator: str, expected: bool
+def test_fisher_information_is_recognised_by_its_quantity(
+    new_study: NewStudy, name: str, quantity: str, expected: bool
 ) -> None:
     made = new_study(seeds=(0,), metrics=False, onsets=(), until=(0, 5))
-    history = MetricHistory(np.ones(12), None, "", estimator, "clean")
+    history = MetricHistory(np.ones(12), None, "", "Fisher trace", "clean", quantity=quantity)
     named = changed(
         made, list(made.trajectories), lambda t: replace(t, history=replace(t.history, metrics={name: history}))
     )

@@ -11,7 +11,8 @@ import pytest
 from scipy import stats
 
 from cpframe.analysis.comparisons import all_groups
-from cpframe.analysis.verdicts import Candidate, Claim, claims, judge, missing_controls
+from cpframe.analysis.missing_controls import missing_controls
+from cpframe.analysis.verdicts import Candidate, Claim, claims, judge
 from cpframe.records.model import StudyRecord
 
 NewStudy = Callable[..., StudyRecord]
@@ -23,7 +24,7 @@ def claims_of(study: StudyRecord) -> tuple[Claim, ...]:
 
 def missing_of(study: StudyRecord) -> tuple[str, ...]:
     groups = all_groups(study)
-    return missing_controls(study, groups, claims(study, groups))
+    return tuple(f"{control.what}: {control.why}" for control in missing_controls(study, groups, claims(study, groups)))
 
 
 def candidate(at: int, losses: list[float], idle: list[float] | None = None, *, matched: bool = True) -> Candidate:
@@ -47,7 +48,7 @@ def falling(epoch: int) -> float:
     return 0.05 * 0.97**epoch
 
 
-def by_deficit(study: StudyRecord, kind: str = "Removal") -> dict[str, Claim]:
+def by_deficit(study: StudyRecord, kind: str = "RemovalGroup") -> dict[str, Claim]:
     return {claim.deficit: claim for claim in claims_of(study) if type(claim.group).__name__ == kind}
 
 
@@ -148,7 +149,7 @@ def test_at_most_bounds_every_epoch() -> None:
 
 
 def test_claims_of_a_study_with_a_known_scar(study: StudyRecord) -> None:
-    scars, periods = by_deficit(study), by_deficit(study, "Sliding")
+    scars, periods = by_deficit(study), by_deficit(study, "SlidingGroup")
     assert list(scars) == list(periods) == ["blur", "noise", "flip"]  # idle makes no claim
     assert scars["blur"].verdict.kind == "supported"
     assert scars["flip"].verdict.kind == "none"

@@ -154,7 +154,7 @@ def test_timings_that_are_damaged_are_measured_again(
 ) -> None:
     good = {0: Costs(train=1.0, test=0.5, metrics={}, idle=frozenset({"blur"}), state_bytes=10)}
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr("cpframe.execution.cost_cache.rehearse", lambda *_: good)
+    monkeypatch.setattr("cpframe.execution.cost_cache.preflight", lambda *_: good)
     (tmp_path / "spec.toml").write_text(SPEC)
     spec = read_spec(tmp_path / "spec.toml", discover(), None, ())
     assert measured(spec, EXACT, tmp_path) == (good, False)

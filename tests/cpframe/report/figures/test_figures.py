@@ -18,7 +18,16 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from cpframe.analysis.findings import Findings
-from cpframe.records.model import CLEAN, Floats, MetricHistory, StudyRecord, TrajectoryRecord
+from cpframe.records.model import (
+    CLEAN,
+    FISHER_TRACE,
+    GRADIENT_MEAN,
+    GRADIENT_STD,
+    Floats,
+    MetricHistory,
+    StudyRecord,
+    TrajectoryRecord,
+)
 from cpframe.report.figures import FIGURES, published
 from cpframe.report.figures.filters import filters_drawings, tiles
 from cpframe.report.figures.fisher import fisher_drawings
@@ -73,13 +82,19 @@ def interval(sample: list[float] | Floats) -> tuple[float, float]:
     return float(ends.low), float(ends.high)
 
 
+GRADIENTS = {GRADIENT_MEAN, GRADIENT_STD}
+
+
 def with_metrics(
     study: StudyRecord, metrics: Mapping[str, Values], units: str = "", own: tuple[str, ...] = ()
 ) -> StudyRecord:
     """The study with these metrics instead of its own."""
     made = []
     for t in study.trajectories:
-        histories = {name: MetricHistory(make(t), None, units, "", "clean", own) for name, make in metrics.items()}
+        histories = {
+            name: MetricHistory(make(t), None, units, "", "clean", own, name if name in GRADIENTS else "")
+            for name, make in metrics.items()
+        }
         made.append(replace(t, history=replace(t.history, metrics=histories)))
     return replace(study, trajectories=tuple(made))
 
@@ -185,9 +200,7 @@ def test_fisher_turns_to_powers_of_ten_where_a_curve_would_lie_on_the_axis(study
         trajectories=tuple(
             replace(
                 t,
-                history=replace(
-                    t.history, metrics={"f": replace(t.history.metrics["fisher"], estimator="Fisher trace")}
-                ),
+                history=replace(t.history, metrics={"f": replace(t.history.metrics["fisher"], quantity=FISHER_TRACE)}),
             )
             for t in made.trajectories
         ),

@@ -1,0 +1,56 @@
+"""A results file that cpframe 0.1.0 wrote is read as it was meant, and every command shows it."""
+
+import gzip
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cpframe.analysis.findings import Findings
+from cpframe.records.model import FISHER_TRACE, FISHER_VARIATIONAL, GRADIENT_MEAN, GRADIENT_STD
+from cpframe.store import read_results
+
+GOLDEN = Path(__file__).parent / "golden" / "results-0.1.0.h5.gz"
+
+
+@pytest.fixture(scope="module")
+def old_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("old") / "results.h5"
+    path.write_bytes(gzip.decompress(GOLDEN.read_bytes()))
+    return path
+
+
+def test_quantities_and_idle_controls_are_recognised(old_file: Path) -> None:
+    study = read_results(old_file)
+    assert study.deficits == {"blur": "cpframe/blur", "rest": "cpframe/idle"}
+    assert study.idle == {"rest"}
+    quantities = {name: one.quantity for name, one in study.trajectories[0].history.metrics.items()}
+    assert quantities == {
+        "f": FISHER_TRACE,
+        "f-scaled": "",
+        "f-share": "",
+        "v": FISHER_VARIATIONAL,
+        "g-mean": GRADIENT_MEAN,
+        "g-std": GRADIENT_STD,
+    }
+    findings = Findings(study)
+    assert list(findings.fisher) == ["f", "v"]
+    assert {claim.deficit for claim in findings.claims} == {"blur"}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("report",), "A results file of cpframe 0.1.0"),
+        (("report", "--json"), '"idle'),
+        (("plot", "--figure", "removal", "--figure", "gradients", "--out", "figures"), "removal.png"),
+        (("report", "--html", "page.html"), "page.html"),
+        (("export", "--to", "csv", "--out", "tables"), "trajectories.csv"),
+        (("export", "--to", "netcdf", "--out", "all.nc"), "all.nc"),
+    ],
+)
+def test_every_command_shows_it(words: tuple[str, ...], said: str, old_file: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "cpframe", words[0], str(old_file), *words[1:]]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert said in done.stdout
