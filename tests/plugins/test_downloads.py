@@ -76,7 +76,7 @@ def test_labels_that_do_not_fit_are_damage(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="50 images but 49 labels"):
         Mnist()(tmp_path)
     file.write_bytes(idx(arrays[IDX[1]] + np.uint8(1)))
-    with pytest.raises(DataError, match="labels go from 1 to 10, but there are 10 classes"):
+    with pytest.raises(DataError, match="labels must be from 0 to 9, not from 1 to 10"):
         Mnist()(tmp_path)
 
 

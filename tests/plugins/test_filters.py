@@ -86,15 +86,19 @@ def test_the_first_layer_is_the_one_that_the_model_calls_first():
 
 
 @pytest.mark.parametrize(
-    ("model", "shape", "said"),
+    ("model", "shape", "message"),
     [
-        (nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(9, 10)), (1, 3, 3), "it is nothing of the kind"),
-        (nn.Sequential(nn.Conv1d(3, 2, 1), nn.Flatten(), nn.Linear(8, 10)), (3, 4), "it is a Conv1d"),
-        (nn.Linear(9, 10), (9,), r"it is a Linear, and the inputs have shape \(9,\)"),
-        (nn.Sequential(nn.AvgPool2d(2), nn.Flatten(), nn.Linear(4, 10)), (1, 4, 4), "it is a Linear, and the inputs"),
-        (nn.Flatten(), (1, 2, 2), "it is nothing of the kind"),
+        (
+            nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(9, 10)),
+            (1, 3, 3),
+            "this first layer is neither, and",
+        ),
+        (nn.Sequential(nn.Conv1d(3, 2, 1), nn.Flatten(), nn.Linear(8, 10)), (3, 4), "this first layer is a Conv1d"),
+        (nn.Linear(9, 10), (9,), r"is a Linear, and the inputs have shape \(9,\)"),
+        (nn.Sequential(nn.AvgPool2d(2), nn.Flatten(), nn.Linear(4, 10)), (1, 4, 4), "is a Linear, and the inputs"),
+        (nn.Flatten(), (1, 2, 2), "this first layer is neither, and"),
     ],
 )
-def test_what_has_no_such_layer_is_told(model, shape, said):
-    with pytest.raises(ValueError, match=f"needs a first layer that is a two-dimensional convolution.*{said}"):
+def test_a_first_layer_without_filters_is_refused(model, shape, message):
+    with pytest.raises(ValueError, match=f"needs a first layer that is a two-dimensional convolution.*{message}"):
         FirstLayerFilters()(probe(model, *shape))

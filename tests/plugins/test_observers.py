@@ -17,7 +17,7 @@ import pytest
 from cpframe.api import EpochsCommitted, History, RunFinished, RunStarted, StudyRecord, TrajectoryRecord
 from cpframe.records.model import MetricHistory
 from cpframe_plugins.observers.curves import scalars
-from cpframe_plugins.observers.notes import digest, note, noted
+from cpframe_plugins.observers.notes import digest, read_note, write_note
 from cpframe_plugins.observers.to_mlflow import MLflow
 from cpframe_plugins.observers.to_tensorboard import TensorBoard
 from cpframe_plugins.observers.to_wandb import WeightsAndBiases
@@ -426,19 +426,19 @@ def test_wandb_keeps_places_apart(tmp_path: Path) -> None:
 
 def test_what_is_noted_is_whole_whatever_happens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "note.txt"
-    assert noted(path) == []
-    note(path, ["one", "two"])
-    assert noted(path) == ["one", "two"]
+    assert read_note(path) == []
+    write_note(path, ["one", "two"])
+    assert read_note(path) == ["one", "two"]
 
     def killed(_: int) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(os, "fsync", killed)
     with pytest.raises(KeyboardInterrupt):
-        note(path, ["three"])
-    assert noted(path) == ["one", "two"]
+        write_note(path, ["three"])
+    assert read_note(path) == ["one", "two"]
     path.write_bytes(b"\xff\xfe")
-    assert noted(path) == []
+    assert read_note(path) == []
     assert digest("ab", "c") != digest("a", "bc")
 
 

@@ -60,18 +60,18 @@ def test_a_step_falls_at_its_epoch_and_not_before() -> None:
 
 @pytest.mark.parametrize("gamma", [1.5, 2])
 def test_a_rate_that_grows_is_refused(gamma: float) -> None:
-    with pytest.raises(ValueError, match="`gamma` must be at most 1"):
+    with pytest.raises(ValueError, match="`gamma` must be at most 1, not "):
         Exponential(gamma)
-    with pytest.raises(ValueError, match="`gamma` must be at most 1"):
+    with pytest.raises(ValueError, match="`gamma` must be at most 1, not "):
         Step(every=2, gamma=gamma)
 
 
 def test_a_step_schedule_needs_either_every_or_milestones() -> None:
-    with pytest.raises(ValueError, match="either `every` or `milestones`"):
+    with pytest.raises(ValueError, match="either `every` or `milestones`, not both"):
         Step()
-    with pytest.raises(ValueError, match="either `every` or `milestones`"):
+    with pytest.raises(ValueError, match="either `every` or `milestones`, not both"):
         Step(every=3, milestones=(5,))
-    with pytest.raises(ValueError, match="`milestones` must increase; they are 5, 5"):
+    with pytest.raises(ValueError, match="`milestones` must be in increasing order, not 5, 5"):
         Step(milestones=(5, 5))
 
 
@@ -129,13 +129,13 @@ def test_the_rate_is_the_start_rate_times_the_factor(kind: type[Sgd] | type[Adam
     assert kind(lr=0.02).learning_rate(1000) == 0.02
 
 
-def test_what_cannot_converge_is_refused() -> None:
-    with pytest.raises(ValueError, match="`momentum` must be below 1"):
+def test_settings_that_cannot_converge_are_refused() -> None:
+    with pytest.raises(ValueError, match="`momentum` must be below 1, not 1"):
         Sgd(momentum=1.0)
     with pytest.raises(ValueError, match="`nesterov` needs a `momentum` above 0"):
         Sgd(momentum=0.0, nesterov=True)
     for kind in (Adam, AdamW):
-        with pytest.raises(ValueError, match="`betas` must be below 1"):
+        with pytest.raises(ValueError, match="`betas` must be below 1, not "):
             kind(betas=(0.9, 1.0))
 
 

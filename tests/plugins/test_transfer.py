@@ -49,16 +49,16 @@ def test_coarse_labels_are_the_numbers_of_the_groups(groups, outputs, expected):
 
 
 @pytest.mark.parametrize(
-    ("groups", "outputs", "said"),
+    ("groups", "outputs", "message"),
     [
-        (3, 10, r"coarse-labels cannot make `groups` = 3 of one length of 10 classes"),
-        (20, 10, "of one length of 10 classes"),
-        (((0, 1), (2, 3)), 5, "the `groups` of 5 classes, from 0, lack the class 4"),
-        (((0, 1), (2, 5)), 3, "name a class that there is not, 5"),
+        (3, 10, "coarse-labels: `groups` must divide the number of classes, 10, and 3 does not"),
+        (20, 10, "the number of classes, 10, and 20 does not"),
+        (((0, 1), (2, 3)), 5, "`groups` must contain the classes 0 to 4; class 4 is missing"),
+        (((0, 1), (2, 5)), 3, "`groups` must contain the classes 0 to 2; class 5 is unknown"),
     ],
 )
-def test_groups_that_do_not_fit_the_classes_are_told(groups, outputs, said):
-    with pytest.raises(ValueError, match=said):
+def test_groups_that_do_not_fit_the_classes_are_refused(groups, outputs, message):
+    with pytest.raises(ValueError, match=message):
         CoarseLabels(groups)(batch(outputs=outputs), rng())
 
 
@@ -98,10 +98,10 @@ def test_turns_are_drawn_evenly_and_anew():
     assert again.targets.tolist() == first.tolist()
 
 
-def test_what_cannot_be_turned_is_told():
-    with pytest.raises(ValueError, match="rotation needs square images; these have 4 x 6 pixels"):
+def test_batches_that_cannot_be_rotated_are_refused():
+    with pytest.raises(ValueError, match="rotation needs square images, not 4 x 6 pixels"):
         Rotation()(batch(shape=(1, 4, 6)), rng())
-    with pytest.raises(ValueError, match="rotation has four labels, and this network 3 outputs"):
+    with pytest.raises(ValueError, match="rotation needs a network with at least 4 outputs, not 3"):
         Rotation()(batch(outputs=3), rng())
     with pytest.raises(ValueError, match="rotation needs images"):
         Rotation()(batch(shape=(7,)), rng())
@@ -175,20 +175,22 @@ def test_bundled_data_sets(tmp_path):
     assert {Bundled(use).dataset.test for use in ("mnist", "fashion-mnist", "cifar10", "cifar100")} == {1}
 
 
-def test_what_does_not_fit_is_told(folder):
+def test_batches_that_do_not_fit_the_images_are_refused(folder):
     deficit = OtherImages(Folder("own")).loaded(folder)
-    with pytest.raises(ValueError, match="image-folder has 3 classes, and this network 2 outputs"):
+    with pytest.raises(
+        ValueError, match="other-images: image-folder has 3 classes and needs a network with as many outputs, not 2"
+    ):
         deficit(batch(outputs=2), rng())
-    with pytest.raises(ValueError, match="image-folder has 3 channels, which cannot be made 2"):
+    with pytest.raises(ValueError, match="other-images: image-folder has 3 channels, which cannot be converted to 2"):
         deficit(batch(shape=(2, 4, 4)), rng())
     with pytest.raises(ValueError, match="other-images needs images"):
         deficit(batch(shape=(7,)), rng())
 
 
-def test_data_that_cannot_be_had_are_told_as_data(tmp_path):
+def test_data_that_cannot_be_loaded_raise_data_errors(tmp_path):
     with pytest.raises(DataError, match=r"^other-images: image-folder: there is no folder .*nowhere"):
         OtherImages(Folder("nowhere")).loaded(tmp_path)
-    with pytest.raises(DataError, match=r"^other-images: digits: `train` = 2000 leaves no test image"):
+    with pytest.raises(DataError, match=r"^other-images: digits: `train` must be at most 1796, not 2000"):
         OtherImages(Bundled("digits", 2000)).loaded(tmp_path)
 
 
