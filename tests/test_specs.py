@@ -46,6 +46,21 @@ def test_a_spec_is_valid_and_its_comment_gives_the_command(name: str, profile: s
         assert study.epochs_to_train <= 11_000 if name == "mnist" else study.epochs_to_train <= 2_600
 
 
+def epochs_to_train(name: str, profile: str | None) -> str:
+    return f"{plan(read_spec(SPECS[name], CATALOGUE, profile, ()), {}).epochs_to_train:,}"
+
+
+def test_the_readme_lists_every_spec_with_its_number_of_epochs() -> None:
+    text = (Path(__file__).parents[1] / "specs" / "README.md").read_text()
+    rows = [[cell.strip() for cell in line.split("|")] for line in text.splitlines() if line.startswith("| [")]
+    listed = {row[1].partition("]")[0].removeprefix("["): (row[4], row[5]) for row in rows}
+    assert listed.keys() == SPECS.keys()
+    for name, (full, reduced) in listed.items():
+        assert full == epochs_to_train(name, None)
+        assert reduced == (epochs_to_train(name, "cpu") if "cpu" in profiles(name) else "")
+    assert f"({epochs_to_train('which_deficits', 'digits')} epochs, " in text
+
+
 @pytest.mark.parametrize("name", FIGURES)
 def test_a_spec_states_published_settings_choices_and_expected_results(name: str) -> None:
     comment = SPECS[name].read_text().partition("\ntitle")[0]
