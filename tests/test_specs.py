@@ -1,4 +1,4 @@
-"""The specs that come with cpframe: each reads whole, in full size and with each profile, as published."""
+"""The specs in specs/: each is valid in full size and with each profile, and agrees with the published settings."""
 
 import os
 import re
@@ -36,18 +36,33 @@ def test_every_experiment_of_the_paper_has_a_spec_with_a_cpu_profile() -> None:
 
 
 @pytest.mark.parametrize(("name", "profile"), CASES)
-def test_a_spec_reads_whole_and_its_comment_gives_the_command(name: str, profile: str | None) -> None:
+def test_a_spec_is_valid_and_its_comment_gives_the_command(name: str, profile: str | None) -> None:
     spec = read_spec(SPECS[name], CATALOGUE, profile, ())
     study = plan(spec, {})
     assert study.trajectories
     command = f"#     cpframe run specs/{name}.toml" + (f" --profile {profile}" if profile else "")
     assert any(line.startswith(command) for line in SPECS[name].read_text().splitlines())
-    if profile == "cpu":  # of some half a second to a second each on two cores
+    if profile == "cpu":  # an epoch takes about half a second to a second on two cores
         assert study.epochs_to_train <= 11_000 if name == "mnist" else study.epochs_to_train <= 2_600
 
 
+def epochs_to_train(name: str, profile: str | None) -> str:
+    return f"{plan(read_spec(SPECS[name], CATALOGUE, profile, ()), {}).epochs_to_train:,}"
+
+
+def test_the_readme_lists_every_spec_with_its_number_of_epochs() -> None:
+    text = (Path(__file__).parents[1] / "specs" / "README.md").read_text()
+    rows = [[cell.strip() for cell in line.split("|")] for line in text.splitlines() if line.startswith("| [")]
+    listed = {row[1].partition("]")[0].removeprefix("["): (row[4], row[5]) for row in rows}
+    assert listed.keys() == SPECS.keys()
+    for name, (full, reduced) in listed.items():
+        assert full == epochs_to_train(name, None)
+        assert reduced == (epochs_to_train(name, "cpu") if "cpu" in profiles(name) else "")
+    assert f"({epochs_to_train('which_deficits', 'digits')} epochs, " in text
+
+
 @pytest.mark.parametrize("name", FIGURES)
-def test_a_spec_says_what_is_published_what_is_a_choice_and_what_to_expect(name: str) -> None:
+def test_a_spec_states_published_settings_choices_and_expected_results(name: str) -> None:
     comment = SPECS[name].read_text().partition("\ntitle")[0]
     for word in ("# Published", "# Choices", "# It should look like this"):
         assert word in comment
@@ -93,7 +108,7 @@ def test_depth_varies_the_depth_alone_at_a_constant_rate() -> None:
     assert {variant.optimizer.call.learning_rate(epoch) for variant in variants for epoch in range(300)} == {0.001}
 
 
-def test_the_controls_differ_in_their_rates_as_they_say() -> None:
+def test_the_variants_of_the_controls_differ_in_their_rates() -> None:
     spec = read_spec(SPECS["controls"], CATALOGUE, None, ())
     falling, constant, _ = spec.variants
     assert [variant.values["variant"] for variant in spec.variants] == ["falling", "constant", "restart"]

@@ -1,1 +1,1 @@
-"""The bundled plugins: architectures, data sets, deficits, optimizers and metrics."""
+"""The bundled plugins: architectures, data sets, deficits, optimizers, metrics and observers."""

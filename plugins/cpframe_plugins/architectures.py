@@ -1,4 +1,4 @@
-"""Bundled architectures: the paper's networks."""
+"""The bundled architectures: the networks of the paper."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class AllCnn:
-    """All-CNN, the paper's network for CIFAR-10: nine blocks of convolution, BatchNorm and ReLU, 1.6 M parameters.
+    """All-CNN, the paper's network for CIFAR-10: nine convolutions, 1.6 million parameters.
 
-    Channels 96, 96, 192 (stride 2), 192, 192, 192 (stride 2), 192, all 3x3, then 192 with 1x1; the last 1x1 to the
-    outputs is a plain convolution, averaged over space. After Springenberg et al. 2015, "Striving for Simplicity".
+    Seven 3x3 convolutions with 96, 96, 192 (stride 2), 192, 192, 192 (stride 2) and 192 channels, then a 1x1
+    convolution with 192 channels, each followed by BatchNorm and ReLU; then a 1x1 convolution to the outputs, averaged
+    over space. From Springenberg et al. (2015), "Striving for Simplicity: The All Convolutional Net".
 
     Attributes:
-        width: multiplies the channel counts, rounded, at least 1.
+        width: the factor on all channel counts, which are rounded and are at least 1.
     """
 
     width: Positive = 1.0
 
     def __call__(self, shape: tuple[int, ...], outputs: int) -> nn.Module:
-        """Build for images of `shape` (C, H, W).
+        """Build the network for images of `shape` (C, H, W).
 
         Raises:
-            ValueError: when these are no images, or have fewer than 4 x 4 pixels.
+            ValueError: `shape` is not that of an image, or has fewer than 4 x 4 pixels.
         """
         from cpframe_plugins import networks
 
@@ -37,24 +38,25 @@ class AllCnn:
 
 @dataclass(frozen=True)
 class DepthCnn:
-    """The paper's family of convolutional networks of growing depth, 2 * depth + 4 convolutions.
+    """The paper's family of convolutional networks of different depths, with 2 * depth + 4 convolutions.
 
-    96 channels; then for i = 1 .. depth two convolutions, of 96 * 2^(i-1) and, with stride 2, of 96 * 2^i; then 3x3
-    and 1x1 with 96 * 2^depth, and a plain 1x1 to the outputs, averaged over space. BatchNorm and ReLU as in All-CNN.
+    A 3x3 convolution with 96 channels; for i = 1, ..., depth two 3x3 convolutions, with 96 * 2^(i-1) channels and, at
+    stride 2, with 96 * 2^i; then a 3x3 and a 1x1 convolution with 96 * 2^depth channels, and a 1x1 convolution to the
+    outputs, averaged over space. BatchNorm and ReLU follow every convolution but the last.
 
     Attributes:
-        depth: how many times the image is halved.
-        width: multiplies the channel counts, rounded, at least 1.
+        depth: the number of times that the image is halved.
+        width: the factor on all channel counts, which are rounded and are at least 1.
     """
 
     depth: Count = 1
     width: Positive = 1.0
 
     def __call__(self, shape: tuple[int, ...], outputs: int) -> nn.Module:
-        """Build for images of `shape` (C, H, W).
+        """Build the network for images of `shape` (C, H, W).
 
         Raises:
-            ValueError: when these are no images, or have fewer than 2^depth pixels a side.
+            ValueError: `shape` is not that of an image, or has fewer than 2^depth x 2^depth pixels.
         """
         from cpframe_plugins import networks
 
@@ -63,21 +65,22 @@ class DepthCnn:
 
 @dataclass(frozen=True)
 class ResNet18:
-    """ResNet-18 in its CIFAR form: 3x3 stem of 64, stages of 64, 128, 256 and 512, no max pool, 11.2 M parameters.
+    """ResNet-18 in its CIFAR form: a 3x3 stem, no max pooling, 11.2 million parameters.
 
-    The blocks are the standard post-activation ones of He et al. 2016, "Deep Residual Learning".
+    The stem has 64 channels and the four stages have 64, 128, 256 and 512; the blocks are the post-activation blocks of
+    He et al. (2016), "Deep Residual Learning for Image Recognition".
 
     Attributes:
-        width: multiplies the channel counts, rounded, at least 1.
+        width: the factor on all channel counts, which are rounded and are at least 1.
     """
 
     width: Positive = 1.0
 
     def __call__(self, shape: tuple[int, ...], outputs: int) -> nn.Module:
-        """Build for images of `shape` (C, H, W).
+        """Build the network for images of `shape` (C, H, W).
 
         Raises:
-            ValueError: when these are no images, or have fewer than 8 x 8 pixels.
+            ValueError: `shape` is not that of an image, or has fewer than 8 x 8 pixels.
         """
         from cpframe_plugins import networks
 
@@ -86,23 +89,23 @@ class ResNet18:
 
 @dataclass(frozen=True)
 class Mlp:
-    """A fully connected network on the flattened input: linear, BatchNorm if wanted, ReLU; a linear output.
+    """A fully connected network on the flattened input, with ReLU after every hidden layer.
 
-    The paper's network for MNIST has sizes 2500, 2000, 1500, 1000, 500, with BatchNorm.
+    The paper's network for MNIST has sizes 2500, 2000, 1500, 1000 and 500, and BatchNorm.
 
     Attributes:
-        sizes: of the hidden layers; none makes a linear classifier.
-        batchnorm: BatchNorm after every hidden linear map, which then has no bias.
+        sizes: the number of units in each hidden layer; without hidden layers it is a linear classifier.
+        batchnorm: whether BatchNorm follows every hidden linear map, which then has no bias.
     """
 
     sizes: tuple[Count, ...] = (128, 128, 128)
     batchnorm: bool = False
 
     def __call__(self, shape: tuple[int, ...], outputs: int) -> nn.Module:
-        """Build for inputs of any `shape`.
+        """Build the network for inputs of any `shape`.
 
         Raises:
-            ValueError: when the inputs are empty.
+            ValueError: `shape` has no elements.
         """
         from cpframe_plugins import networks
 
@@ -111,5 +114,5 @@ class Mlp:
 
 @hookimpl
 def cpframe_architectures() -> Architectures:
-    """The paper's networks, and an MLP."""
+    """Offer the bundled architectures."""
     return {"all-cnn": AllCnn, "depth-cnn": DepthCnn, "resnet18": ResNet18, "mlp": Mlp}

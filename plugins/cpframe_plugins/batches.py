@@ -1,4 +1,4 @@
-"""What the bundled deficits share: checks of a batch, and random streams for single images."""
+"""Checks of a batch and random streams for single images, which the bundled deficits share."""
 
 from __future__ import annotations
 
@@ -15,31 +15,47 @@ if TYPE_CHECKING:
 
 
 def streams(positions: Tensor, rng: Generator) -> Iterator[Generator]:
-    """A random stream for each image, which depends on `rng` and its position in the training set alone."""
+    """Yield a random stream for each image that depends only on `rng` and its position in the training set."""
     key = rng.integers(2**64, dtype=np.uint64)
     for position in positions.tolist():
         yield Generator(np.random.Philox(key=np.array([key, position], dtype=np.uint64)))
 
 
-def beside(values: NDArray[np.int64] | NDArray[np.float32] | NDArray[np.uint8], tensor: Tensor) -> Tensor:
-    """The values on the device of `tensor`."""
+def to_device_of(tensor: Tensor, values: NDArray[np.int64] | NDArray[np.float32] | NDArray[np.uint8]) -> Tensor:
+    """Return the values as a tensor on the device of `tensor`."""
     import torch
 
     return torch.from_numpy(values).to(tensor.device)
 
 
 def check_images(name: str, inputs: Tensor) -> None:
-    """Make sure that inputs are images, for the deficit of that name; raises ValueError."""
+    """Check that inputs are images.
+
+    Args:
+        name: the deficit's name, for the message.
+        inputs: the inputs of a batch.
+
+    Raises:
+        ValueError: they are not (N, C, H, W).
+    """
     if inputs.dim() != 4:
-        raise ValueError(f"{name} needs images, (N, C, H, W); these inputs have shape {tuple(inputs.shape)}")
+        raise ValueError(f"{name} needs images, (N, C, H, W), not inputs of shape {tuple(inputs.shape)}")
 
 
 def check_labels(name: str, batch: Batch) -> None:
-    """Make sure that targets are labels of two classes or more, for the deficit of that name; raises ValueError."""
+    """Check that the targets are labels of at least two classes.
+
+    Args:
+        name: the deficit's name, for the message.
+        batch: the batch.
+
+    Raises:
+        ValueError: they are not whole numbers (N,), or there are fewer than two classes.
+    """
     if batch.targets.dim() != 1 or batch.targets.is_floating_point():
         kind = str(batch.targets.dtype).removeprefix("torch.")
         raise ValueError(
-            f"{name} needs class labels, int64 (N,); these targets are {kind} of shape {tuple(batch.targets.shape)}"
+            f"{name} needs class labels, int64 (N,), not {kind} targets of shape {tuple(batch.targets.shape)}"
         )
     if batch.outputs < 2:
-        raise ValueError(f"{name} needs at least two classes; there is {batch.outputs}")
+        raise ValueError(f"{name} needs at least two classes, not {batch.outputs}")

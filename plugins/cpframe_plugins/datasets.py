@@ -1,52 +1,61 @@
-"""Bundled data sets: scikit-learn's digits, four of torchvision's, and folders of images."""
+"""The bundled data sets: scikit-learn's digits, four data sets of torchvision, and folders of images."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from cpframe.api import Count, DataError, Datasets, Natural, Splits, hookimpl
 from cpframe_plugins import downloads, folders, images
 from cpframe_plugins.downloads import Source
-from cpframe_plugins.images import Labelled, Normalisation, first_of_each_class
+from cpframe_plugins.images import LabelledImages, Normalisation, first_of_each_class
 
 _IDX = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
-_MNIST = Source("MNIST", 10, tuple(f"MNIST/raw/{name}.gz" for name in _IDX), "MNIST/raw", _IDX)
+_MNIST = Source("mnist", "MNIST", 10, tuple(f"MNIST/raw/{name}.gz" for name in _IDX), "MNIST/raw", _IDX)
 _FASHION_MNIST = Source(
-    "Fashion-MNIST", 10, tuple(f"FashionMNIST/raw/{name}.gz" for name in _IDX), "FashionMNIST/raw", _IDX
+    "fashion-mnist",
+    "Fashion-MNIST",
+    10,
+    tuple(f"FashionMNIST/raw/{name}.gz" for name in _IDX),
+    "FashionMNIST/raw",
+    _IDX,
 )
 _CIFAR10 = Source(
+    "cifar10",
     "CIFAR-10",
     10,
     ("cifar-10-python.tar.gz",),
     "cifar-10-batches-py",
     (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch", "batches.meta"),
 )
-_CIFAR100 = Source("CIFAR-100", 100, ("cifar-100-python.tar.gz",), "cifar-100-python", ("train", "test", "meta"))
+_CIFAR100 = Source(
+    "cifar100", "CIFAR-100", 100, ("cifar-100-python.tar.gz",), "cifar-100-python", ("train", "test", "meta")
+)
 
-# The paper's. Its deviations are the mean over images of that within each (all pixels together give about 0.25).
+# The paper's constants. Its deviations are means over the deviations within images; over all pixels it is about 0.25.
 _CIFAR10_NORMALISATION = Normalisation((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
 
 
 @dataclass(frozen=True)
 class Digits:
-    """1,797 handwritten digits of 8 x 8 grey pixels, which come with scikit-learn; nothing is downloaded.
+    """1,797 handwritten digits of 8 x 8 grey pixels, which scikit-learn contains; nothing is downloaded.
 
     Attributes:
-        train: the number of training images, drawn at random; all others are the test set.
-        split_seed: of that draw.
+        train: the number of training images, drawn at random; all other images form the test set.
+        split_seed: the seed of that draw.
     """
 
     train: Count = 300
     split_seed: Natural = 0
 
     def __call__(self, folder: Path) -> Splits:
-        """Load; the data folder is not used.
+        """Load the data set; the data folder is not used.
 
         Raises:
-            DataError: when no image would be left for the test.
+            DataError: no image would remain for the test.
         """
         from sklearn.datasets import load_digits
 
@@ -55,27 +64,29 @@ class Digits:
         count = len(digits.target)
         if self.train >= count:
             raise DataError(
-                f"digits: `train` = {self.train} leaves no test image; there are {count}, so at most {count - 1}"
+                f"digits: `train` must be at most {count - 1}, not {self.train}: "
+                f"at least one of the {count} images must remain for the test"
             )
-        # 17 levels, 0 to 16, to 0 to 255
+        # scale the grey levels from 0 ... 16 to 0 ... 255
         pixels = np.rint(digits.images[:, None] * (255 / 16)).astype(np.uint8)
         labels = digits.target.astype(np.int64)
         order = np.random.default_rng(self.split_seed).permutation(count)
         train, test = order[: self.train], order[self.train :]
-        return images.splits(Labelled(pixels[train], labels[train]), Labelled(pixels[test], labels[test]), 10)
+        training, testing = (LabelledImages(pixels[rows], labels[rows]) for rows in (train, test))
+        return images.splits(training, testing, 10)
 
 
 @dataclass(frozen=True)
 class Mnist:
-    """MNIST: 60,000 + 10,000 handwritten digits, 28 x 28 grey pixels; downloaded once by torchvision.
+    """MNIST: 60,000 + 10,000 handwritten digits of 28 x 28 grey pixels; torchvision downloads them once.
 
-    Normalised by mean and deviation of the training images used, as they are after `pad` and `size`.
+    Normalised by the mean and deviation of the selected training images after `pad` and `size` are applied.
 
     Attributes:
-        pad: black pixels added on every side; 2, as in the paper, makes 32 x 32.
-        size: side of the images in the end, area-averaged after `pad`; as they are, if not given.
-        train: how many training images, the first of each class in equal numbers; all, if not given.
-        test: likewise of the test images.
+        pad: the number of black pixels added on every side; 2, as in the paper, gives 32 x 32.
+        size: the side to which images are resized by area averaging after `pad`; by default they are not resized.
+        train: the number of training images, the first of each class in equal numbers; by default all.
+        test: the number of test images, selected in the same way; by default all.
     """
 
     pad: Natural = 2
@@ -84,28 +95,28 @@ class Mnist:
     test: Count | None = None
 
     def __call__(self, folder: Path) -> Splits:
-        """Load from, or else download into, the data folder.
+        """Load the data set from the data folder, into which it is downloaded if it is missing.
 
         Raises:
-            DataError: when that cannot be done, or there are not as many images as asked for.
+            DataError: the data set cannot be read or downloaded, or has fewer images than `train` or `test`.
         """
         from torchvision.datasets import MNIST
 
-        parts = downloads.load(MNIST, _MNIST, folder)
-        return _prepared("mnist", parts, _MNIST.classes, self.train, self.test, self.pad, self.size)
+        train, test = _load(MNIST, _MNIST, folder, self.train, self.test)
+        return images.splits(_resize(train, self.size, self.pad), _resize(test, self.size, self.pad), _MNIST.classes)
 
 
 @dataclass(frozen=True)
 class FashionMnist:
-    """Fashion-MNIST: 60,000 + 10,000 pieces of clothing, 28 x 28 grey pixels; downloaded once by torchvision.
+    """Fashion-MNIST: 60,000 + 10,000 items of clothing of 28 x 28 grey pixels; torchvision downloads them once.
 
-    Normalised by mean and deviation of the training images used, as they are after `pad` and `size`.
+    Normalised by the mean and deviation of the selected training images after `pad` and `size` are applied.
 
     Attributes:
-        pad: black pixels added on every side; 2 makes 32 x 32.
-        size: side of the images in the end, area-averaged after `pad`; as they are, if not given.
-        train: how many training images, the first of each class in equal numbers; all, if not given.
-        test: likewise of the test images.
+        pad: the number of black pixels added on every side; 2 gives 32 x 32.
+        size: the side to which images are resized by area averaging after `pad`; by default they are not resized.
+        train: the number of training images, the first of each class in equal numbers; by default all.
+        test: the number of test images, selected in the same way; by default all.
     """
 
     pad: Natural = 2
@@ -114,27 +125,29 @@ class FashionMnist:
     test: Count | None = None
 
     def __call__(self, folder: Path) -> Splits:
-        """Load from, or else download into, the data folder.
+        """Load the data set from the data folder, into which it is downloaded if it is missing.
 
         Raises:
-            DataError: when that cannot be done, or there are not as many images as asked for.
+            DataError: the data set cannot be read or downloaded, or has fewer images than `train` or `test`.
         """
         from torchvision.datasets import FashionMNIST
 
-        parts = downloads.load(FashionMNIST, _FASHION_MNIST, folder)
-        return _prepared("fashion-mnist", parts, _FASHION_MNIST.classes, self.train, self.test, self.pad, self.size)
+        train, test = _load(FashionMNIST, _FASHION_MNIST, folder, self.train, self.test)
+        return images.splits(
+            _resize(train, self.size, self.pad), _resize(test, self.size, self.pad), _FASHION_MNIST.classes
+        )
 
 
 @dataclass(frozen=True)
 class Cifar10:
-    """CIFAR-10: 50,000 + 10,000 colour images of 32 x 32 pixels; downloaded once by torchvision.
+    """CIFAR-10: 50,000 + 10,000 colour images of 32 x 32 pixels; torchvision downloads them once.
 
-    Normalised by the paper's constants, whatever part of it is used.
+    Normalised by the paper's constants, whichever images are selected.
 
     Attributes:
-        size: side of the images, area-averaged; 32, as they are, if not given.
-        train: how many training images, the first of each class in equal numbers; all, if not given.
-        test: likewise of the test images.
+        size: the side to which images are resized by area averaging; by default they are not resized.
+        train: the number of training images, the first of each class in equal numbers; by default all.
+        test: the number of test images, selected in the same way; by default all.
     """
 
     size: Count | None = None
@@ -142,28 +155,29 @@ class Cifar10:
     test: Count | None = None
 
     def __call__(self, folder: Path) -> Splits:
-        """Load from, or else download into, the data folder.
+        """Load the data set from the data folder, into which it is downloaded if it is missing.
 
         Raises:
-            DataError: when that cannot be done, or there are not as many images as asked for.
+            DataError: the data set cannot be read or downloaded, or has fewer images than `train` or `test`.
         """
         from torchvision.datasets import CIFAR10
 
-        parts = downloads.load(CIFAR10, _CIFAR10, folder)
-        normal = _CIFAR10_NORMALISATION
-        return _prepared("cifar10", parts, _CIFAR10.classes, self.train, self.test, 0, self.size, normal)
+        train, test = _load(CIFAR10, _CIFAR10, folder, self.train, self.test)
+        return images.splits(
+            _resize(train, self.size), _resize(test, self.size), _CIFAR10.classes, _CIFAR10_NORMALISATION
+        )
 
 
 @dataclass(frozen=True)
 class Cifar100:
-    """CIFAR-100: 50,000 + 10,000 colour images of 32 x 32 pixels, 100 classes; downloaded once by torchvision.
+    """CIFAR-100: 50,000 + 10,000 colour images of 32 x 32 pixels in 100 classes; torchvision downloads them once.
 
-    Normalised by mean and deviation of the training images used.
+    Normalised by the mean and deviation of the selected training images.
 
     Attributes:
-        size: side of the images, area-averaged; 32, as they are, if not given.
-        train: how many training images, the first of each class in equal numbers; all, if not given.
-        test: likewise of the test images.
+        size: the side to which images are resized by area averaging; by default they are not resized.
+        train: the number of training images, the first of each class in equal numbers; by default all.
+        test: the number of test images, selected in the same way; by default all.
     """
 
     size: Count | None = None
@@ -171,32 +185,34 @@ class Cifar100:
     test: Count | None = None
 
     def __call__(self, folder: Path) -> Splits:
-        """Load from, or else download into, the data folder.
+        """Load the data set from the data folder, into which it is downloaded if it is missing.
 
         Raises:
-            DataError: when that cannot be done, or there are not as many images as asked for.
+            DataError: the data set cannot be read or downloaded, or has fewer images than `train` or `test`.
         """
         from torchvision.datasets import CIFAR100
 
-        parts = downloads.load(CIFAR100, _CIFAR100, folder)
-        return _prepared("cifar100", parts, _CIFAR100.classes, self.train, self.test, 0, self.size)
+        train, test = _load(CIFAR100, _CIFAR100, folder, self.train, self.test)
+        return images.splits(_resize(train, self.size), _resize(test, self.size), _CIFAR100.classes)
 
 
 @dataclass(frozen=True)
 class ImageFolder:
-    """Images of your own, in a folder for every class; the classes are numbered in the order of their names.
+    """Your own images, with one folder per class; the classes are numbered in the order of their names.
 
-    With folders ``train`` and ``test`` (or ``val``) these are the two parts, and the first files of each class, by
-    name, are taken. Otherwise the folder itself holds the class folders, and a random part of each is the test set.
-    Normalised by mean and deviation of the training images used.
+    If there are folders ``train`` and ``test`` (or ``val``), they are the training set and the test set, and the first
+    files of each class in the order of their names are selected. Otherwise the folder itself holds the class folders,
+    and a random part of each class is the test set. Normalised by the mean and deviation of the selected training
+    images.
 
     Attributes:
-        path: of the folder, inside the data folder, or absolute.
-        size: side of the images, area-averaged, which brings oblong ones to squares; as they are, if not given.
-        grey: one channel, rather than red, green and blue.
-        train: how many training images, of each class in equal numbers; all, if not given.
-        test: likewise of the test images; needed where the folder has no test part of its own.
-        split_seed: of the random split, where the folder has no test part of its own.
+        path: the path of the folder, absolute or relative to the data folder.
+        size: the side to which images are resized by area averaging, which makes them square; by default they are not
+            resized.
+        grey: whether images are read with one channel, rather than as red, green and blue.
+        train: the number of training images, with equal numbers of each class; by default all.
+        test: the number of test images, with equal numbers of each class; required if there is no test folder.
+        split_seed: the seed of the random split if there is no test folder.
     """
 
     path: str
@@ -207,74 +223,73 @@ class ImageFolder:
     split_seed: Natural = 0
 
     def __call__(self, folder: Path) -> Splits:
-        """Read the images that are wanted, and only those.
+        """Read the selected images, and no others.
 
         Raises:
-            DataError: when the folder or an image cannot be read, the folder is not laid out as it should be, there
-                are not as many images as asked for, or they differ in shape and no `size` is given.
+            DataError: the folder or an image cannot be read, the class folders are not as described above, there are
+                fewer images than `train` or `test`, or images differ in shape and `size` is not given.
         """
         root = folder / Path(self.path).expanduser()
         try:
             if not root.is_dir():
                 raise DataError(
-                    f"image-folder: there is no folder {root}; a relative `path` starts from the data folder"
+                    f"image-folder: there is no folder {root}; a relative `path` is relative to the data folder"
                 )
-            classes, train, test = self._chosen(root)
+            classes, train, test = self._select(root)
         except OSError as error:
             raise DataError(f"image-folder: {root} cannot be read: {error}") from error
         training, testing = (folders.decode(part, self.grey, self.size) for part in (train, test))
         return images.splits(training, testing, classes)
 
     def fingerprint(self, folder: Path) -> str:
-        """Change with names, sizes and times of the files; nothing where they cannot be read, which is told later."""
+        """Return a hash of the files' names, sizes and times; empty if they cannot be read, which loading reports."""
         root = folder / Path(self.path).expanduser()
         try:
             return folders.fingerprint(root)
         except OSError:
             return ""
 
-    def _chosen(self, root: Path) -> tuple[int, folders.Chosen, folders.Chosen]:
-        """The number of classes, the training files and the test files."""
+    def _select(self, root: Path) -> tuple[int, folders.LabelledFiles, folders.LabelledFiles]:
+        """Return the number of classes, the training files and the test files."""
         held_out = next((root / name for name in ("test", "val") if (root / name).is_dir()), None)
         if held_out is None or not (root / "train").is_dir():
-            found = folders.class_files(root)
+            classes = folders.class_files(root)
             if self.test is None:
                 raise DataError(
-                    f"image-folder: {root} has no folders train and test, so `test` must say how many to hold out"
+                    f"image-folder: {root} has no folders train and test, so `test` must be given: "
+                    "the number of images to hold out"
                 )
-            return len(found), *folders.parted(found, self.train, self.test, np.random.default_rng(self.split_seed))
+            return len(classes), *folders.split(classes, self.train, self.test, np.random.default_rng(self.split_seed))
         training, testing = folders.class_files(root / "train"), folders.class_files(held_out)
-        if odd := sorted(training.keys() ^ testing.keys()):
+        if unmatched := sorted(training.keys() ^ testing.keys()):
             raise DataError(
                 f"image-folder: {root / 'train'} and {held_out} must have the same classes; "
-                f"only one of them has {', '.join(odd)}"
+                f"only one of them has {', '.join(unmatched)}"
             )
         train = folders.first(training, self.train, "image-folder: `train`")
         return len(training), train, folders.first(testing, self.test, "image-folder: `test`")
 
 
-def _prepared(
-    name: str,
-    parts: tuple[Labelled, Labelled],
-    classes: int,
-    train: int | None,
-    test: int | None,
-    margin: int,
-    size: int | None,
-    normal: Normalisation | None = None,
-) -> Splits:
-    """Choose, pad and resize the images of a data set, in this order."""
-    prepared = []
-    for part, wanted, parameter in zip(parts, (train, test), ("train", "test"), strict=True):
-        chosen = first_of_each_class(part, classes, wanted, f"{name}: `{parameter}`")
-        pixels = images.pad(chosen.images, margin)
-        prepared.append(Labelled(pixels if size is None else images.area_average(pixels, size), chosen.labels))
-    return images.splits(prepared[0], prepared[1], classes, normal)
+def _load(
+    dataset: Any, source: Source, folder: Path, train: int | None, test: int | None
+) -> tuple[LabelledImages, LabelledImages]:
+    """Return the first `train` training images and `test` test images of a torchvision data set; None means all."""
+    training, testing = downloads.load(dataset, source, folder)
+    return (
+        first_of_each_class(training, source.classes, train, f"{source.use}: `train`"),
+        first_of_each_class(testing, source.classes, test, f"{source.use}: `test`"),
+    )
+
+
+def _resize(part: LabelledImages, size: int | None, margin: int = 0) -> LabelledImages:
+    """Pad images by `margin` pixels, then resize them to `size` x `size` if that is given."""
+    pixels = images.pad(part.images, margin)
+    return LabelledImages(pixels if size is None else images.area_average(pixels, size), part.labels)
 
 
 @hookimpl
 def cpframe_datasets() -> Datasets:
-    """Digits, MNIST, Fashion-MNIST, CIFAR-10, CIFAR-100, and folders of images."""
+    """Offer the bundled data sets."""
     return {
         "digits": Digits,
         "mnist": Mnist,

@@ -1,7 +1,7 @@
-"""Bundled deficits: what degrades the input or the labels, and the idle control.
+"""The bundled deficits: degraded inputs or labels, and the idle control.
 
-A deficit that is fixed per image depends on the image and its position in the training set alone, never on the
-other images of the batch. Random numbers are drawn on the CPU, so they are the same on every device.
+A deficit that is fixed per image depends only on the image and its position in the training set, never on the other
+images of the batch. Random numbers are drawn on the CPU, so they are the same on every device.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 
 from cpframe.api import Batch, Count, Deficits, Generator, hookimpl
-from cpframe_plugins.batches import beside, check_images, check_labels, streams
+from cpframe_plugins.batches import check_images, check_labels, streams, to_device_of
 from cpframe_plugins.transfer import CoarseLabels, OtherImages, Rotation
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_CHUNK = 1024  # images blurred at once: bounds the memory beyond input and output
+_CHUNK = 1024  # images blurred at a time, which bounds the memory beyond input and output
 
 
 @dataclass(frozen=True)
 class Blur:
     """Shrink each image to `size` x `size` pixels and enlarge it again, as a cataract blurs.
 
-    On the way down a triangle filter as wide as the scale (antialiasing, PIL's rule for ``BILINEAR``), on the way
-    up plain bilinear interpolation; in floating point throughout, without rounding to grey levels.
+    Images are shrunk with a triangle filter as wide as the scale (antialiasing, like PIL's ``BILINEAR``) and enlarged
+    by bilinear interpolation, both in floating point, without rounding to grey levels.
 
     Attributes:
-        size: side of the small image, in pixels; below the side of the images. The paper: 8, of 32.
+        size: the side of the small image in pixels, below the side of the images; the paper uses 8 for 32.
     """
 
     size: Count = 8
@@ -39,7 +39,7 @@ class Blur:
         """Blur the inputs.
 
         Raises:
-            ValueError: when the inputs are no images, or `size` is not below their sides.
+            ValueError: the inputs are not images, or `size` is not below their sides.
         """
         import torch
         from torch.nn.functional import interpolate
@@ -49,15 +49,15 @@ class Blur:
         height, width = batch.inputs.shape[-2:]
         if self.size >= min(height, width):
             raise ValueError(
-                f"blur to `size` = {self.size} would not blur images of {height} x {width} pixels; "
-                f"`size` must be below {min(height, width)}"
+                f"blur: `size` must be below {min(height, width)} for images of {height} x {width} pixels, "
+                f"not {self.size}"
             )
         blurred = torch.empty_like(batch.inputs)
         for start in range(0, len(blurred), _CHUNK):
             chunk = slice(start, start + _CHUNK)
             small = interpolate(batch.inputs[chunk], (self.size, self.size), mode="bilinear", antialias=True)
             blurred[chunk] = interpolate(small, (height, width), mode="bilinear")
-        # the weights of a pixel sum to 1 only up to rounding
+        # Rounding can move a value out of [0, 1]: a pixel's weights sum to 1 only approximately.
         return batch._replace(inputs=blurred.clamp_(0, 1))
 
 
@@ -71,7 +71,7 @@ class VerticalFlip:
         """Flip the inputs.
 
         Raises:
-            ValueError: when the inputs are no images.
+            ValueError: the inputs are not images.
         """
         del rng
         check_images("vertical-flip", batch.inputs)
@@ -80,9 +80,9 @@ class VerticalFlip:
 
 @dataclass(frozen=True)
 class LabelPermutation:
-    """Exchange the labels by one permutation of the classes, fixed through training.
+    """Permute the labels by one permutation of the classes, which is fixed throughout training.
 
-    The permutation is drawn evenly from all but the identity; it may leave some classes as they are.
+    The permutation is drawn uniformly from all except the identity, so some classes may keep their label.
     """
 
     deterministic: ClassVar[bool] = True
@@ -91,36 +91,36 @@ class LabelPermutation:
         """Permute the labels.
 
         Raises:
-            ValueError: when the targets are no class labels, or there are fewer than two classes.
+            ValueError: the targets are not class labels, or there are fewer than two classes.
         """
         check_labels("label-permutation", batch)
         identity = np.arange(batch.outputs)
         permutation = rng.permutation(batch.outputs)
         while np.array_equal(permutation, identity):
             permutation = rng.permutation(batch.outputs)
-        return batch._replace(targets=beside(permutation, batch.targets)[batch.targets])
+        return batch._replace(targets=to_device_of(batch.targets, permutation)[batch.targets])
 
 
 @dataclass(frozen=True)
 class RandomLabels:
-    """Replace each label by a class drawn evenly from all, the right one included.
+    """Replace each label by a class drawn uniformly from all classes, including the correct one.
 
     Attributes:
-        fresh: draw anew each time an image is seen, rather than once for the whole training.
+        fresh: whether a label is drawn each time an image is seen, rather than once for the whole training.
     """
 
     fresh: bool = False
 
     @property
     def deterministic(self) -> bool:
-        """Whether an image keeps its label through training."""
+        """Whether an image keeps its label throughout training."""
         return not self.fresh
 
     def __call__(self, batch: Batch, rng: Generator) -> Batch:
         """Replace the labels.
 
         Raises:
-            ValueError: when the targets are no class labels, or there are fewer than two classes.
+            ValueError: the targets are not class labels, or there are fewer than two classes.
         """
         check_labels("random-labels", batch)
         count = len(batch.targets)
@@ -130,17 +130,17 @@ class RandomLabels:
             labels = np.empty(count, dtype=np.int64)
             for row, stream in enumerate(streams(batch.positions, rng)):
                 labels[row] = stream.integers(batch.outputs)
-        return batch._replace(targets=beside(labels, batch.targets))
+        return batch._replace(targets=to_device_of(batch.targets, labels))
 
 
 @dataclass(frozen=True)
 class Noise:
-    """Replace each image by random noise, every pixel and channel on its own; labels are kept.
+    """Replace each image by noise that is independent for every pixel and channel; labels are kept.
 
     Attributes:
-        distribution: ``gaussian``: mean 0.5, standard deviation 0.25, what falls outside [0, 1] moved to its ends
-            (4.6 % of the values); ``uniform``: on [0, 1).
-        fixed: an image is the same noise each time, rather than fresh noise.
+        distribution: ``gaussian``: mean 0.5 and standard deviation 0.25, clipped to [0, 1] (4.6 % of the values are);
+            ``uniform``: on [0, 1).
+        fixed: whether an image is replaced by the same noise each time, rather than by fresh noise.
     """
 
     distribution: Literal["uniform", "gaussian"] = "gaussian"
@@ -148,7 +148,7 @@ class Noise:
 
     @property
     def deterministic(self) -> bool:
-        """Whether an image is the same noise through training."""
+        """Whether an image is replaced by the same noise throughout training."""
         return self.fixed
 
     def __call__(self, batch: Batch, rng: Generator) -> Batch:
@@ -160,7 +160,7 @@ class Noise:
                 noise[row] = self._draw(stream, shape[1:])
         else:
             noise = self._draw(rng, shape)
-        return batch._replace(inputs=beside(noise, batch.inputs))
+        return batch._replace(inputs=to_device_of(batch.inputs, noise))
 
     def _draw(self, rng: Generator, shape: tuple[int, ...]) -> NDArray[np.float32]:
         if self.distribution == "uniform":
@@ -171,19 +171,19 @@ class Noise:
 
 @dataclass(frozen=True)
 class Idle:
-    """No training at all while the learning-rate schedule runs on: the control for what the schedule alone does."""
+    """No training while the learning-rate schedule runs on: the control for the effect of the schedule alone."""
 
     idle: ClassVar[bool] = True
     deterministic: ClassVar[bool] = True
 
     def __call__(self, batch: Batch, rng: Generator) -> None:
-        """Show the learner nothing."""
+        """Return None: no update is made."""
         del batch, rng
 
 
 @hookimpl
 def cpframe_deficits() -> Deficits:
-    """Blur, vertical flip, label permutation, random labels, noise, idle, and other tasks and data sets."""
+    """Offer the bundled deficits."""
     return {
         "blur": Blur,
         "vertical-flip": VerticalFlip,

@@ -1,7 +1,7 @@
-"""Data sets that torchvision knows: read from the data folder, downloaded into it once.
+"""The data sets of torchvision: read from the data folder, and downloaded into it once.
 
-Torchvision prints its progress while it downloads. It checks the sums of what it downloads, and of the CIFAR files
-each time they are read; a file that breaks off is always an error, never a smaller data set.
+Torchvision prints its progress while it downloads. It verifies the checksums of all downloaded files, and those of the
+CIFAR files whenever they are read; a truncated file is always an error, never a smaller data set.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from cpframe.api import DataError
-from cpframe_plugins.images import Labelled
+from cpframe_plugins.images import LabelledImages
 
-# What torchvision raises on files that are missing, truncated or corrupt, on folders that cannot be read or written,
-# and when a download fails.
+# All that torchvision raises when files are missing, truncated or corrupt, when folders cannot be read or written, and
+# when a download fails.
 _FAILURES = (
     OSError,
     RuntimeError,
@@ -36,16 +36,18 @@ _FAILURES = (
 
 @dataclass(frozen=True)
 class Source:
-    """Where a data set of torchvision's lies.
+    """A data set of torchvision and its files.
 
     Attributes:
-        name: for messages.
-        classes: how many there are.
-        archives: what is downloaded, or put there by hand; paths inside the data folder.
-        folder: where the unpacked files lie, inside the data folder.
-        files: their names in it.
+        use: the name of the data set in a spec.
+        name: the name of the data set in messages.
+        classes: the number of classes.
+        archives: the paths of the downloaded archives, relative to the data folder.
+        folder: the path of the unpacked files' folder, relative to the data folder.
+        files: the names of the unpacked files.
     """
 
+    use: str
     name: str
     classes: int
     archives: tuple[str, ...]
@@ -53,31 +55,31 @@ class Source:
     files: tuple[str, ...]
 
 
-def load(dataset: Any, source: Source, folder: Path) -> tuple[Labelled, Labelled]:
-    """Training and test images of a torchvision data set, downloaded first if they are not in `folder`.
+def load(dataset: Any, source: Source, folder: Path) -> tuple[LabelledImages, LabelledImages]:
+    """Return the training and test images of a torchvision data set; download them if they are not in `folder`.
 
     Args:
-        dataset: the torchvision class, of the family of ``MNIST`` or ``CIFAR10``.
-        source: where its files lie.
-        folder: the data folder; it need not exist, and need not be writable when the files are there.
+        dataset: the torchvision class, with the interface of ``MNIST`` or ``CIFAR10``.
+        source: the files of the data set.
+        folder: the data folder, which need not exist, nor be writable if it holds the files.
 
     Raises:
-        DataError: when the files are damaged, or are missing and cannot be downloaded.
+        DataError: the files are damaged, or are missing and cannot be downloaded.
     """
     with suppress(*_FAILURES):
         return _read(dataset, source, folder)
-    _complete(dataset, source, folder)
+    _download_if_missing(dataset, source, folder)
     try:
         return _read(dataset, source, folder)
     except _FAILURES as error:
         raise DataError(
-            f"{source.name}: the files in {folder / source.folder} are damaged or cannot be read ({_told(error)}); "
-            "delete that folder and run again, and it is made anew"
+            f"{source.name}: the files in {folder / source.folder} are damaged or cannot be read ({_message(error)}); "
+            "delete that folder and run again to restore it"
         ) from error
 
 
-def _complete(dataset: Any, source: Source, folder: Path) -> None:
-    """Download and unpack, unless all files are there; one process at a time, while the others wait."""
+def _download_if_missing(dataset: Any, source: Source, folder: Path) -> None:
+    """Download and unpack unless all files exist; one process at a time does so, and the others wait for it."""
     from filelock import FileLock
 
     files = [folder / source.folder / name for name in source.files]
@@ -88,39 +90,39 @@ def _complete(dataset: Any, source: Source, folder: Path) -> None:
             if not all(map(_is_file, files)):
                 dataset(folder, train=True, download=True)
     except _FAILURES as error:
-        if incomplete:  # otherwise there was nothing to do but to wait, and reading says what is wrong
+        if incomplete:  # otherwise nothing had to be downloaded, and reading the files reports the fault
             raise DataError(
-                f"{source.name} is not in {folder / source.folder} and cannot be downloaded ({_told(error)}); "
-                f"put {', '.join(source.archives)} into {folder}, or name a data folder that has the data set"
+                f"{source.name} is not in {folder / source.folder} and cannot be downloaded ({_message(error)}); "
+                f"put {', '.join(source.archives)} into {folder}, or choose a data folder that has the data set"
             ) from error
 
 
 def _is_file(path: Path) -> bool:
-    """Whether a file is there, as far as one may see."""
+    """Return whether a file exists and may be seen."""
     with suppress(OSError):
         return path.is_file()
     return False
 
 
-def _read(dataset: Any, source: Source, folder: Path) -> tuple[Labelled, Labelled]:
+def _read(dataset: Any, source: Source, folder: Path) -> tuple[LabelledImages, LabelledImages]:
     with warnings.catch_warnings():
-        # numpy 2.4.0 to 2.4.4 find fault with the way in which the CIFAR files were pickled, long ago
+        # numpy 2.4.0 to 2.4.4 warn about the pickle format of the CIFAR files.
         warnings.simplefilter("ignore", np.exceptions.VisibleDeprecationWarning)
         train, test = (dataset(folder, train=part, download=False) for part in (True, False))
-    return _labelled(train, source.classes), _labelled(test, source.classes)
+    return _arrays(train, source.classes), _arrays(test, source.classes)
 
 
-def _labelled(part: Any, classes: int) -> Labelled:
+def _arrays(part: Any, classes: int) -> LabelledImages:
     pixels = np.asarray(part.data)
     images = pixels[:, None] if pixels.ndim == 3 else pixels.transpose(0, 3, 1, 2)
     labels = np.asarray(part.targets, dtype=np.int64)
     if len(images) != len(labels):
         raise ValueError(f"there are {len(images)} images but {len(labels)} labels")
     if labels.min() < 0 or labels.max() >= classes:
-        raise ValueError(f"labels go from {labels.min()} to {labels.max()}, but there are {classes} classes")
-    return Labelled(np.ascontiguousarray(images), labels)
+        raise ValueError(f"labels must be from 0 to {classes - 1}, not from {labels.min()} to {labels.max()}")
+    return LabelledImages(np.ascontiguousarray(images), labels)
 
 
-def _told(error: BaseException) -> str:
-    """What an error says, on one line; torchvision only asserts that a file is as long as its header says."""
-    return " ".join(str(error).split()) or "a file is cut short, or is not of the format"
+def _message(error: BaseException) -> str:
+    """Return an error's message on one line; torchvision's bare assertions mean a file of the wrong length."""
+    return " ".join(str(error).split()) or "a file is truncated or has the wrong format"

@@ -1,4 +1,4 @@
-"""The weights of a network's first layer, which can be looked at: what it has learned to see."""
+"""The filters of a network's first layer."""
 
 import math
 from dataclasses import dataclass
@@ -12,20 +12,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FirstLayerFilters:
-    """The weights of the first layer, as images: of a convolution, or of a linear map on images.
+    """The weights of the first layer as images: those of a convolution, or of a linear map on images.
 
     Attributes:
-        most: of a linear map, the weights of this many units, the first; a convolution has few and small filters, and
-            all of them are kept.
+        most: the number of units of a linear map whose weights are kept, the first ones; the filters of a convolution
+            are few and small, and all of them are kept.
     """
 
     most: Count = 64
 
     def __call__(self, probe: Probe) -> Measurement:
-        """Return them as they are, (filter, channel, height, width), float64: the weights of unit i at filter i.
+        """Return the weights, float64 (filter, channel, height, width), filter i being the weights of unit i.
 
         Raises:
-            ValueError: where the first layer is neither a two-dimensional convolution nor a linear map of images.
+            ValueError: the first layer is neither a two-dimensional convolution nor a linear map on images.
         """
         from torch import nn
 
@@ -37,17 +37,17 @@ class FirstLayerFilters:
         elif isinstance(module, nn.Linear) and len(shape) == 3 and module.in_features == math.prod(shape):
             weight = module.weight[: self.most].reshape(-1, *shape)
         else:
-            found = "nothing of the kind" if module is None else f"a {type(module).__name__}"
+            kind = "neither" if module is None else f"a {type(module).__name__}"
             raise ValueError(
-                "first-layer-filters needs a first layer that is a two-dimensional convolution, or a linear map of "
-                f"images (C, H, W); it is {found}, and the inputs have shape {shape}"
+                "first-layer-filters needs a first layer that is a two-dimensional convolution or a linear map on "
+                f"images (C, H, W); this first layer is {kind}, and the inputs have shape {shape}"
             )
         values = weight.detach().cpu().double().numpy()
         return Measurement(values, estimator="weights", dimensions=("filter", "channel", "height", "width"))
 
 
 def _first(probe: Probe) -> "nn.Module | None":
-    """The module with weights of the first layer that has them."""
+    """Return the first convolution or linear map among the modules of the first layer, or None."""
     from torch import nn
 
     names = set(probe.layers[0].parameters) if probe.layers else set()

@@ -1,6 +1,6 @@
-"""What the bundled image sets share: how many images of each class, area averaging, padding, normalisation.
+"""Functions of the bundled image data sets: balanced selection, area averaging, padding and normalisation.
 
-Images are numpy arrays here, uint8 (N, C, H, W), and labels int64 (N,); `splits` turns them into tensors at the end.
+Images are numpy arrays here, uint8 (N, C, H, W), and labels are int64 (N,); `splits` converts them to tensors.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from cpframe.api import DataError, Splits, classification
 Pixels = NDArray[np.uint8]
 Labels = NDArray[np.int64]
 
-_CHUNK = 1024  # images averaged at once: bounds the memory of their float64 copies
+_CHUNK = 1024  # images averaged at a time, which bounds the memory of their float64 copies
 
 
-class Labelled(NamedTuple):
+class LabelledImages(NamedTuple):
     """Images, uint8 (N, C, H, W), and their labels, int64 (N,)."""
 
     images: Pixels
@@ -27,61 +27,60 @@ class Labelled(NamedTuple):
 
 
 class Normalisation(NamedTuple):
-    """Mean and standard deviation per channel, of pixels scaled to [0, 1]."""
+    """The mean and the standard deviation of each channel, for pixels scaled to [0, 1]."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
 
-def quotas(available: Sequence[int], wanted: int | None, parameter: str) -> list[int]:
-    """How many images to take of each class so that `wanted` are taken in all, in equal numbers.
+def class_counts(available: Sequence[int], total: int | None, parameter: str) -> list[int]:
+    """Return the number of images to select from each class so that there are `total` in all, in equal numbers.
 
-    Where that does not divide, the first classes give one more; None takes all there are.
+    If the classes do not divide `total`, one more image is selected from each of the first classes.
 
     Args:
-        available: how many images there are of each class.
-        wanted: how many are to be taken in all, or None.
-        parameter: the name of the parameter that asks for them, with its data set, for the message.
+        available: the number of images in each class.
+        total: the number of images to select in all; None selects every image.
+        parameter: the data set and its parameter that sets `total`, for the message.
 
     Raises:
-        DataError: when a class has too few.
+        DataError: a class has too few images.
     """
-    if wanted is None:
+    if total is None:
         return list(available)
     classes = len(available)
-    share, extra = divmod(wanted, classes)
-    taken = [share + (number < extra) for number in range(classes)]
-    if any(take > have for take, have in zip(taken, available, strict=True)):
-        scarcest = min(available)
-        most = classes * scarcest + list(available).index(scarcest)
+    share, extra = divmod(total, classes)
+    counts = [share + (number < extra) for number in range(classes)]
+    if any(count > limit for count, limit in zip(counts, available, strict=True)):
+        fewest = min(available)
+        most = classes * fewest + list(available).index(fewest)
         raise DataError(
-            f"{parameter} = {wanted} asks for more images than there are: {sum(available)} in all, of which {most} "
-            f"can be taken in equal numbers from the {classes} classes"
+            f"{parameter} must be at most {most}, not {total}: of the {sum(available)} images, {most} can be selected "
+            f"in equal numbers from the {classes} classes"
         )
-    return taken
+    return counts
 
 
-def first_of_each_class(part: Labelled, classes: int, wanted: int | None, parameter: str) -> Labelled:
-    """The first images of every class, as `quotas` says, in the order in which they stand.
+def first_of_each_class(part: LabelledImages, classes: int, total: int | None, parameter: str) -> LabelledImages:
+    """Return the first images of every class, as many as `class_counts` gives, in their present order.
 
     Raises:
-        DataError: when a class has too few.
+        DataError: a class has too few images.
     """
-    if wanted is None:
+    if total is None:
         return part
     available = np.bincount(part.labels, minlength=classes).tolist()
-    firsts = [
-        np.flatnonzero(part.labels == label)[:take] for label, take in enumerate(quotas(available, wanted, parameter))
-    ]
-    chosen = np.sort(np.concatenate(firsts))
-    return Labelled(part.images[chosen], part.labels[chosen])
+    counts = class_counts(available, total, parameter)
+    rows = [np.flatnonzero(part.labels == label)[:count] for label, count in enumerate(counts)]
+    chosen = np.sort(np.concatenate(rows))
+    return LabelledImages(part.images[chosen], part.labels[chosen])
 
 
 def area_average(images: Pixels, height: int, width: int | None = None) -> Pixels:
-    """Resize images, (N, C, H, W), to `height` x `width`, or to squares: each pixel is the mean over what it covers.
+    """Resize images (N, C, H, W) to `height` x `width`, by default square: each pixel is the mean over its area.
 
-    Rounded to the nearest grey level, ties to the even one. Weights are kept as whole numbers, so the mean is exact
-    and the same on every machine.
+    Means are rounded to the nearest grey level, ties to the even one. The weights are whole numbers, so the means are
+    exact and the same on every machine.
     """
     size = height, height if width is None else width
     sides = images.shape[-2:]
@@ -97,16 +96,16 @@ def area_average(images: Pixels, height: int, width: int | None = None) -> Pixel
 
 
 def _overlaps(side: int, size: int) -> NDArray[np.float64]:
-    """Overlap of every new pixel with every old one, (size, side), in units of 1 / (side * size) of the image."""
+    """Return the overlap of every new pixel with every old one, (size, side), in units of 1 / (side * size)."""
     new, old = np.arange(size)[:, None] * side, np.arange(side)[None, :] * size
     overlap = np.minimum(new + side, old + size) - np.maximum(new, old)
     return np.asarray(np.maximum(overlap, 0), dtype=np.float64)
 
 
 def luma(images: Pixels) -> Pixels:
-    """Red, green and blue, (N, 3, H, W), to grey, (N, 1, H, W): 0.299 R + 0.587 G + 0.114 B (ITU-R BT.601).
+    """Convert RGB images (N, 3, H, W) to grey (N, 1, H, W): 0.299 R + 0.587 G + 0.114 B (ITU-R BT.601).
 
-    In whole numbers and rounded as PIL does it.
+    Computed in whole numbers and rounded as PIL does.
     """
     red, green, blue = images.astype(np.uint32).transpose(1, 0, 2, 3)
     grey: Pixels = ((red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16).astype(np.uint8)
@@ -119,12 +118,12 @@ def pad(images: Pixels, margin: int) -> Pixels:
 
 
 def normalisation(images: Pixels) -> Normalisation:
-    """Mean and standard deviation of each channel over all pixels; 1 for the latter where all are equal."""
+    """Return the mean and standard deviation of each channel over all pixels; a deviation of 0 is replaced by 1."""
     levels = np.arange(256)
     means, stds = [], []
     for channel in range(images.shape[1]):
         counts = np.bincount(images[:, channel].ravel(), minlength=256)
-        # whole numbers of any size: exact, whatever the number of images
+        # Python's whole numbers have any size, so these sums are exact for any number of images.
         pixels, total, squares = int(counts.sum()), int(counts @ levels), int(counts @ levels**2)
         variance = (pixels * squares - total**2) / pixels**2
         means.append(total / pixels / 255)
@@ -132,11 +131,11 @@ def normalisation(images: Pixels) -> Normalisation:
     return Normalisation(tuple(means), tuple(stds))
 
 
-def splits(train: Labelled, test: Labelled, classes: int, normal: Normalisation | None = None) -> Splits:
-    """A classification data set from its parts; normalised by `normal`, or else by the training images."""
+def splits(train: LabelledImages, test: LabelledImages, classes: int, constants: Normalisation | None = None) -> Splits:
+    """Return a classification data set, normalised by `constants` or by default by the training images."""
     import torch
 
-    mean, std = normalisation(train.images) if normal is None else normal
+    mean, std = normalisation(train.images) if constants is None else constants
     return Splits(
         train_inputs=torch.from_numpy(np.ascontiguousarray(train.images)),
         train_targets=torch.from_numpy(np.ascontiguousarray(train.labels)),

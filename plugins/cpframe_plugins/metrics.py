@@ -1,4 +1,4 @@
-"""Bundled metrics: Fisher information, curvature, size of the weights, and gradients, layer by layer."""
+"""The bundled metrics: Fisher information, curvature, weight norms and gradients per layer, and filters."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,19 +24,19 @@ from cpframe_plugins.filters import FirstLayerFilters
 if TYPE_CHECKING:
     from torch import Tensor
 
-_CHUNK_MB = 128  # of gradients at a time; their float64 copies come on top
+_CHUNK_MB = 128  # megabytes of gradients at a time, without their float64 copies
 
 
 @dataclass(frozen=True)
 class Fisher:
-    """Trace of the Fisher information of every layer, with its standard error over the probe's inputs.
+    """The trace of the Fisher information of every layer, with its standard error over the probe's inputs.
 
     Attributes:
         estimator: `model` (random signs, the least noise for its time), `exact` (sum over classes), `sampled`
-            (labels drawn from the prediction) or `empirical` (true labels: the trace of another matrix).
-        draws: to average over for each input, by `model` and `sampled`; more inputs are better than more draws.
-        sketch: measure large weights through this many random combinations of their output channels: quicker, still
-            unbiased, and noisier.
+            (labels drawn from the prediction) or `empirical` (true labels, which gives the trace of another matrix).
+        draws: the number of draws per input of `model` and `sampled`; more inputs are better than more draws.
+        sketch: the number of random combinations of output channels through which large weights are measured, which is
+            faster, unbiased and noisier; by default they are measured in full.
     """
 
     estimator: Literal["model", "exact", "sampled", "empirical"] = "model"
@@ -44,20 +44,20 @@ class Fisher:
     sketch: Count | None = None
 
     def __call__(self, probe: Probe) -> Mapping[str, Measurement]:
-        """Measure, in squared nats (the weights have no unit).
+        """Measure the traces in squared nats (weights have no unit).
 
         Returns:
             The trace under the metric's own name; ``scaled``, the sum over a layer's parameters w of tr F_w ||w||^2,
-            which does not change with the size of weights that a normalisation follows; ``share`` of each layer.
+            which is invariant to the scale of weights that a normalisation follows; and each layer's ``share``.
 
         Raises:
-            ValueError: where the task is no classification, or for a reason of `cpframe.fisher.layerwise_trace`.
+            ValueError: the task is not classification, or `cpframe.fisher.layerwise_trace` raises it.
         """
         from cpframe.fisher import layerwise_trace
 
         if probe.task.name != "classification":
             raise ValueError(
-                f"fisher-trace needs a classification task, whose outputs are logits; this one is {probe.task.name!r}"
+                f"fisher-trace needs a classification task, whose outputs are logits, not {probe.task.name!r}"
             )
         trace = layerwise_trace(
             probe.model,
@@ -81,18 +81,19 @@ class Fisher:
 
 @dataclass(frozen=True)
 class VariationalFisher:
-    """Trace of the Fisher information of every layer by the noise that its weights bear; much dearer than `Fisher`.
+    """The trace of the Fisher information of every layer from the noise that its weights tolerate.
 
-    Its use is to see whether a curve holds at a finite scale, and the paper's own second estimator.
+    It is the paper's second estimator, and shows whether a curve holds at a finite distance from the weights. It takes
+    much longer than `Fisher`.
 
     Attributes:
-        objective: `divergence` of the predictions under noise from those without (its curvature is the Fisher
-            information) or the task's `loss` (the paper's choice; its curvature is close to that at a minimum only).
-        beta: sets how much noise; the larger, the farther from the weights it looks. By default 2e-11 / (number of
-            weights), at which the trace is all but the local one.
-        steps: of the search for the noise of every layer.
-        draws: of noise, at least 2, to average over once it is found.
-        batch: inputs of the probe that one step or draw sees, taken at random.
+        objective: `divergence` of the predictions with noise from those without (its curvature is the Fisher
+            information) or the task's `loss` (the paper's choice; its curvature is close to it only at a minimum).
+        beta: the amount of noise; a larger beta measures farther from the weights. By default 2e-11 / (number of
+            weights), which gives almost the local trace.
+        steps: the number of optimisation steps that find the noise of every layer.
+        draws: the number of draws of that noise to average over, at least 2.
+        batch: the number of the probe's inputs, drawn at random, in one step or draw.
     """
 
     objective: Literal["divergence", "loss"] = "divergence"
@@ -102,15 +103,15 @@ class VariationalFisher:
     batch: Count = 128
 
     def __post_init__(self) -> None:
-        """Check what the types cannot."""
-        _at_least_two(self.draws)
+        """Check `draws`."""
+        _check_draws(self.draws)
 
     def __call__(self, probe: Probe) -> Measurement:
-        """Measure, in squared nats; with `loss` in units of the loss.
+        """Measure the traces in squared nats, or with `loss` in units of the loss.
 
         Raises:
-            ValueError: where `divergence` is asked for and the task is no classification, or for a reason of
-                `cpframe.fisher.variational_trace`.
+            ValueError: `objective` is `divergence` and the task is not classification, or
+                `cpframe.fisher.variational_trace` raises it.
         """
         from cpframe.fisher import variational_trace
 
@@ -118,7 +119,7 @@ class VariationalFisher:
         if divergence and probe.task.name != "classification":
             raise ValueError(
                 "fisher-variational needs a classification task, whose outputs are logits, or objective = "
-                f'"loss"; this task is {probe.task.name!r}'
+                f'"loss", not {probe.task.name!r}'
             )
         trace = variational_trace(
             probe.model,
@@ -144,23 +145,23 @@ class VariationalFisher:
 
 @dataclass(frozen=True)
 class Hessian:
-    """Trace of the Hessian of the task's mean loss, of every layer: the curvature that training sees.
+    """The trace of the Hessian of the task's mean loss for every layer: the curvature of the training objective.
 
     Attributes:
-        draws: of random signs, at least 2, to average over.
+        draws: the number of draws of random signs to average over, at least 2.
     """
 
     draws: Count = 32
 
     def __post_init__(self) -> None:
-        """Check what the types cannot."""
-        _at_least_two(self.draws)
+        """Check `draws`."""
+        _check_draws(self.draws)
 
     def __call__(self, probe: Probe) -> Measurement:
-        """Measure, in units of the loss, with the standard error over draws; below 0 where the loss curves down.
+        """Measure the traces in units of the loss, with standard errors over draws; negative curvature is below 0.
 
         Raises:
-            ValueError: for a reason of `cpframe.fisher.hessian_trace`.
+            ValueError: `cpframe.fisher.hessian_trace` raises it.
         """
         from cpframe.fisher import hessian_trace
 
@@ -178,10 +179,10 @@ class Hessian:
 
 @dataclass(frozen=True)
 class WeightNorm:
-    """Euclidean norm of all the parameters of every layer."""
+    """The Euclidean norm of all parameters of every layer."""
 
     def __call__(self, probe: Probe) -> Measurement:
-        """Measure, in float64."""
+        """Measure the norms in float64."""
         import torch
 
         squares = {
@@ -193,23 +194,23 @@ class WeightNorm:
 
 @dataclass(frozen=True)
 class Gradient:
-    """Mean and spread of the gradient of single examples, layer by layer: is a layer starved of signal?
+    """The mean and the standard deviation of single-example gradients per layer: does a layer get a training signal?
 
-    The paper's figure of gradients is the logarithm of these two norms, layer by layer, through training.
+    The paper's figure of gradients shows the logarithms of these two norms per layer throughout training.
     """
 
     def __call__(self, probe: Probe) -> Mapping[str, Measurement]:
-        """Measure on the gradients g_i of the task's loss, one for each of the n inputs of the probe.
+        """Measure the gradients g_i of the task's loss, one for each of the probe's n inputs.
 
         Returns:
-            ``mean``, the Euclidean norm of the mean of g_i over the layer's weights, and ``std``, that of the standard
-            deviation of g_i weight by weight (over n - 1, so nan for one input); in nats for classification.
+            ``mean``, the Euclidean norm over a layer's weights of the mean of g_i, and ``std``, that of the standard
+            deviation of g_i for each weight (over n - 1, so nan for one input); in nats for classification.
         """
         from cpframe.fisher import chunks, example_gradients
 
-        # Chan, Golub, LeVeque (1979): means and sums of squared deviations of two parts are merged without the
-        # cancellation of a sum of squares. Of the deviations only the sum over a parameter's weights is needed.
-        seen = 0
+        # Means and sums of squared deviations of two parts are merged without the cancellation of a sum of squares
+        # (Chan, Golub and LeVeque, 1979). Only the sum of the deviations over a parameter's weights is needed.
+        total = 0
         means: dict[str, Tensor] = {}
         deviations: dict[str, Tensor] = {}
         for part in chunks(probe.model, len(probe.inputs), _CHUNK_MB):
@@ -219,15 +220,15 @@ class Gradient:
                 values = gradient.double()
                 mean = values.mean(dim=0)
                 deviation = (values - mean).square().sum()
-                if seen:
+                if total:
                     shift = mean - means[name]
-                    deviation += deviations[name] + shift.square().sum() * (seen * count / (seen + count))
-                    mean = means[name] + shift * (count / (seen + count))
+                    deviation += deviations[name] + shift.square().sum() * (total * count / (total + count))
+                    mean = means[name] + shift * (count / (total + count))
                 means[name], deviations[name] = mean, deviation
-            seen += count
+            total += count
 
         variances = {
-            name: deviation / (seen - 1 if seen > 1 else float("nan")) for name, deviation in deviations.items()
+            name: deviation / (total - 1 if total > 1 else float("nan")) for name, deviation in deviations.items()
         }
         squares = {name: mean.square().sum() for name, mean in means.items()}
         units = _loss_units(probe)
@@ -237,9 +238,9 @@ class Gradient:
         }
 
 
-def _at_least_two(draws: int) -> None:
+def _check_draws(draws: int) -> None:
     if draws < 2:
-        raise ValueError(f"draws is {draws}, and must be at least 2: the standard error is taken from their spread")
+        raise ValueError(f"`draws` must be at least 2, not {draws}: the standard error is estimated from their spread")
 
 
 def _loss_units(probe: Probe) -> str:
@@ -247,7 +248,7 @@ def _loss_units(probe: Probe) -> str:
 
 
 def _layer_norms(probe: Probe, squares: Mapping[str, "Tensor"]) -> NDArray[np.float64]:
-    """Return, for every layer, the root of the sum over its parameters, each given as one number."""
+    """Return the root of the sum over each layer's parameters, given the squared norm of each parameter."""
     return np.sqrt([sum(float(squares[name]) for name in layer.parameters) for layer in probe.layers])
 
 

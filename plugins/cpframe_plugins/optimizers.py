@@ -1,4 +1,4 @@
-"""Bundled optimizers: SGD, Adam and AdamW, each with a learning-rate schedule."""
+"""The bundled optimizers: SGD, Adam and AdamW, each with a learning-rate schedule."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Sgd:
     """Stochastic gradient descent with momentum (``torch.optim.SGD``).
 
     Attributes:
-        lr: start learning rate.
-        momentum: heavy-ball momentum, at least 0 and below 1.
-        nesterov: Nesterov's form of momentum.
-        weight_decay: L2 penalty, added to the gradient as ``weight_decay * weight``.
-        schedule: of the learning rate, by absolute epoch.
+        lr: the initial learning rate.
+        momentum: the heavy-ball momentum, at least 0 and below 1.
+        nesterov: whether to use Nesterov's form of momentum.
+        weight_decay: the factor of the L2 penalty, which adds ``weight_decay * weight`` to the gradient.
+        schedule: the learning-rate schedule, a function of the absolute epoch.
     """
 
     lr: Positive = 0.05
@@ -36,15 +36,15 @@ class Sgd:
         """Check the momentum.
 
         Raises:
-            ValueError: when `momentum` is 1, or is 0 with `nesterov`.
+            ValueError: `momentum` is 1, or is 0 with `nesterov`.
         """
         if self.momentum >= 1:
-            raise ValueError(f"`momentum` must be below 1, or the steps add up without end; it is {self.momentum}")
+            raise ValueError(f"`momentum` must be below 1, not {self.momentum}: otherwise the steps grow without bound")
         if self.nesterov and self.momentum == 0:
-            raise ValueError("`nesterov` needs a `momentum` above 0")
+            raise ValueError("`nesterov` needs a `momentum` above 0, not 0")
 
     def __call__(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        """Build the optimizer over `parameters`, at the rate of the first epoch."""
+        """Build the optimizer over `parameters`, with the learning rate of the first epoch."""
         import torch
 
         return torch.optim.SGD(
@@ -57,20 +57,20 @@ class Sgd:
         )
 
     def learning_rate(self, epoch: int) -> float:
-        """Learning rate of the epoch that starts when `epoch` epochs (0, 1, ...) have passed."""
+        """Return the learning rate of the epoch that starts when `epoch` epochs (0, 1, ...) have passed."""
         return self.lr * self.schedule.factor(epoch)
 
 
 @dataclass(frozen=True)
 class Adam:
-    """Adam (Kingma and Ba, 2015; ``torch.optim.Adam``); weight decay acts as an L2 penalty, through the gradient.
+    """Adam (Kingma and Ba, 2015; ``torch.optim.Adam``), with weight decay as an L2 penalty on the loss.
 
     Attributes:
-        lr: start learning rate.
-        betas: decay of the running means of the gradient and of its square, each at least 0 and below 1.
-        eps: added to the denominator.
-        weight_decay: L2 penalty, added to the gradient as ``weight_decay * weight``.
-        schedule: of the learning rate, by absolute epoch.
+        lr: the initial learning rate.
+        betas: the decay rates of the running means of the gradient and of its square, each at least 0 and below 1.
+        eps: the constant added to the denominator.
+        weight_decay: the factor of the L2 penalty, which adds ``weight_decay * weight`` to the gradient.
+        schedule: the learning-rate schedule, a function of the absolute epoch.
     """
 
     lr: Positive = 0.001
@@ -83,12 +83,12 @@ class Adam:
         """Check the betas.
 
         Raises:
-            ValueError: when one of `betas` is 1.
+            ValueError: one of `betas` is 1.
         """
         _check_betas(self.betas)
 
     def __call__(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        """Build the optimizer over `parameters`, at the rate of the first epoch."""
+        """Build the optimizer over `parameters`, with the learning rate of the first epoch."""
         import torch
 
         return torch.optim.Adam(
@@ -101,7 +101,7 @@ class Adam:
         )
 
     def learning_rate(self, epoch: int) -> float:
-        """Learning rate of the epoch that starts when `epoch` epochs (0, 1, ...) have passed."""
+        """Return the learning rate of the epoch that starts when `epoch` epochs (0, 1, ...) have passed."""
         return self.lr * self.schedule.factor(epoch)
 
 
@@ -110,11 +110,11 @@ class AdamW:
     """Adam with decoupled weight decay (Loshchilov and Hutter, 2019; ``torch.optim.AdamW``).
 
     Attributes:
-        lr: start learning rate.
-        betas: decay of the running means of the gradient and of its square, each at least 0 and below 1.
-        eps: added to the denominator.
-        weight_decay: each step shrinks the weights by this times the learning rate of the epoch.
-        schedule: of the learning rate, by absolute epoch.
+        lr: the initial learning rate.
+        betas: the decay rates of the running means of the gradient and of its square, each at least 0 and below 1.
+        eps: the constant added to the denominator.
+        weight_decay: the decoupled decay: each step multiplies the weights by ``1 - learning_rate * weight_decay``.
+        schedule: the learning-rate schedule, a function of the absolute epoch.
     """
 
     lr: Positive = 0.001
@@ -127,12 +127,12 @@ class AdamW:
         """Check the betas.
 
         Raises:
-            ValueError: when one of `betas` is 1.
+            ValueError: one of `betas` is 1.
         """
         _check_betas(self.betas)
 
     def __call__(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        """Build the optimizer over `parameters`, at the rate of the first epoch."""
+        """Build the optimizer over `parameters`, with the learning rate of the first epoch."""
         import torch
 
         return torch.optim.AdamW(
@@ -145,16 +145,16 @@ class AdamW:
         )
 
     def learning_rate(self, epoch: int) -> float:
-        """Learning rate of the epoch that starts when `epoch` epochs (0, 1, ...) have passed."""
+        """Return the learning rate of the epoch that starts when `epoch` epochs (0, 1, ...) have passed."""
         return self.lr * self.schedule.factor(epoch)
 
 
 def _check_betas(betas: tuple[float, float]) -> None:
     if max(betas) >= 1:
-        raise ValueError(f"both `betas` must be below 1, or the running means never move; they are {betas}")
+        raise ValueError(f"both `betas` must be below 1, not {betas}: otherwise the running means never change")
 
 
 @hookimpl
 def cpframe_optimizers() -> Optimizers:
-    """SGD, Adam and AdamW."""
+    """Offer the bundled optimizers."""
     return {"sgd": Sgd, "adam": Adam, "adamw": AdamW}

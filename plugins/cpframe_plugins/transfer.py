@@ -1,6 +1,6 @@
-"""Other tasks and other data sets as deficits: what a network learns before it turns to the study's own.
+"""Other tasks and other data sets as deficits: pre-training takes the place of degraded input.
 
-Pre-training on a neighbouring task takes the place of degraded input; whether it leaves a scar is the same question.
+The question is the same: whether pre-training on another task leaves a drop after training on the study's own task.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pydantic import Field
 
 from cpframe.api import Batch, Count, DataError, Dataset, Deficit, Generator, Natural
 from cpframe_plugins import datasets
-from cpframe_plugins.batches import beside, check_images, check_labels
+from cpframe_plugins.batches import check_images, check_labels, to_device_of
 from cpframe_plugins.images import Labels, Pixels, area_average, luma
 
 if TYPE_CHECKING:
@@ -25,71 +25,74 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CoarseLabels:
-    """Merge the classes into groups: the number of its group, from 0, is an image's label.
+    """Merge classes into groups: an image's label is the number of its group, from 0.
 
-    The outputs of the network stay as they are; those beyond the groups have nothing to learn meanwhile.
+    The network keeps all its outputs; during the deficit, outputs beyond the groups are the label of no image.
 
     Attributes:
-        groups: how many runs of neighbouring classes of one length; or the classes of every group, as in
-            ``[[0, 1, 8, 9], [2, 3, 4, 5, 6, 7]]``, each class in one group.
+        groups: the number of groups, each of equally many consecutive classes; or the classes of every group, such as
+            ``[[0, 1, 8, 9], [2, 3, 4, 5, 6, 7]]``, with each class in one group.
     """
 
     groups: Annotated[int, Field(ge=2)] | tuple[tuple[Natural, ...], ...] = 2
     deterministic: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        """Check groups that are written out.
+        """Check groups that are given as lists of classes.
 
         Raises:
-            ValueError: when there are fewer than two, one is empty, or a class is named more than once.
+            ValueError: there are fewer than two groups, one is empty, or a class is repeated.
         """
         if isinstance(self.groups, int):
             return
-        named = [one for group in self.groups for one in group]
+        members = [member for group in self.groups for member in group]
         if len(self.groups) < 2 or not all(self.groups):
-            raise ValueError("`groups` should be at least two, each with the numbers of its classes")
-        if repeated := [one for place, one in enumerate(named) if one in named[:place]]:
-            raise ValueError(f"`groups` names the class {repeated[0]} more than once")
+            raise ValueError("`groups` must contain at least two groups, each with at least one class number")
+        if repeated := [member for index, member in enumerate(members) if member in members[:index]]:
+            raise ValueError(f"`groups` must contain each class once; class {repeated[0]} is repeated")
 
     def __call__(self, batch: Batch, rng: Generator) -> Batch:
         """Replace the labels.
 
         Raises:
-            ValueError: when the targets are no class labels, or the groups do not fit their number.
+            ValueError: the targets are not class labels, or the groups do not fit the number of classes.
         """
         del rng
         check_labels("coarse-labels", batch)
-        return batch._replace(targets=beside(self._group_of(batch.outputs), batch.targets)[batch.targets])
+        return batch._replace(targets=to_device_of(batch.targets, self._group_of_class(batch.outputs))[batch.targets])
 
-    def _group_of(self, classes: int) -> Labels:
-        """The number of the group of every class."""
+    def _group_of_class(self, classes: int) -> Labels:
+        """Return the group number of every class."""
         if isinstance(self.groups, int):
             if classes % self.groups:
                 raise ValueError(
-                    f"coarse-labels cannot make `groups` = {self.groups} of one length of {classes} classes"
+                    f"coarse-labels: `groups` must divide the number of classes, {classes}, and {self.groups} does not"
                 )
             return np.arange(classes) // (classes // self.groups)
-        group_of = {one: number for number, group in enumerate(self.groups) for one in group}
-        if odd := sorted(group_of.keys() ^ set(range(classes))):
-            word = "lack the class" if odd[0] < classes else "name a class that there is not,"
-            raise ValueError(f"coarse-labels: the `groups` of {classes} classes, from 0, {word} {odd[0]}")
-        return np.array([group_of[one] for one in range(classes)])
+        group_of = {member: number for number, group in enumerate(self.groups) for member in group}
+        if unmatched := sorted(group_of.keys() ^ set(range(classes))):
+            fault = "is missing" if unmatched[0] < classes else "is unknown"
+            raise ValueError(
+                f"coarse-labels: `groups` must contain the classes 0 to {classes - 1}; class {unmatched[0]} {fault}"
+            )
+        return np.array([group_of[label] for label in range(classes)])
 
 
 @dataclass(frozen=True)
 class Rotation:
-    """Turn each image by 0, 90, 180 or 270 degrees, drawn each time it is seen; which, 0 to 3, is its label.
+    """Rotate each image counterclockwise by k * 90 degrees, k = 0, ..., 3, drawn each time it is seen; k is its label.
 
-    The task of Gidaris, Singh and Komodakis 2018, "Unsupervised Representation Learning by Predicting Image Rotations".
-    Turned counterclockwise. A mirrored image that is then turned by 90 degrees looks like one turned by 270 degrees and
-    then mirrored: where the training images are flipped as well, have ``training.order = "augment-first"``.
+    The task of Gidaris, Singh and Komodakis (2018), "Unsupervised Representation Learning by Predicting Image
+    Rotations". An image that is rotated by 90 degrees and then mirrored looks like its mirror image rotated by 270
+    degrees, so set ``training.order = "augment-first"`` if training images are flipped.
     """
 
     def __call__(self, batch: Batch, rng: Generator) -> Batch:
-        """Turn the inputs and replace the labels.
+        """Rotate the inputs and replace the labels.
 
         Raises:
-            ValueError: when the inputs are no square images, the targets no class labels, or of fewer than 4 classes.
+            ValueError: the inputs are not square images, the targets are not class labels, or there are fewer than 4
+                classes.
         """
         import torch
 
@@ -97,13 +100,13 @@ class Rotation:
         check_labels("rotation", batch)
         height, width = batch.inputs.shape[-2:]
         if height != width:
-            raise ValueError(f"rotation needs square images; these have {height} x {width} pixels")
+            raise ValueError(f"rotation needs square images, not {height} x {width} pixels")
         if batch.outputs < 4:
-            raise ValueError(f"rotation has four labels, and this network {batch.outputs} outputs")
-        turns = beside(rng.integers(4, size=len(batch.inputs)), batch.targets)
-        turned = torch.stack([batch.inputs.rot90(turn, (-2, -1)) for turn in range(4)])
-        chosen = torch.arange(len(turns), device=turns.device)
-        return batch._replace(inputs=turned[turns, chosen], targets=turns)
+            raise ValueError(f"rotation needs a network with at least 4 outputs, not {batch.outputs}")
+        turns = to_device_of(batch.targets, rng.integers(4, size=len(batch.inputs)))
+        rotated = torch.stack([batch.inputs.rot90(turn, (-2, -1)) for turn in range(4)])
+        rows = torch.arange(len(turns), device=turns.device)
+        return batch._replace(inputs=rotated[turns, rows], targets=turns)
 
 
 @dataclass(frozen=True)
@@ -111,8 +114,8 @@ class Bundled:
     """The training images of a bundled data set.
 
     Attributes:
-        use: which.
-        train: how many of them, of each class in equal numbers; by default all, and of ``digits`` 300.
+        use: the name of the data set.
+        train: the number of images, with equal numbers of each class; by default all, and 300 for ``digits``.
     """
 
     use: Literal["digits", "mnist", "fashion-mnist", "cifar10", "cifar100"]
@@ -120,27 +123,27 @@ class Bundled:
 
     @property
     def dataset(self) -> Dataset:
-        """The bundled data set, with one test image, which nobody looks at."""
+        """The bundled data set; its test images are not used."""
         if self.use == "digits":
             return datasets.Digits() if self.train is None else datasets.Digits(self.train)
-        others: Mapping[str, Callable[..., Dataset]] = {
+        downloaded: Mapping[str, Callable[..., Dataset]] = {
             "mnist": datasets.Mnist,
             "fashion-mnist": datasets.FashionMnist,
             "cifar10": datasets.Cifar10,
             "cifar100": datasets.Cifar100,
         }
-        return others[self.use](train=self.train, test=1)
+        return downloaded[self.use](train=self.train, test=1)
 
 
 @dataclass(frozen=True)
 class Folder:
-    """The training images of a folder of images of your own, as the data set ``image-folder`` reads it.
+    """The training images of a folder, which is read like the data set ``image-folder``.
 
     Attributes:
-        path: of the folder, inside the data folder, or absolute.
-        size: side of the images, to which all are brought first; needed where they differ in shape.
-        train: how many of them, of each class in equal numbers; all, if not given.
-        use: names the kind.
+        path: the path of the folder, absolute or relative to the data folder.
+        size: the side to which all images are resized first; required if they differ in shape.
+        train: the number of images, with equal numbers of each class; by default all.
+        use: the name of this choice in a spec.
     """
 
     path: str
@@ -150,45 +153,47 @@ class Folder:
 
     @property
     def dataset(self) -> datasets.ImageFolder:
-        """The data set behind it, with one test image, which nobody looks at."""
+        """The data set of the folder; its test images are not used."""
         return datasets.ImageFolder(self.path, self.size, train=self.train, test=1)
 
 
 @dataclass(frozen=True)
 class OtherImages:
-    """Show the images and labels of another data set.
+    """Replace images and labels by those of another data set.
 
-    The place of every training image is taken by one of theirs, the same through training, drawn so that none is shown
-    twice before all are. They are brought to the size of the study's images by area averaging, and to their channels:
-    grey is repeated, colour becomes its luma. What normalises them is the study's own mean and deviation, not theirs: a
-    data set darker or paler than the study's stays so.
+    Every training image is replaced by one image of the other data set, the same throughout training; all of them are
+    used once before any is used again. They are resized to the study's images by area averaging and converted to their
+    channels: grey images are repeated, colour images become their luma. They are normalised by the study's mean and
+    deviation, not by their own, so a data set that is darker than the study's remains darker.
 
     Attributes:
-        dataset: ``{ use = "mnist" }``, or another bundled data set; ``{ use = "image-folder", path = "..." }``.
+        dataset: ``{ use = "mnist" }`` or another bundled data set, or ``{ use = "image-folder", path = "..." }``.
     """
 
     dataset: Bundled | Folder
 
     def loaded(self, folder: Path) -> Deficit:
-        """The deficit with their images in hand.
+        """Load the other data set and return the deficit that shows it.
 
         Raises:
-            DataError: when they cannot be had.
+            DataError: the data set cannot be read or downloaded.
         """
         try:
             splits = self.dataset.dataset(folder)
         except DataError as error:
             raise DataError(f"other-images: {error}") from None
-        return _Shown(self.dataset.use, splits.train_inputs.numpy(), splits.train_targets.numpy(), splits.task.outputs)
+        return _LoadedImages(
+            self.dataset.use, splits.train_inputs.numpy(), splits.train_targets.numpy(), splits.task.outputs
+        )
 
     def fingerprint(self, folder: Path) -> str:
-        """Change with the files of a folder of images; empty for what is downloaded."""
+        """Return a hash of the files of a folder of images; empty for a downloaded data set."""
         return self.dataset.dataset.fingerprint(folder) if isinstance(self.dataset, Folder) else ""
 
 
 @dataclass(frozen=True, eq=False)
-class _Shown:
-    """Images, uint8 (n, C, H, W), and labels, int64 (n,), of a data set with so many classes, in place of others."""
+class _LoadedImages:
+    """Images, uint8 (n, C, H, W), and labels, int64 (n,), that replace those of a batch."""
 
     name: str
     images: Pixels
@@ -200,23 +205,29 @@ class _Shown:
         check_images("other-images", batch.inputs)
         check_labels("other-images", batch)
         if self.classes > batch.outputs:
-            raise ValueError(f"{self.name} has {self.classes} classes, and this network {batch.outputs} outputs")
+            raise ValueError(
+                f"other-images: {self.name} has {self.classes} classes and needs a network with as many outputs, "
+                f"not {batch.outputs}"
+            )
         channels, height, width = batch.inputs.shape[1:]
         order = rng.permutation(len(self.images))
         rows = order[batch.positions.cpu().numpy() % len(order)]
-        images = _fitted(self, channels, height, width)[rows]
-        inputs: Tensor = beside(images, batch.inputs).to(batch.inputs.dtype) / 255
-        return batch._replace(inputs=inputs, targets=beside(self.labels[rows], batch.targets))
+        images = _convert(self, channels, height, width)[rows]
+        inputs: Tensor = to_device_of(batch.inputs, images).to(batch.inputs.dtype) / 255
+        return batch._replace(inputs=inputs, targets=to_device_of(batch.targets, self.labels[rows]))
 
 
 @lru_cache(maxsize=2)
-def _fitted(shown: _Shown, channels: int, height: int, width: int) -> Pixels:
-    """All images of a data set with the channels and of the size of others, once a process."""
-    images = shown.images
+def _convert(loaded: _LoadedImages, channels: int, height: int, width: int) -> Pixels:
+    """Convert all images to a number of channels and a size, once per process."""
+    images = loaded.images
     if channels == 1 and images.shape[1] == 3:
         images = luma(images)
     elif channels == 3 and images.shape[1] == 1:
         images = images.repeat(3, axis=1)
     elif channels != images.shape[1]:
-        raise ValueError(f"{shown.name} has {images.shape[1]} channels, which cannot be made {channels}")
+        raise ValueError(
+            f"other-images: {loaded.name} has {images.shape[1]} channels, which cannot be converted to {channels}; "
+            "only 1 and 3 channels can be converted to each other"
+        )
     return area_average(images, height, width)

@@ -23,7 +23,7 @@ def convolutions(model: nn.Module) -> list[nn.Conv2d]:
 
 
 def sides(model: nn.Module, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
-    """Height and width of what every convolution puts out, in forward order."""
+    """Return the height and width of every convolution's output, in forward order."""
     seen: list[tuple[int, ...]] = []
     for conv in convolutions(model):
         conv.register_forward_hook(lambda _module, _inputs, output: seen.append(tuple(output.shape[-2:])))
@@ -32,7 +32,7 @@ def sides(model: nn.Module, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
 
 
 def convolutional_size(inputs: int, layers: list[tuple[int, int]], outputs: int) -> int:
-    """Weights of convolutions (channels, kernel) without bias, each with BatchNorm, then a 1x1 with bias."""
+    """Count the weights of convolutions (channels, kernel) with BatchNorm and no bias, and of a last 1x1 with bias."""
     total = 0
     for channels, kernel in layers:
         total += inputs * channels * kernel**2 + 2 * channels
@@ -46,7 +46,7 @@ ALL_CNN = [(96, 3), (96, 3), (192, 3), (192, 3), (192, 3), (192, 3), (192, 3), (
 def test_all_cnn_has_the_parameters_of_the_paper() -> None:
     count = size(AllCnn()(CIFAR, 10))
     assert count == convolutional_size(3, ALL_CNN, 10)
-    assert round(count / 1e6, 1) == 1.6  # the paper's number, to the digits it gives
+    assert round(count / 1e6, 1) == 1.6  # the number in the paper, to its precision
 
 
 def test_all_cnn_halves_the_image_twice() -> None:
@@ -61,7 +61,7 @@ def test_all_cnn_ends_with_a_plain_convolution_averaged_over_space() -> None:
     maps: list[Tensor] = []
     last.register_forward_hook(lambda _module, _inputs, output: maps.append(output))
     outputs = model(torch.rand(4, *CIFAR))
-    # a mean of 64 float32 numbers of order 1, in whatever order they are added
+    # a mean of 64 float32 numbers of order 1, in any order of addition
     torch.testing.assert_close(outputs, maps[0].mean(dim=(2, 3)), rtol=0, atol=1e-6)
     assert (maps[0] < 0).any()
     assert last.bias is not None
@@ -105,7 +105,7 @@ def test_depth_cnn_is_the_family_of_the_paper(depth: int) -> None:
     assert sides(model, CIFAR) == [(side, side) for side in expected]
 
 
-def test_resnet18_is_torchvisions_with_a_small_stem() -> None:
+def test_resnet18_is_that_of_torchvision_with_a_small_stem() -> None:
     torch.manual_seed(0)
     model = ResNet18()(CIFAR, 10)
     assert size(model) == 11_173_962  # the number that CIFAR implementations of ResNet-18 report
@@ -115,7 +115,7 @@ def test_resnet18_is_torchvisions_with_a_small_stem() -> None:
     ours, theirs = model.state_dict(), reference.state_dict()
     reference.load_state_dict(dict(zip(theirs, ours.values(), strict=True)))
     images = torch.rand(4, *CIFAR)
-    # the same operations on the same weights; the slack is float32 rounding of outputs of order 1
+    # the same operations on the same weights; the tolerance is float32 rounding of outputs of order 1
     torch.testing.assert_close(model(images), reference(images), rtol=1e-5, atol=1e-5)
 
 
@@ -126,7 +126,7 @@ def test_mlp_has_the_parameters_of_the_papers_mnist_network() -> None:
     assert size(model) == weights + 2 * sum(sizes)
 
 
-def test_mlp_is_linear_maps_with_relu_between() -> None:
+def test_mlp_alternates_linear_maps_and_relu() -> None:
     torch.manual_seed(0)
     model = Mlp(sizes=(7, 5))((2, 3, 4), 6)
     first, second, third = (module for module in model.modules() if isinstance(module, nn.Linear))
@@ -169,21 +169,27 @@ def test_weights_come_from_the_global_generator(component: AllCnn | DepthCnn | R
 @pytest.mark.parametrize(
     ("component", "least"), [(AllCnn(0.1), 4), (DepthCnn(1, 0.1), 2), (DepthCnn(4, 0.1), 16), (ResNet18(0.1), 8)]
 )
-def test_images_that_the_strides_would_use_up_are_refused(component: AllCnn | DepthCnn | ResNet18, least: int) -> None:
+def test_images_that_are_too_small_for_the_strides_are_refused(
+    component: AllCnn | DepthCnn | ResNet18, least: int
+) -> None:
     assert component((1, least, least), 10).eval()(torch.zeros(1, 1, least, least)).shape == (1, 10)
-    with pytest.raises(ValueError, match=f"at least {least} x {least} pixels; these have {2 * least} x {least - 1}"):
+    with pytest.raises(
+        ValueError, match=f"at least {least} x {least} pixels, not {2 * least} x {least - 1}: .* by {least}"
+    ):
         component((1, 2 * least, least - 1), 10)
 
 
 @pytest.mark.parametrize("component", [AllCnn(), DepthCnn(), ResNet18()])
 @pytest.mark.parametrize("shape", [(64,), (32, 32), (3, 0, 32), (1, 3, 32, 32)])
-def test_what_is_no_image_is_refused(component: AllCnn | DepthCnn | ResNet18, shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"takes images of shape \(channels, height, width\)"):
+def test_inputs_that_are_not_images_are_refused(
+    component: AllCnn | DepthCnn | ResNet18, shape: tuple[int, ...]
+) -> None:
+    with pytest.raises(ValueError, match=r"needs images of shape \(channels, height, width\), not inputs of shape \("):
         component(shape, 10)
 
 
 def test_mlp_refuses_empty_inputs() -> None:
-    with pytest.raises(ValueError, match="empty"):
+    with pytest.raises(ValueError, match=r"at least one element, not the empty shape \(3, 0\)"):
         Mlp()((3, 0), 10)
 
 

@@ -1,4 +1,4 @@
-"""The bundled data sets, on files made here in the original formats, and on real ones where they are at hand.
+"""The bundled data sets, on files written here in the original formats, and on real files if they are available.
 
 Set CPFRAME_DATA to a folder with MNIST/raw to test on the real MNIST as well.
 """
@@ -45,7 +45,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def check(splits: Splits) -> None:
-    """What every data set of images promises."""
+    """Check the contract of every data set of images."""
     for inputs, targets in (
         (splits.train_inputs, splits.train_targets),
         (splits.test_inputs, splits.test_targets),
@@ -72,7 +72,7 @@ def check_normalised_by_training_images(splits: Splits) -> None:
 # Digits
 
 
-def test_digits_are_scikit_learns(tmp_path: Path) -> None:
+def test_digits_are_those_of_scikit_learn(tmp_path: Path) -> None:
     splits = Digits()(tmp_path)
     check(splits)
     check_normalised_by_training_images(splits)
@@ -83,7 +83,7 @@ def test_digits_are_scikit_learns(tmp_path: Path) -> None:
     together = torch.cat([splits.train_inputs, splits.test_inputs]).numpy().reshape(1797, 64)
     labels = torch.cat([splits.train_targets, splits.test_targets]).numpy()
     levels = np.round(together * (16 / 255))
-    # 17 levels lie 15.9 grey levels apart: none can be confused by rounding
+    # The 17 levels are 15.9 grey levels apart, so rounding cannot confuse them.
     assert np.abs(levels * (255 / 16) - together).max() <= 0.5
     ours = sorted((*row, label) for row, label in zip(levels.tolist(), labels.tolist(), strict=True))
     theirs = sorted((*row, label) for row, label in zip(original.data.tolist(), original.target.tolist(), strict=True))
@@ -100,7 +100,9 @@ def test_digits_are_split_by_the_seed_alone(tmp_path: Path) -> None:
 
 def test_digits_keep_an_image_for_the_test(tmp_path: Path) -> None:
     assert len(Digits(train=1796)(tmp_path).test_inputs) == 1
-    with pytest.raises(DataError, match="there are 1797, so at most 1796"):
+    with pytest.raises(
+        DataError, match="digits: `train` must be at most 1796, not 1797: at least one of the 1797 images"
+    ):
         Digits(train=1797)(tmp_path)
 
 
@@ -110,7 +112,7 @@ IDX = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-u
 
 
 def idx(values: Pixels) -> bytes:
-    """The format of MNIST's authors: type, number of dimensions, their sizes, all big-endian; then the bytes."""
+    """Encode in the format of MNIST's authors: type, number of dimensions and sizes, big-endian; then the bytes."""
     return bytes([0, 0, 8, values.ndim]) + struct.pack(f">{values.ndim}I", *values.shape) + values.tobytes()
 
 
@@ -133,21 +135,21 @@ def write_mnist(raw: Path) -> dict[str, Pixels]:
     return arrays
 
 
-@pytest.mark.parametrize(("dataset", "place"), [(Mnist, "MNIST"), (FashionMnist, "FashionMNIST")])
-def test_mnist_is_read_as_written(dataset: type[Mnist] | type[FashionMnist], place: str, tmp_path: Path) -> None:
-    arrays = write_mnist(tmp_path / place / "raw")
+@pytest.mark.parametrize(("dataset", "folder"), [(Mnist, "MNIST"), (FashionMnist, "FashionMNIST")])
+def test_mnist_is_read_as_written(dataset: type[Mnist] | type[FashionMnist], folder: str, tmp_path: Path) -> None:
+    arrays = write_mnist(tmp_path / folder / "raw")
     splits = dataset()(tmp_path)
     check(splits)
     check_normalised_by_training_images(splits)
     assert splits.train_inputs.shape == (50, 1, 32, 32)
     np.testing.assert_array_equal(splits.train_inputs[:, 0, 2:-2, 2:-2], arrays[IDX[0]])
-    assert splits.train_inputs.sum() == arrays[IDX[0]].sum(dtype=np.int64)  # black around
+    assert splits.train_inputs.sum() == arrays[IDX[0]].sum(dtype=np.int64)  # the padding is black
     np.testing.assert_array_equal(splits.train_targets, arrays[IDX[1]])
     np.testing.assert_array_equal(dataset(pad=0)(tmp_path).test_inputs[:, 0], arrays[IDX[2]])
     np.testing.assert_array_equal(splits.test_targets, arrays[IDX[3]])
 
 
-def test_size_averages_what_was_padded(tmp_path: Path) -> None:
+def test_size_averages_the_padded_images(tmp_path: Path) -> None:
     write_mnist(tmp_path / "MNIST/raw")
     padded, small = Mnist()(tmp_path), Mnist(size=16)(tmp_path)
     blocks = padded.test_inputs.numpy().astype(int).reshape(20, 16, 2, 16, 2).sum(axis=(2, 4))
@@ -172,18 +174,18 @@ def test_the_first_of_each_class_are_taken_in_file_order(tmp_path: Path) -> None
     check_normalised_by_training_images(splits)
 
 
-def test_asking_for_too_many_says_how_many_there_are(tmp_path: Path) -> None:
+def test_too_many_images_are_refused_with_the_largest_possible_number(tmp_path: Path) -> None:
     arrays = write_mnist(tmp_path / "MNIST/raw")
     assert len(Mnist(train=50)(tmp_path).train_inputs) == 50
-    with pytest.raises(DataError, match=r"mnist: `train` = 51 .* 50 in all, of which 50 can"):
+    with pytest.raises(DataError, match="mnist: `train` must be at most 50, not 51: of the 50 images, 50 can be"):
         Mnist(train=51)(tmp_path)
-    with pytest.raises(DataError, match=r"mnist: `test` = 21 .* 20 in all"):
+    with pytest.raises(DataError, match="mnist: `test` must be at most 20, not 21: of the 20 images, 20 can be"):
         Mnist(test=21)(tmp_path)
     labels = arrays[IDX[1]]
     labels[np.flatnonzero(labels == 3)[:2]] = 4  # three of class 3, seven of class 4
     (tmp_path / "MNIST/raw" / IDX[1]).write_bytes(idx(labels))
     assert len(Mnist(train=33)(tmp_path).train_inputs) == 33
-    with pytest.raises(DataError, match="50 in all, of which 33 can"):
+    with pytest.raises(DataError, match="at most 33, not 34: of the 50 images, 33 can be"):
         Mnist(train=34)(tmp_path)
 
 
@@ -196,13 +198,13 @@ def test_the_real_mnist() -> None:
     assert splits.train_inputs.shape == (60_000, 1, 28, 28)
     assert splits.test_inputs.shape == (10_000, 1, 28, 28)
     assert splits.train_targets[:5].tolist() == [5, 0, 4, 1, 9]
-    # the constants that everybody uses, to their four digits
+    # the usual constants, to their four digits
     assert splits.mean == pytest.approx((0.1307,), abs=5e-5)
     assert splits.std == pytest.approx((0.3081,), abs=5e-5)
-    few = Mnist(train=1000, test=10_000 - 1080)(real)  # class 5 has 892 test images, so 8,920 are the most
+    few = Mnist(train=1000, test=10_000 - 1080)(real)  # class 5 has 892 test images, so at most 8,920 can be selected
     assert torch.bincount(few.train_targets).tolist() == [100] * 10
     assert torch.bincount(few.test_targets).tolist() == [892] * 10
-    with pytest.raises(DataError, match="60000 in all, of which 54215 can"):
+    with pytest.raises(DataError, match="at most 54215, not 60000: of the 60000 images, 54215 can be"):
         Mnist(train=60_000)(real)
 
 
@@ -271,7 +273,7 @@ def test_cifar10_is_unpacked_and_read_as_written(tmp_path: Path, monkeypatch: py
     assert few.train_targets.tolist() == [9, 1, 0, 4, 2, 3, 5, 6, 7, 8]
 
 
-def test_a_damaged_cifar_batch_is_never_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_cifar_batch_is_never_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files, _, _ = cifar10_files()
     expect_cifar10(monkeypatch, files)
     folder = tmp_path / "cifar-10-batches-py"
@@ -287,7 +289,7 @@ def test_a_damaged_cifar_batch_is_never_taken(tmp_path: Path, monkeypatch: pytes
         Cifar10()(tmp_path)
 
 
-def test_a_damaged_cifar_archive_is_never_taken(tmp_path: Path) -> None:
+def test_a_damaged_cifar_archive_is_never_used(tmp_path: Path) -> None:
     (tmp_path / "cifar-10-python.tar.gz").write_bytes(b"half a download")
     with pytest.raises(DataError, match=r"CIFAR-10 is not in .* cannot be downloaded"):
         Cifar10()(tmp_path)

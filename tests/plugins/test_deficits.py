@@ -1,4 +1,4 @@
-"""The bundled deficits: blur against PIL, draws against their distributions, and each image on its own."""
+"""The bundled deficits: blur against PIL, draws against their distributions, images independent of each other."""
 
 import subprocess
 import sys
@@ -58,7 +58,7 @@ def test_a_fixed_deficit_does_not_depend_on_the_other_images(deficit: Deficit, c
 
 
 @pytest.mark.parametrize("deficit", [*FIXED, RandomLabels(fresh=True), Noise()], ids=repr)
-def test_what_is_given_is_left_alone_and_its_types_kept(deficit: Deficit) -> None:
+def test_the_given_batch_is_unchanged_and_its_types_are_kept(deficit: Deficit) -> None:
     given, copy = batch(), batch()
     degraded = seen(deficit, given)
     for before, after, result in zip(copy[:3], given[:3], degraded[:3], strict=True):
@@ -91,7 +91,7 @@ def pil_blur(plane: np.ndarray, size: int, mode: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("shape", "size"), [((32, 32), 8), ((16, 16), 4), ((8, 8), 2), ((30, 30), 7), ((24, 40), 5)])
-def test_blur_is_pils(shape: tuple[int, int], size: int) -> None:
+def test_blur_is_that_of_pil(shape: tuple[int, int], size: int) -> None:
     levels = np.random.default_rng(0).integers(256, size=(6, 1, *shape), dtype=np.uint8)
     planes = levels.astype(np.float32) / 255
     given = Batch(torch.from_numpy(planes), torch.zeros(6, dtype=torch.int64), torch.arange(6), 10)
@@ -104,7 +104,7 @@ def test_blur_is_pils(shape: tuple[int, int], size: int) -> None:
         assert np.abs(difference).max() <= 4 * 0.5 + 0.01
 
 
-def test_blur_keeps_what_is_even_and_stays_within_the_range() -> None:
+def test_blur_keeps_uniform_images_and_stays_within_the_range() -> None:
     inputs = torch.stack([torch.full((1, 33, 32), 1.0), torch.zeros(1, 33, 32), torch.full((1, 33, 32), 0.3)])
     blurred = seen(Blur(5), Batch(inputs, torch.zeros(3), torch.arange(3), 2)).inputs
     # weights sum to 1 up to float32 rounding
@@ -129,9 +129,9 @@ def test_blur_on_another_memory_layout() -> None:
 
 @pytest.mark.parametrize("size", [16, 17])
 def test_a_blur_that_does_nothing_is_refused(size: int) -> None:
-    with pytest.raises(ValueError, match="must be below 16"):
+    with pytest.raises(ValueError, match=rf"`size` must be below 16 for images of \d+ x 16 pixels, not {size}"):
         Blur(size)(batch(2), rng())
-    with pytest.raises(ValueError, match="must be below 16"):
+    with pytest.raises(ValueError, match=rf"`size` must be below 16 for images of \d+ x 16 pixels, not {size}"):
         Blur(size)(batch(2, (1, 32, 16)), rng())
 
 
@@ -144,12 +144,12 @@ def test_vertical_flip_exchanges_top_and_bottom() -> None:
 
 
 @pytest.mark.parametrize("deficit", [Blur(2), VerticalFlip()])
-def test_what_is_no_image_is_refused(deficit: Deficit) -> None:
-    with pytest.raises(ValueError, match=r"needs images, \(N, C, H, W\); these inputs have shape \(4, 64\)"):
+def test_inputs_that_are_not_images_are_refused(deficit: Deficit) -> None:
+    with pytest.raises(ValueError, match=r"needs images, \(N, C, H, W\), not inputs of shape \(4, 64\)"):
         deficit(batch(4, (64,)), rng())
 
 
-def test_label_permutation_is_one_to_one_and_moves_something() -> None:
+def test_label_permutation_is_one_to_one_and_not_the_identity() -> None:
     given = batch(200)
     permuted = seen(LabelPermutation(), given)
     pairs = set(zip(given.targets.tolist(), permuted.targets.tolist(), strict=True))
@@ -159,27 +159,27 @@ def test_label_permutation_is_one_to_one_and_moves_something() -> None:
     assert torch.equal(permuted.inputs, given.inputs)
 
 
-def test_label_permutation_is_drawn_evenly_from_all_but_the_identity() -> None:
+def test_label_permutation_is_drawn_uniformly_from_all_but_the_identity() -> None:
     labels = Batch(torch.zeros(3, 1), torch.arange(3), torch.arange(3), 3)
     drawn = Counter(tuple(seen(LabelPermutation(), labels, seed).targets.tolist()) for seed in range(1000))
     assert (0, 1, 2) not in drawn
     assert len(drawn) == 5
-    # a fixed seed: this either always passes or never; an even draw fails one time in 1000
+    # The seed is fixed, so this always passes or never does; a uniform draw fails one time in 1000.
     assert stats.chisquare(list(drawn.values())).pvalue > 1e-3
 
 
-def test_two_classes_are_exchanged_whatever_the_seed() -> None:
+def test_two_classes_are_exchanged_for_every_seed() -> None:
     labels = Batch(torch.zeros(2, 1), torch.arange(2), torch.arange(2), 2)
     assert all(seen(LabelPermutation(), labels, seed).targets.tolist() == [1, 0] for seed in range(30))
 
 
 @pytest.mark.parametrize("fresh", [False, True])
-def test_random_labels_are_even_and_independent_of_the_right_ones(fresh: bool) -> None:
+def test_random_labels_are_uniform_and_independent_of_the_correct_ones(fresh: bool) -> None:
     given = batch(5000, (1,))
     labels = seen(RandomLabels(fresh), given).targets
     table = np.zeros((10, 10))
     np.add.at(table, (given.targets.numpy(), labels.numpy()), 1)
-    # fixed seeds: passes always or never; right draws fail one time in 1000
+    # The seeds are fixed, so this always passes or never does; correct draws fail one time in 1000.
     assert stats.chisquare(table.sum(axis=0)).pvalue > 1e-3
     assert stats.chi2_contingency(table).pvalue > 1e-3
 
@@ -192,20 +192,18 @@ def test_fixed_random_labels_follow_the_position_and_the_seed() -> None:
 
 
 @pytest.mark.parametrize("deficit", [LabelPermutation(), RandomLabels(), RandomLabels(fresh=True)], ids=repr)
-def test_labels_that_are_none_are_refused(deficit: Deficit) -> None:
+def test_targets_that_are_not_labels_are_refused(deficit: Deficit) -> None:
     numbers = Batch(torch.zeros(4, 1), torch.zeros(4, 2), torch.arange(4), 2)
-    with pytest.raises(
-        ValueError, match=r"needs class labels, int64 \(N,\); these targets are float32 of shape \(4, 2\)"
-    ):
+    with pytest.raises(ValueError, match=r"needs class labels, int64 \(N,\), not float32 targets of shape \(4, 2\)"):
         deficit(numbers, rng())
-    with pytest.raises(ValueError, match="at least two classes"):
+    with pytest.raises(ValueError, match="at least two classes, not 1"):
         deficit(Batch(torch.zeros(4, 1), torch.zeros(4, dtype=torch.int64), torch.arange(4), 1), rng())
 
 
 @pytest.mark.parametrize("fixed", [False, True])
 def test_uniform_noise_is_uniform(fixed: bool) -> None:
     noise = seen(Noise("uniform", fixed=fixed), batch(20)).inputs.numpy().ravel()
-    assert stats.kstest(noise, "uniform").pvalue > 1e-3  # fixed seed; a right draw fails one time in 1000
+    assert stats.kstest(noise, "uniform").pvalue > 1e-3  # fixed seed; a correct draw fails one time in 1000
 
 
 @pytest.mark.parametrize("fixed", [False, True])
@@ -213,7 +211,7 @@ def test_gaussian_noise_is_a_clipped_gaussian(fixed: bool) -> None:
     noise = seen(Noise(fixed=fixed), batch(20)).inputs.numpy().ravel()
     inner = noise[(noise > 0) & (noise < 1)]
     assert stats.kstest(inner, stats.truncnorm(-2, 2, loc=0.5, scale=0.25).cdf).pvalue > 1e-3  # as above
-    # what lies beyond two deviations; five standard errors of a share of 15360 numbers
+    # The share beyond two deviations, within five standard errors of a share of 15360 numbers.
     share = 2 * stats.norm.cdf(-2)
     for end, expected in ((0, share / 2), (1, share / 2)):
         assert abs((noise == end).mean() - expected) < 5 * (expected / noise.size) ** 0.5
@@ -224,11 +222,11 @@ def test_noise_keeps_labels_and_differs_between_images_and_seeds(fixed: bool) ->
     given = batch(2)
     noise = seen(Noise(fixed=fixed), given)
     assert torch.equal(noise.targets, given.targets)
-    assert (noise.inputs[0] != noise.inputs[1]).float().mean() > 0.9  # clipped values may meet
+    assert (noise.inputs[0] != noise.inputs[1]).float().mean() > 0.9  # clipped values may be equal
     assert not torch.equal(seen(Noise(fixed=fixed), given, 6).inputs, noise.inputs)
 
 
-def test_idle_shows_nothing() -> None:
+def test_idle_returns_none() -> None:
     assert Idle.deterministic
     assert cpframe_deficits()["idle"]()(batch(2), rng()) is None
 

@@ -1,4 +1,4 @@
-"""Data sets that are downloaded: what is missing, damaged, put there by hand, or asked for by two at once."""
+"""Downloaded data sets: missing or damaged files, archives copied by hand, and two processes at once."""
 
 import functools
 import gzip
@@ -36,7 +36,7 @@ IDX = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-u
 
 
 def idx(values: Pixels) -> bytes:
-    """The format of MNIST's authors: type, number of dimensions, their sizes, all big-endian; then the bytes."""
+    """Encode in the format of MNIST's authors: type, number of dimensions and sizes, big-endian; then the bytes."""
     return bytes([0, 0, 8, values.ndim]) + struct.pack(f">{values.ndim}I", *values.shape) + values.tobytes()
 
 
@@ -61,7 +61,7 @@ def write_mnist(raw: Path) -> dict[str, Pixels]:
 
 @pytest.mark.parametrize("name", IDX)
 @pytest.mark.parametrize("kept", [-1, 12, 5, 0])
-def test_a_file_that_breaks_off_is_damaged(name: str, kept: int, tmp_path: Path) -> None:
+def test_a_truncated_file_is_damaged(name: str, kept: int, tmp_path: Path) -> None:
     write_mnist(tmp_path / "MNIST/raw")
     file = tmp_path / "MNIST/raw" / name
     file.write_bytes(file.read_bytes()[:kept])
@@ -69,14 +69,14 @@ def test_a_file_that_breaks_off_is_damaged(name: str, kept: int, tmp_path: Path)
         Mnist()(tmp_path)
 
 
-def test_labels_that_do_not_fit_are_damage(tmp_path: Path) -> None:
+def test_labels_that_do_not_fit_the_images_or_classes_are_damage(tmp_path: Path) -> None:
     arrays = write_mnist(tmp_path / "MNIST/raw")
     file = tmp_path / "MNIST/raw" / IDX[1]
     file.write_bytes(idx(arrays[IDX[1]][:49]))
     with pytest.raises(DataError, match="50 images but 49 labels"):
         Mnist()(tmp_path)
     file.write_bytes(idx(arrays[IDX[1]] + np.uint8(1)))
-    with pytest.raises(DataError, match="labels go from 1 to 10, but there are 10 classes"):
+    with pytest.raises(DataError, match="labels must be from 0 to 9, not from 1 to 10"):
         Mnist()(tmp_path)
 
 
@@ -89,10 +89,10 @@ def test_labels_that_do_not_fit_are_damage(tmp_path: Path) -> None:
         (Cifar100(), "cifar-100-python.tar.gz"),
     ],
 )
-def test_without_a_network_it_says_which_files_to_put_where(
+def test_without_a_network_the_error_names_the_files_and_the_folder(
     dataset: Mnist | FashionMnist | Cifar10 | Cifar100, archive: str, tmp_path: Path
 ) -> None:
-    for _ in range(2):  # what the first failure leaves behind does not change the second
+    for _ in range(2):  # the files of a failed attempt do not change the next one
         with pytest.raises(DataError, match=r"cannot be downloaded .*no network in tests") as caught:
             dataset(tmp_path / "data")
         assert archive in str(caught.value)
@@ -100,8 +100,8 @@ def test_without_a_network_it_says_which_files_to_put_where(
 
 
 @pytest.mark.parametrize("dataset", [Mnist(), Cifar10()])
-def test_a_folder_that_cannot_be_made_is_named(dataset: Mnist | Cifar10, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("in the way")
+def test_a_folder_that_cannot_be_created_is_named(dataset: Mnist | Cifar10, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
     with pytest.raises(DataError, match=r"file/data.* cannot be downloaded \(.*Not a directory"):
         dataset(tmp_path / "file" / "data")
 
@@ -115,7 +115,7 @@ def expect_sums(monkeypatch: pytest.MonkeyPatch, archives: dict[str, bytes]) -> 
     monkeypatch.setattr(torchvision.datasets.MNIST, "resources", sums)
 
 
-def test_archives_put_there_by_hand_are_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_archives_copied_by_hand_are_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     archives = zipped_mnist()
     expect_sums(monkeypatch, archives)
     (tmp_path / "MNIST/raw").mkdir(parents=True)
@@ -131,8 +131,8 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The folder of a web server that stands in for MNIST's mirror."""
-    monkeypatch.undo()  # this one may be reached
+    """The folder of a web server that replaces MNIST's mirror."""
+    monkeypatch.undo()  # this server is reachable
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     folder = tmp_path / "served"
     folder.mkdir()
@@ -145,7 +145,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         thread.join()
 
 
-def test_what_is_missing_is_downloaded_once(server: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_files_are_downloaded_once(server: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     archives = zipped_mnist()
     expect_sums(monkeypatch, archives)
     for name, content in archives.items():
@@ -158,7 +158,7 @@ def test_what_is_missing_is_downloaded_once(server: Path, tmp_path: Path, monkey
     assert torch.equal(Mnist(pad=0)(folder).test_inputs, first.test_inputs)
 
 
-def test_a_download_with_a_wrong_sum_is_not_taken_and_can_be_repeated(
+def test_a_download_with_a_wrong_checksum_is_not_used_and_can_be_repeated(
     server: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     archives = zipped_mnist()
@@ -173,16 +173,16 @@ def test_a_download_with_a_wrong_sum_is_not_taken_and_can_be_repeated(
     assert len(Mnist()(tmp_path).test_inputs) == 20
 
 
-def test_who_finds_files_half_written_waits_for_the_one_who_writes_them(tmp_path: Path) -> None:
+def test_a_process_that_finds_partial_files_waits_for_the_one_that_writes_them(tmp_path: Path) -> None:
     loaded: list[Splits] = []
-    with FileLock(tmp_path / ".MNIST.lock"):  # as another process that downloads
+    with FileLock(tmp_path / ".MNIST.lock"):  # like another process that downloads
         raw = tmp_path / "MNIST/raw"
         write_mnist(raw)
         whole = (raw / IDX[0]).read_bytes()
         (raw / IDX[0]).write_bytes(whole[:1000])
         thread = threading.Thread(target=lambda: loaded.append(Mnist()(tmp_path)))
         thread.start()
-        thread.join(timeout=0.5)  # long enough to fail, for who does not wait
+        thread.join(timeout=0.5)  # long enough to fail without waiting
         assert thread.is_alive()
         (raw / IDX[0]).write_bytes(whole)
     thread.join()

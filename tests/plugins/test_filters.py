@@ -1,4 +1,4 @@
-"""The first layer's weights: those of torch's own modules, whatever the network around them."""
+"""The filters of the first layer against the weights of torch's modules, in different networks."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ def probe(model, *shape):
         (ResNet18(width=0.125), (3, 32, 32), "conv1.weight", (8, 3, 3, 3)),
     ],
 )
-def test_of_a_convolution(architecture, shape, weight, expected):
+def test_filters_of_a_convolution_are_its_weights(architecture, shape, weight, expected):
     model = architecture(shape, 10)
     measured = FirstLayerFilters(most=2)(probe(model, *shape))
     assert (measured.dimensions, measured.units, measured.estimator) == (DIMENSIONS, "", "weights")
@@ -42,7 +42,7 @@ def test_of_a_convolution(architecture, shape, weight, expected):
 
 
 @pytest.mark.parametrize("batchnorm", [False, True])
-def test_of_a_linear_map_each_filter_is_the_image_that_its_unit_sees(batchnorm):
+def test_filters_of_a_linear_map_are_images(batchnorm):
     model = Mlp((7, 5), batchnorm)((2, 4, 3), 10)
     measured = FirstLayerFilters(most=5)(probe(model, 2, 4, 3))
     assert measured.dimensions == DIMENSIONS
@@ -52,11 +52,11 @@ def test_of_a_linear_map_each_filter_is_the_image_that_its_unit_sees(batchnorm):
     with torch.no_grad():
         answer = linear(image.flatten(1))[0] - (0 if linear.bias is None else linear.bias)
     products = (measured.values * image.numpy()).sum(axis=(1, 2, 3))
-    np.testing.assert_allclose(products, answer[:5], rtol=1e-5, atol=1e-6)  # float32 on the one side
+    np.testing.assert_allclose(products, answer[:5], rtol=1e-5, atol=1e-6)  # one side is float32
     assert len(FirstLayerFilters()(probe(model, 2, 4, 3)).values) == 7
 
 
-def test_of_a_reparametrised_layer_the_weights_that_are_used():
+def test_filters_of_a_reparametrised_layer_are_its_effective_weights():
     model = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Conv2d(1, 2, 3)), nn.Flatten(), nn.Linear(8, 10))
     with torch.no_grad():
         model[0].parametrizations.weight.original0.mul_(2)
@@ -65,7 +65,7 @@ def test_of_a_reparametrised_layer_the_weights_that_are_used():
 
 
 class Reversed(nn.Module):
-    """Registers its layers in another order than it uses them, and says so."""
+    """A network that registers its layers in a different order from that of `layers()`."""
 
     def __init__(self):
         super().__init__()
@@ -86,15 +86,19 @@ def test_the_first_layer_is_the_one_that_the_model_calls_first():
 
 
 @pytest.mark.parametrize(
-    ("model", "shape", "said"),
+    ("model", "shape", "message"),
     [
-        (nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(9, 10)), (1, 3, 3), "it is nothing of the kind"),
-        (nn.Sequential(nn.Conv1d(3, 2, 1), nn.Flatten(), nn.Linear(8, 10)), (3, 4), "it is a Conv1d"),
-        (nn.Linear(9, 10), (9,), r"it is a Linear, and the inputs have shape \(9,\)"),
-        (nn.Sequential(nn.AvgPool2d(2), nn.Flatten(), nn.Linear(4, 10)), (1, 4, 4), "it is a Linear, and the inputs"),
-        (nn.Flatten(), (1, 2, 2), "it is nothing of the kind"),
+        (
+            nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(9, 10)),
+            (1, 3, 3),
+            "this first layer is neither, and",
+        ),
+        (nn.Sequential(nn.Conv1d(3, 2, 1), nn.Flatten(), nn.Linear(8, 10)), (3, 4), "this first layer is a Conv1d"),
+        (nn.Linear(9, 10), (9,), r"is a Linear, and the inputs have shape \(9,\)"),
+        (nn.Sequential(nn.AvgPool2d(2), nn.Flatten(), nn.Linear(4, 10)), (1, 4, 4), "is a Linear, and the inputs"),
+        (nn.Flatten(), (1, 2, 2), "this first layer is neither, and"),
     ],
 )
-def test_what_has_no_such_layer_is_told(model, shape, said):
-    with pytest.raises(ValueError, match=f"needs a first layer that is a two-dimensional convolution.*{said}"):
+def test_a_first_layer_without_filters_is_refused(model, shape, message):
+    with pytest.raises(ValueError, match=f"needs a first layer that is a two-dimensional convolution.*{message}"):
         FirstLayerFilters()(probe(model, *shape))

@@ -1,9 +1,10 @@
-"""Area averaging and normalisation, against exact fractions and numpy."""
+"""Area averaging, luma and normalisation, against exact fractions, PIL and numpy."""
 
 from fractions import Fraction
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from cpframe_plugins import images
 
@@ -43,3 +44,19 @@ def test_a_channel_without_contrast_is_divided_by_one() -> None:
     mean, std = images.normalisation(pixels)
     assert mean == pytest.approx((0.2, 1 / 36))
     assert std == pytest.approx((1.0, (1 / 36 - 1 / 36**2) ** 0.5))
+
+
+def test_luma_is_that_of_pil() -> None:
+    """PIL also rounds in whole numbers, so no pixel may differ."""
+    pixels = np.random.default_rng(0).integers(256, size=(5, 3, 40, 40), dtype=np.uint8)
+    pixels[0, :, 0, :2] = [[0, 255]] * 3
+    for image, grey in zip(pixels, images.luma(pixels), strict=True):
+        np.testing.assert_array_equal(grey[0], np.asarray(Image.fromarray(image.transpose(1, 2, 0)).convert("L")))
+
+
+def test_area_average_of_oblong_images() -> None:
+    """Each side alone: repeat each pixel once per pixel of the new side, then average as many as the old side has."""
+    pixels = np.random.default_rng(1).integers(256, size=(2, 1, 6, 9), dtype=np.uint8)
+    fine = pixels.repeat(4, axis=2).repeat(5, axis=3).astype(float)
+    expected = fine.reshape(2, 1, 4, 6, 5, 9).mean(axis=(3, 5))
+    np.testing.assert_array_equal(images.area_average(pixels, 4, 5), np.rint(expected.round(9)))

@@ -22,7 +22,7 @@ CLASSES = 3
 
 
 def probe(n=9, seed=0):
-    """A tiny convolutional network in float64, with running statistics that matter, and its probe."""
+    """Return the probe of a tiny convolutional network in float64 whose running statistics are not the defaults."""
     torch.manual_seed(0)
     model = nn.Sequential(
         nn.Conv2d(1, 3, 3, padding=1),
@@ -46,7 +46,7 @@ def probe(n=9, seed=0):
 
 
 def loop(probe, loss):
-    """Gradient of every single example and layer as one long vector: by layer, (n, weights)."""
+    """Return the gradient of every example as one vector per layer, (n, weights)."""
     named = dict(probe.model.named_parameters())
     rows = {layer.name: [] for layer in probe.layers}
     for i in range(len(probe.inputs)):
@@ -57,7 +57,7 @@ def loop(probe, loss):
     return {name: np.stack(vectors) for name, vectors in rows.items()}
 
 
-def test_what_is_offered():
+def test_the_hook_offers_all_of_them():
     offered = metrics.cpframe_metrics()
     assert set(offered) == {
         *("fisher-trace", "fisher-variational", "first-layer-filters", "weight-norm", "gradient", "hessian-trace")
@@ -69,7 +69,7 @@ def test_the_module_imports_without_torch():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_estimators_are_those_of_the_engine():
+def test_estimators_are_those_of_cpframe_fisher():
     assert get_type_hints(metrics.Fisher)["estimator"] == Estimator
 
 
@@ -101,8 +101,8 @@ def test_empirical_fisher_is_the_mean_squared_gradient():
 
 
 @pytest.mark.parametrize("estimator", get_args(Estimator))
-def test_fisher_trace_is_that_of_the_engine(estimator):
-    """With the probe's layers and generator, and as many draws as asked for."""
+def test_fisher_trace_is_that_of_cpframe_fisher(estimator):
+    """With the probe's layers and generator, and the requested number of draws."""
     mine = replace(probe(seed=5), layers=(Layer("all", tuple(name for name, _ in probe().model.named_parameters())),))
     measured = metrics.Fisher(estimator=estimator, draws=3)(mine)[""]
     direct = layerwise_trace(
@@ -112,8 +112,8 @@ def test_fisher_trace_is_that_of_the_engine(estimator):
     assert np.shape(measured.stderr) == (1,)
 
 
-def test_companions_of_the_trace():
-    """Scaled and shares, as the engine has them; the estimator tells the report which one is the trace."""
+def test_the_trace_comes_with_scaled_traces_and_shares():
+    """They are those of `cpframe.fisher`; by the estimator, the report recognises the trace."""
     mine = probe(seed=5)
     measured = metrics.Fisher(sketch=2)(mine)
     direct = layerwise_trace(mine.model, mine.inputs, sketch=2, rng=np.random.default_rng(5))
@@ -129,7 +129,7 @@ def test_companions_of_the_trace():
     assert measured[""].estimator == "Fisher trace (model, sketch of 2)"
 
 
-def test_fisher_trace_wants_classification():
+def test_fisher_trace_needs_classification():
     task = Task("regression", 3, lambda outputs, _: outputs.sum(dim=1), lambda outputs, _: outputs[:, 0])
     with pytest.raises(ValueError, match=r"fisher-trace needs a classification task.*'regression'"):
         metrics.Fisher()(replace(probe(), task=task))
@@ -140,12 +140,12 @@ def regression(probe):
 
 
 def known_as_fisher(name, measured):
-    """Whether the report takes a metric for Fisher information."""
+    """Return whether the report recognises a metric as Fisher information."""
     history = SimpleNamespace(metrics={name: measured})
     return is_fisher(SimpleNamespace(trajectories=[SimpleNamespace(history=history)]), name)
 
 
-def test_variational_fisher_is_that_of_the_engine():
+def test_variational_fisher_is_that_of_cpframe_fisher():
     """With the probe's layers and generator, and all its parameters."""
     parameters = {"beta": 1e-4, "steps": 3, "draws": 4, "batch": 5}
     mine = replace(probe(seed=5), layers=(Layer("all", tuple(name for name, _ in probe().model.named_parameters())),))
@@ -158,7 +158,7 @@ def test_variational_fisher_is_that_of_the_engine():
 
 
 @pytest.mark.parametrize(("change", "units"), [(replace, "nat"), (regression, "")])
-def test_variational_fisher_on_the_loss_takes_any_task(change, units):
+def test_variational_fisher_of_the_loss_accepts_any_task(change, units):
     mine = change(probe(seed=5))
     measured = metrics.VariationalFisher(objective="loss", steps=3, draws=4)(mine)
     direct = variational_trace(
@@ -169,13 +169,13 @@ def test_variational_fisher_on_the_loss_takes_any_task(change, units):
     assert known_as_fisher("curvature", measured)
 
 
-def test_the_divergence_wants_classification():
+def test_the_divergence_needs_classification():
     with pytest.raises(ValueError, match=r"fisher-variational needs a classification task.*'regression'"):
         metrics.VariationalFisher()(regression(probe()))
 
 
 @pytest.mark.parametrize(("change", "units"), [(replace, "nat"), (regression, "")])
-def test_hessian_trace_is_that_of_the_engine(change, units):
+def test_hessian_trace_is_that_of_cpframe_fisher(change, units):
     mine = change(replace(probe(seed=5), layers=tuple(reversed(probe().layers))))
     measured = metrics.Hessian(draws=4)(mine)
     direct = hessian_trace(mine.model, mine.inputs, mine.targets, mine.task.loss, rng=np.random.default_rng(5), draws=4)
@@ -209,7 +209,7 @@ def squared_error(outputs, targets):
     ],
     ids=["classification", "regression"],
 )
-@pytest.mark.parametrize("n", [2, 9, 600])  # the last in several runs, the last run shorter
+@pytest.mark.parametrize("n", [2, 9, 600])  # 600 takes several chunks, of which the last is shorter
 def test_gradient_mean_and_spread(n, task, units):
     mine = replace(probe(n), task=task)
     measured = metrics.Gradient()(mine)
@@ -222,14 +222,14 @@ def test_gradient_mean_and_spread(n, task, units):
     assert all(m.units == units and m.stderr is None for m in measured.values())
 
 
-def test_a_small_spread_beside_a_large_mean_is_not_lost():
-    """Spread 1e-9 of the mean: its square drowns in a difference of sums of squares, 1e-18 against 2e-16."""
+def test_a_small_spread_around_a_large_mean_is_exact():
+    """With a spread of 1e-9 of the mean, a difference of sums of squares would fail: 1e-18 is below 2e-16."""
     model = nn.Linear(1, 1, bias=False).double()
     task = Task("slope", 1, lambda outputs, _: outputs[:, 0], lambda outputs, _: outputs[:, 0])
     inputs = 1 + 1e-9 * torch.randn(600, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     mine = Probe(model, inputs, torch.zeros(600), default_layers(model), task, np.random.default_rng(0))
     measured = metrics.Gradient()(mine)
-    # The gradient is the input itself, whose deviations are exact but for their last digits: 2e-16 of 1e-9.
+    # The gradient is the input, whose deviations are exact except for rounding: 2e-16 of 1e-9.
     np.testing.assert_allclose(measured["std"].values, [inputs.numpy().std(ddof=1)], rtol=1e-6)
     np.testing.assert_allclose(measured["mean"].values, [1], rtol=1e-9)
 
@@ -241,7 +241,7 @@ def test_one_example_has_a_mean_but_no_spread():
 
 
 @pytest.mark.parametrize("name", sorted(metrics.cpframe_metrics()))
-def test_the_model_is_left_as_it_was(name):
+def test_the_model_is_unchanged(name):
     mine = probe()
     before = [tensor.clone() for tensor in mine.model.state_dict().values()]
     metrics.cpframe_metrics()[name]()(mine)

@@ -1,4 +1,4 @@
-"""Trackers, read back by what reads them: curves of a study that was stopped and went on are whole, and there once."""
+"""The observers' files, read by the trackers' own readers: curves of a resumed study are complete and not repeated."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pytest
 from cpframe.api import EpochsCommitted, History, RunFinished, RunStarted, StudyRecord, TrajectoryRecord
 from cpframe.records.model import MetricHistory
 from cpframe_plugins.observers.curves import scalars
-from cpframe_plugins.observers.notes import digest, note, noted
+from cpframe_plugins.observers.notes import digest, read_note, write_note
 from cpframe_plugins.observers.to_mlflow import MLflow
 from cpframe_plugins.observers.to_tensorboard import TensorBoard
 from cpframe_plugins.observers.to_wandb import WeightsAndBiases
@@ -28,7 +28,7 @@ SPEC = 'title = "Tiny"\n# a comment\n'
 
 
 def history(start: int, stop: int, seed: int = 0, condition: str = "clean") -> History:
-    """The epochs in (start, stop]; the same numbers wherever they are cut."""
+    """Return the epochs in (start, stop], with numbers that do not depend on the cuts."""
     rng = np.random.default_rng(seed)
     table = rng.random((4, 20))
     fisher = rng.random((20, 2)) * 1e3
@@ -65,7 +65,7 @@ def joined(*parts: History) -> History:
     return replace(parts[0], condition=condition, metrics=metrics, **arrays)
 
 
-# Two trajectories that share their first 3 epochs, and one of their own; the last one fails in its fourth epoch.
+# Two trajectories that share their first 3 epochs, and a third one that fails in its fourth epoch.
 TRUNK = [history(0, 2), history(2, 3)]
 BLUR = [history(3, 4, 1, "blur"), history(4, 6, 1)]
 IDLE = [history(3, 5, 2, "idle"), history(5, 7, 2)]
@@ -123,14 +123,14 @@ def drive(observer: Any, folder: Path, before: StudyRecord, notices: list[Epochs
 def drive_at_once(
     observers: Sequence[Any], folder: Path, before: StudyRecord, notices: list[EpochsCommitted], end: StudyRecord
 ) -> None:
-    """As in a run: every observer in a thread of its own."""
+    """Drive every observer in a thread of its own, as in a run."""
     with ThreadPoolExecutor(len(observers)) as pool:
         for done in [pool.submit(drive, observer, folder, before, notices, end) for observer in observers]:
             done.result()
 
 
 def expected(name: str) -> dict[int, dict[str, float]]:
-    """By epoch, what a tracker should have of a trajectory; written out here rather than by `scalars`."""
+    """Return the scalars that a tracker must hold for a trajectory, by epoch, without the use of `scalars`."""
     one = WHOLE[name]
     found: dict[int, dict[str, float]] = {}
     for row, epoch in enumerate(one.epoch.tolist()):
@@ -167,7 +167,7 @@ def score(name: str) -> float | None:
     return None if name == "c" else float(WHOLE[name].test_accuracy[-2:].mean())
 
 
-def test_the_numbers_of_an_epoch() -> None:
+def test_the_scalars_of_an_epoch() -> None:
     for name, one in WHOLE.items():
         assert dict(scalars(one)) == expected(name)
         assert dict(scalars(one, after=3)) == {epoch: row for epoch, row in expected(name).items() if epoch > 3}
@@ -177,7 +177,7 @@ def test_the_numbers_of_an_epoch() -> None:
 
 
 def tensorboard_curves(folder: Path) -> tuple[dict[int, dict[str, float]], dict[str, list[int]]]:
-    """By epoch what TensorBoard's own reader finds, and the steps of each tag as they come."""
+    """Return the scalars that TensorBoard's reader finds, by epoch, and the steps of each tag in their order."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     reader = EventAccumulator(str(folder), size_guidance={"scalars": 0})
@@ -205,7 +205,7 @@ def check_tensorboard(folder: Path, names: str = "abc") -> None:
         assert all(found == sorted(set(found)) for found in steps.values())
 
 
-def test_tensorboard_has_whole_curves_texts_and_hparams(tmp_path: Path) -> None:
+def test_tensorboard_has_complete_curves_texts_and_hparams(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
@@ -215,7 +215,7 @@ def test_tensorboard_has_whole_curves_texts_and_hparams(tmp_path: Path) -> None:
     before = (folder / "b" / "events.out.tfevents.0.cpframe").read_bytes()
     drive(TensorBoard(), tmp_path, HALF, SECOND, ALL)
     check_tensorboard(folder)
-    # Somebody who has read so far reads on at the same place.
+    # A reader continues at its position.
     assert len(before) < len((folder / "b" / "events.out.tfevents.0.cpframe").read_bytes())
     sizes = {path: path.stat().st_size for path in folder.rglob("*") if path.is_file()}
     drive(TensorBoard(), tmp_path, ALL, [], ALL)
@@ -235,11 +235,11 @@ def test_tensorboard_has_whole_curves_texts_and_hparams(tmp_path: Path) -> None:
     assert [line[4:] for line in texts["spec"].splitlines()] == SPEC.splitlines()
 
 
-def test_tensorboard_holds_no_file_open_and_makes_up_for_what_it_was_not_told(tmp_path: Path) -> None:
+def test_tensorboard_holds_no_file_open_and_adds_lost_epochs_at_the_end(tmp_path: Path) -> None:
     descriptors = Path("/proc/self/fd")
     watcher = TensorBoard(str(tmp_path / "elsewhere"))(RunStarted(tmp_path, NOTHING))
     count = len(list(descriptors.iterdir())) if descriptors.exists() else 0
-    for notice in [FIRST[0], *FIRST[3:], *SECOND[1:]]:  # the epochs in between were lost
+    for notice in [FIRST[0], *FIRST[3:], *SECOND[1:]]:  # the epochs between them were lost
         watcher.epochs_committed(notice)
     assert not descriptors.exists() or len(list(descriptors.iterdir())) == count
     watcher.run_finished(RunFinished(ALL, stopped=False))
@@ -275,7 +275,7 @@ def mlflow_curves(client: Any, run: Any) -> dict[int, dict[str, float]]:
     return curves
 
 
-@pytest.mark.long  # MLflow takes seconds to make its database
+@pytest.mark.long  # MLflow takes seconds to create its database
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow")
 @pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")
 def test_mlflow_has_a_parent_and_a_nested_run_for_each_trajectory(tmp_path: Path) -> None:
@@ -284,7 +284,7 @@ def test_mlflow_has_a_parent_and_a_nested_run_for_each_trajectory(tmp_path: Path
     states = {name: run.info.status for name, (run,) in nested.items()}
     assert states == {"a": "FINISHED", "b": "KILLED", "c": "KILLED"}
     assert parent.info.status == "KILLED"
-    # Of the second run the epochs in between are lost, and come at the end.
+    # In the second run, lost epochs are logged at the end.
     drive(MLflow(), tmp_path, HALF, SECOND[1:], ALL)
     drive(MLflow(), tmp_path, ALL, [], ALL)
     client, nested, (again,) = mlflow_runs(tmp_path)
@@ -306,7 +306,7 @@ def test_mlflow_has_a_parent_and_a_nested_run_for_each_trajectory(tmp_path: Path
     assert nested["c"][0].data.tags["cpframe.reason"] == 'diverged, "badly"'
     spec = client.list_artifacts(parent.info.run_id)
     assert [file.path for file in spec] == ["spec.toml"]
-    # The spec was changed: under the same names are other trainings now, which get runs of their own.
+    # After a change of the spec, other trainings have the same names; they get new runs.
     other = replace(ALL.trajectories[0], history=replace(WHOLE["a"], test_accuracy=WHOLE["a"].test_accuracy / 2))
     drive(MLflow(), tmp_path, study(other), [], study(other))
     _, nested, parents = mlflow_runs(tmp_path)
@@ -318,7 +318,7 @@ def test_mlflow_has_a_parent_and_a_nested_run_for_each_trajectory(tmp_path: Path
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow")
 @pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")
 def test_mlflow_keeps_two_experiments_apart(tmp_path: Path) -> None:
-    """Both in one database, which they make at the same time, and again in the next run."""
+    """Both create one database at the same time, and use it again in the next run."""
     both = (MLflow(), MLflow(experiment="other"))
     drive_at_once(both, tmp_path, NOTHING, FIRST, HALF)
     before = [mlflow_runs(tmp_path, one.experiment)[2][0].info.run_id for one in both]
@@ -338,20 +338,20 @@ def test_mlflow_keeps_two_experiments_apart(tmp_path: Path) -> None:
 
 
 def wandb_records(path: Path) -> Iterator[Any]:
-    """The records of an offline run: LevelDB's log format after a head of 7 bytes."""
+    """Yield the records of an offline run: LevelDB's log format after a header of 7 bytes."""
     from wandb.proto import wandb_internal_pb2
 
     content = path.read_bytes()
     assert content[:4] == b":W&B"
     place, part = 7, b""
     while place + 7 <= len(content):
-        if 32768 - place % 32768 < 7:  # too little is left of a block for a head
+        if 32768 - place % 32768 < 7:  # the rest of the block is too short for a header
             place += 32768 - place % 32768
             continue
         length, kind = struct.unpack("<HB", content[place + 4 : place + 7])
         part += content[place + 7 : place + 7 + length]
         place += 7 + length
-        if kind in (1, 4):  # whole, or the last part
+        if kind in (1, 4):  # a complete record, or its last part
             record = wandb_internal_pb2.Record()
             record.ParseFromString(part)
             part = b""
@@ -382,7 +382,7 @@ def test_wandb_has_a_run_for_each_trajectory_in_one_group(tmp_path: Path) -> Non
     folder = tmp_path / "tiny"
     folder.mkdir()
     drive(WeightsAndBiases(), folder, NOTHING, FIRST, HALF)
-    assert len(list(folder.glob("wandb/offline-run-*/*.wandb"))) == 1  # a; the others are not done
+    assert len(list(folder.glob("wandb/offline-run-*/*.wandb"))) == 1  # only trajectory a is complete
     drive(WeightsAndBiases(), folder, HALF, SECOND[1:], ALL)
     drive(WeightsAndBiases(), folder, ALL, [], ALL)
     found = {}
@@ -402,8 +402,8 @@ def test_wandb_has_a_run_for_each_trajectory_in_one_group(tmp_path: Path) -> Non
 
 
 @pytest.mark.long
-def test_wandb_keeps_places_apart(tmp_path: Path) -> None:
-    """Two projects at once; and a group that is asked for later gets what was trained before."""
+def test_wandb_keeps_destinations_apart(tmp_path: Path) -> None:
+    """Two projects at once, and a group that is added later and gets the earlier trainings."""
     folder = tmp_path / "tiny"
     folder.mkdir()
     both = (WeightsAndBiases(), WeightsAndBiases(project="other"))
@@ -419,30 +419,32 @@ def test_wandb_keeps_places_apart(tmp_path: Path) -> None:
         assert curves == expected(head.display_name)
         runs.append((head.project, head.run_group, head.display_name))
         ids.add(head.run_id)
-    places = [("cpframe", "tiny"), ("other", "tiny"), ("cpframe", "later")]
-    assert sorted(runs) == sorted((*place, name) for place in places for name in "abc")
+    destinations = [("cpframe", "tiny"), ("other", "tiny"), ("cpframe", "later")]
+    assert sorted(runs) == sorted((*destination, name) for destination in destinations for name in "abc")
     assert len(ids) == 9
 
 
-def test_what_is_noted_is_whole_whatever_happens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_note_is_replaced_atomically(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "note.txt"
-    assert noted(path) == []
-    note(path, ["one", "two"])
-    assert noted(path) == ["one", "two"]
+    assert read_note(path) == []
+    write_note(path, ["one", "two"])
+    assert read_note(path) == ["one", "two"]
 
     def killed(_: int) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(os, "fsync", killed)
     with pytest.raises(KeyboardInterrupt):
-        note(path, ["three"])
-    assert noted(path) == ["one", "two"]
+        write_note(path, ["three"])
+    assert read_note(path) == ["one", "two"]
     path.write_bytes(b"\xff\xfe")
-    assert noted(path) == []
+    assert read_note(path) == []
     assert digest("ab", "c") != digest("a", "bc")
 
 
-def test_wandb_online_without_a_login_asks_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wandb_online_without_a_login_is_an_error_and_not_a_prompt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import wandb
 
     monkeypatch.setattr(type(wandb.api), "api_key", None, raising=False)

@@ -1,4 +1,4 @@
-"""Other tasks and other data sets as deficits: labels and turns by hand, images against the data sets they are of."""
+"""Deficits with another task or data set, against labels and rotations by hand and the images of the data sets."""
 
 from pathlib import Path
 
@@ -9,9 +9,8 @@ from PIL import Image
 from scipy import stats
 
 from cpframe.api import Batch, DataError
-from cpframe_plugins import images
 from cpframe_plugins.datasets import Digits, ImageFolder, Mnist
-from cpframe_plugins.images import area_average, luma
+from cpframe_plugins.images import area_average
 from cpframe_plugins.transfer import Bundled, CoarseLabels, Folder, OtherImages, Rotation
 
 
@@ -49,16 +48,16 @@ def test_coarse_labels_are_the_numbers_of_the_groups(groups, outputs, expected):
 
 
 @pytest.mark.parametrize(
-    ("groups", "outputs", "said"),
+    ("groups", "outputs", "message"),
     [
-        (3, 10, r"coarse-labels cannot make `groups` = 3 of one length of 10 classes"),
-        (20, 10, "of one length of 10 classes"),
-        (((0, 1), (2, 3)), 5, "the `groups` of 5 classes, from 0, lack the class 4"),
-        (((0, 1), (2, 5)), 3, "name a class that there is not, 5"),
+        (3, 10, "coarse-labels: `groups` must divide the number of classes, 10, and 3 does not"),
+        (20, 10, "the number of classes, 10, and 20 does not"),
+        (((0, 1), (2, 3)), 5, "`groups` must contain the classes 0 to 4; class 4 is missing"),
+        (((0, 1), (2, 5)), 3, "`groups` must contain the classes 0 to 2; class 5 is unknown"),
     ],
 )
-def test_groups_that_do_not_fit_the_classes_are_told(groups, outputs, said):
-    with pytest.raises(ValueError, match=said):
+def test_groups_that_do_not_fit_the_classes_are_refused(groups, outputs, message):
+    with pytest.raises(ValueError, match=message):
         CoarseLabels(groups)(batch(outputs=outputs), rng())
 
 
@@ -73,21 +72,21 @@ def test_labels_are_needed():
 
 
 @pytest.mark.parametrize("shape", [(3, 6, 6), (1, 5, 5)])
-def test_every_image_is_turned_as_its_label_says(shape):
+def test_every_image_is_rotated_by_its_label(shape):
     given = batch(count=64, shape=shape)
     seen = Rotation()(given, rng())
     for image, before, turns in zip(seen.inputs, given.inputs, seen.targets.tolist(), strict=True):
         np.testing.assert_array_equal(image, np.rot90(before.numpy(), turns, axes=(1, 2)))
     assert set(seen.targets.tolist()) == {0, 1, 2, 3}
     assert (seen.inputs.dtype, seen.targets.dtype) == (torch.float32, torch.int64)
-    # 90 degrees are counterclockwise: what was at the right is on top
+    # 90 degrees counterclockwise move the right side to the top
     one = torch.zeros(1, 1, 2, 2)
     one[0, 0, 0, 1] = 1
     turned = torch.rot90(one, 1, (-2, -1))
     assert turned[0, 0].tolist() == [[1, 0], [0, 0]]
 
 
-def test_turns_are_drawn_evenly_and_anew():
+def test_rotations_are_drawn_uniformly_each_time():
     assert not getattr(Rotation(), "deterministic", False)
     given, stream = batch(count=4000, shape=(1, 2, 2)), rng()
     first, second = (Rotation()(given, stream).targets.numpy() for _ in range(2))
@@ -98,10 +97,10 @@ def test_turns_are_drawn_evenly_and_anew():
     assert again.targets.tolist() == first.tolist()
 
 
-def test_what_cannot_be_turned_is_told():
-    with pytest.raises(ValueError, match="rotation needs square images; these have 4 x 6 pixels"):
+def test_batches_that_cannot_be_rotated_are_refused():
+    with pytest.raises(ValueError, match="rotation needs square images, not 4 x 6 pixels"):
         Rotation()(batch(shape=(1, 4, 6)), rng())
-    with pytest.raises(ValueError, match="rotation has four labels, and this network 3 outputs"):
+    with pytest.raises(ValueError, match="rotation needs a network with at least 4 outputs, not 3"):
         Rotation()(batch(outputs=3), rng())
     with pytest.raises(ValueError, match="rotation needs images"):
         Rotation()(batch(shape=(7,)), rng())
@@ -110,8 +109,8 @@ def test_what_cannot_be_turned_is_told():
 # Other images
 
 
-def brought(image, shape):
-    """One image, uint8 (C, H, W), with the channels and of the size of others, through PIL's colours."""
+def convert(image, shape):
+    """Convert an image, uint8 (C, H, W), to the channels and size of `shape`, with colours by PIL."""
     if shape[0] == 1 and len(image) == 3:
         image = np.asarray(Image.fromarray(image.transpose(1, 2, 0)).convert("L"))[None]
     if shape[0] == 3 and len(image) == 1:
@@ -133,7 +132,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("shape", [(3, 6, 8), (1, 6, 8), (1, 4, 4), (3, 12, 7)])
-def test_images_of_a_folder_take_the_place_of_the_studys(folder, shape):
+def test_images_of_a_folder_replace_those_of_the_study(folder, shape):
     deficit = OtherImages(Folder("own")).loaded(folder)
     assert deficit.deterministic
     given = batch(count=12, shape=shape, first=3)
@@ -142,15 +141,15 @@ def test_images_of_a_folder_take_the_place_of_the_studys(folder, shape):
     order = rng().permutation(15)
     for row, position in enumerate(given.positions.tolist()):
         chosen = order[position % 15]
-        expected = brought(splits.train_inputs[chosen].numpy(), shape)
-        # levels are whole, so that a wrong one is off by 1/255; float32 rounds once
+        expected = convert(splits.train_inputs[chosen].numpy(), shape)
+        # grey levels are whole numbers, so a wrong one differs by 1/255; float32 rounds once
         np.testing.assert_allclose(seen.inputs[row], expected / 255, rtol=0, atol=1e-7)
         assert seen.targets[row] == splits.train_targets[chosen]
     assert (seen.inputs.dtype, seen.targets.dtype) == (torch.float32, torch.int64)
     assert (seen.outputs, seen.positions.tolist()) == (10, given.positions.tolist())
 
 
-def test_an_image_is_the_same_whatever_the_batch_and_none_comes_twice_before_all_have_come(folder):
+def test_an_image_does_not_depend_on_the_batch_and_none_is_repeated_before_all_are_used(folder):
     deficit = OtherImages(Folder("own")).loaded(folder)
     whole = deficit(batch(count=37, shape=(3, 6, 8)), rng())
     some = torch.tensor([30, 2, 2, 17])
@@ -175,20 +174,22 @@ def test_bundled_data_sets(tmp_path):
     assert {Bundled(use).dataset.test for use in ("mnist", "fashion-mnist", "cifar10", "cifar100")} == {1}
 
 
-def test_what_does_not_fit_is_told(folder):
+def test_batches_that_do_not_fit_the_images_are_refused(folder):
     deficit = OtherImages(Folder("own")).loaded(folder)
-    with pytest.raises(ValueError, match="image-folder has 3 classes, and this network 2 outputs"):
+    with pytest.raises(
+        ValueError, match="other-images: image-folder has 3 classes and needs a network with as many outputs, not 2"
+    ):
         deficit(batch(outputs=2), rng())
-    with pytest.raises(ValueError, match="image-folder has 3 channels, which cannot be made 2"):
+    with pytest.raises(ValueError, match="other-images: image-folder has 3 channels, which cannot be converted to 2"):
         deficit(batch(shape=(2, 4, 4)), rng())
     with pytest.raises(ValueError, match="other-images needs images"):
         deficit(batch(shape=(7,)), rng())
 
 
-def test_data_that_cannot_be_had_are_told_as_data(tmp_path):
+def test_data_that_cannot_be_loaded_raise_data_errors(tmp_path):
     with pytest.raises(DataError, match=r"^other-images: image-folder: there is no folder .*nowhere"):
         OtherImages(Folder("nowhere")).loaded(tmp_path)
-    with pytest.raises(DataError, match=r"^other-images: digits: `train` = 2000 leaves no test image"):
+    with pytest.raises(DataError, match=r"^other-images: digits: `train` must be at most 1796, not 2000"):
         OtherImages(Bundled("digits", 2000)).loaded(tmp_path)
 
 
@@ -199,19 +200,3 @@ def test_the_fingerprint_changes_with_the_files(folder):
     (folder / "own" / "train" / "class0" / "0.png").unlink()
     assert deficit.fingerprint(folder) not in ("", before)
     assert OtherImages(Bundled("mnist")).fingerprint(folder) == ""
-
-
-def test_luma_is_pils():
-    """Over all levels: PIL rounds in whole numbers too, so not one pixel may differ."""
-    pixels = np.random.default_rng(0).integers(256, size=(5, 3, 40, 40), dtype=np.uint8)
-    pixels[0, :, 0, :2] = [[0, 255]] * 3
-    for image, grey in zip(pixels, luma(pixels), strict=True):
-        np.testing.assert_array_equal(grey[0], np.asarray(Image.fromarray(image.transpose(1, 2, 0)).convert("L")))
-
-
-def test_area_average_of_oblong_images():
-    """Each side by itself: repeat each pixel as often as the new side has pixels, and average as many as the old."""
-    pixels = np.random.default_rng(1).integers(256, size=(2, 1, 6, 9), dtype=np.uint8)
-    fine = pixels.repeat(4, axis=2).repeat(5, axis=3).astype(float)
-    expected = fine.reshape(2, 1, 4, 6, 5, 9).mean(axis=(3, 5))
-    np.testing.assert_array_equal(images.area_average(pixels, 4, 5), np.rint(expected.round(9)))

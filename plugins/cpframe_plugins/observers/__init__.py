@@ -1,4 +1,4 @@
-"""Observers for those who use trackers: TensorBoard, MLflow, Weights & Biases. Each needs its extra."""
+"""The bundled observers: TensorBoard, MLflow and Weights & Biases, each installed by an extra of the same name."""
 
 from cpframe.api import Observers, hookimpl
 from cpframe_plugins.observers.to_mlflow import MLflow

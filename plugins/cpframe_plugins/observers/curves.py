@@ -1,4 +1,4 @@
-"""A history as what trackers take: named numbers at an epoch, and what a trajectory was trained with."""
+"""Histories in the form that trackers accept: named scalars per epoch, and the settings of a trajectory."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ _CURVES = {
 
 
 def scalars(history: History, after: int = 0) -> Iterator[tuple[int, dict[str, float]]]:
-    """Every epoch later than `after` with its numbers, by name; those that are nan are left out.
+    """Yield every epoch after epoch `after` with its scalars by name, except those that are nan.
 
-    A metric is ``fisher``, or ``fisher/conv1`` for each layer and ``fisher/total`` for their sum. Metrics with other
-    dimensions are no curves, and are left out.
+    A metric with one number is named ``fisher``; a metric per layer is named ``fisher/conv1`` for each layer and
+    ``fisher/total`` for their sum. Metrics with other dimensions are left out.
     """
     measured = {int(epoch): row for row, epoch in enumerate(history.measured_epoch)}
     for row, epoch in enumerate(map(int, history.epoch)):
         if epoch <= after:
             continue
-        found = {name: float(getattr(history, curve)[row]) for name, curve in _CURVES.items()}
+        values = {name: float(getattr(history, curve)[row]) for name, curve in _CURVES.items()}
         for name, metric in history.metrics.items():
             if epoch in measured and not metric.dimensions:
-                found[name] = float(metric.values[measured[epoch]])
+                values[name] = float(metric.values[measured[epoch]])
             elif epoch in measured and metric.dimensions == ("layer",):
-                values = metric.values[measured[epoch]]
-                found |= {f"{name}/{layer}": float(one) for layer, one in zip(history.layers, values, strict=True)}
-                found[f"{name}/total"] = float(values.sum())
-        yield epoch, {name: value for name, value in found.items() if not math.isnan(value)}
+                by_layer = metric.values[measured[epoch]]
+                values |= {f"{name}/{layer}": float(one) for layer, one in zip(history.layers, by_layer, strict=True)}
+                values[f"{name}/total"] = float(by_layer.sum())
+        yield epoch, {name: value for name, value in values.items() if not math.isnan(value)}
 
 
 def settings(trajectory: TrajectoryRecord) -> dict[str, bool | float | str]:
-    """What tells a trajectory from others; values of the grid that are arrays or tables are written as JSON."""
+    """Return the settings that identify a trajectory; arrays and tables of its variant are written as JSON."""
     variant = {
         key: value if isinstance(value, bool | int | float | str) else json.dumps(value, default=str)
         for key, value in trajectory.variant.items()
@@ -57,10 +57,10 @@ def settings(trajectory: TrajectoryRecord) -> dict[str, bool | float | str]:
 
 
 def check_installed(package: str, extra: str) -> None:
-    """Refuse an observer whose package is not there.
+    """Check that the package of an observer is installed.
 
     Raises:
-        ValueError: which the spec's reader tells.
+        ValueError: it is not installed.
     """
     if find_spec(package) is None:
-        raise ValueError(f"`use` needs {package}, which is not installed: pip install 'cpframe[{extra}]'")
+        raise ValueError(f"`use` needs the package {package}, which is not installed: pip install 'cpframe[{extra}]'")

@@ -1,9 +1,8 @@
-"""TensorBoard: one run a trajectory, as event files that are written without TensorFlow or torch.
+"""TensorBoard: one run per trajectory, in event files that are written without TensorFlow or torch.
 
-A file is open only while something is appended to it, so thousands of trajectories need no more than one. When a run
-starts, every file is written anew, as far as the study has come, and put in the place of the old one: curves are
-whole and nothing is in them twice. A TensorBoard that looks on reads on where it was, since the bytes before are of
-the same lengths.
+A file is open only while events are appended, so thousands of trajectories need one open file. When a run starts, every
+file is replaced by one with all epochs committed so far: curves are complete and no epoch is repeated. A TensorBoard
+that reads a file meanwhile continues at its position, because the earlier records keep their lengths.
 """
 
 from __future__ import annotations
@@ -23,21 +22,21 @@ _FILE = "events.out.tfevents.0.cpframe"
 
 @dataclass(frozen=True)
 class TensorBoard:
-    """Scalars of every trajectory (float32, as TensorBoard has them), its deficit, window and seed as hparams.
+    """TensorBoard runs with the scalars of every trajectory (float32, TensorBoard's type) and its settings as hparams.
 
     Attributes:
-        folder: that ``tensorboard --logdir`` is to be given; empty for ``tensorboard`` in the study's folder. Of
-            one study alone: files of another one that are called alike are replaced.
+        folder: the folder for ``tensorboard --logdir``; if empty, ``tensorboard`` in the study's folder. Use a folder
+            for one study only, because files of the same name from another study are replaced.
     """
 
     folder: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse when the package is not there."""
+        """Check that the package is installed."""
         check_installed("tensorboard", "tensorboard")
 
     def __call__(self, run: RunStarted) -> _Watcher:
-        """Write what is there already."""
+        """Write the epochs that are committed."""
         return _Watcher(Path(self.folder) if self.folder else run.folder / "tensorboard", run.record)
 
 
@@ -46,56 +45,59 @@ class _Watcher:
         from tensorboard.plugins.text.summary_v2 import text_pb
 
         self._folder = folder
-        self._before = {one.name: one for one in record.trajectories}
-        self._reached = {one.name: len(one.history.epoch) for one in record.trajectories}
-        code = "".join(f"    {line}\n" for line in record.spec.splitlines())  # as Markdown has it
-        _replace(folder / _FILE, _framed([(0, text_pb("title", record.title)), (0, text_pb("spec", code))]))
-        for one in record.trajectories:
-            if one.history.epoch.size:
-                _replace(self._file(one.name), _head(one) + _rows(one.history) + _end(one))
+        self._trajectories = {trajectory.name: trajectory for trajectory in record.trajectories}
+        self._last_epoch = {trajectory.name: len(trajectory.history.epoch) for trajectory in record.trajectories}
+        code = "".join(f"    {line}\n" for line in record.spec.splitlines())  # a code block in Markdown
+        _replace(folder / _FILE, _records([(0, text_pb("title", record.title)), (0, text_pb("spec", code))]))
+        for trajectory in record.trajectories:
+            file = self._file(trajectory.name)
+            if trajectory.history.epoch.size:
+                _replace(file, _hparams(trajectory) + _curves(trajectory.history) + _score(trajectory))
             else:
-                self._file(one.name).unlink(missing_ok=True)
+                file.unlink(missing_ok=True)
 
     def epochs_committed(self, committed: EpochsCommitted) -> None:
-        rows = _rows(committed.history)
+        curves = _curves(committed.history)
         for name in committed.trajectories:
-            if self._reached[name] + 1 == committed.history.epoch[0]:  # else some were lost: they come at the end
-                self._append(name, rows, len(committed.history.epoch))
+            # After a gap nothing is appended: `run_finished` delivers all the missing epochs in order.
+            if self._last_epoch[name] + 1 == committed.history.epoch[0]:
+                self._append(name, curves, len(committed.history.epoch))
 
     def run_finished(self, finished: RunFinished) -> None:
-        for one in finished.record.trajectories:
-            reached = self._reached[one.name]
-            self._append(one.name, _rows(one.history, reached), len(one.history.epoch) - reached)
-            if self._before[one.name].status != "complete":
-                self._append(one.name, _end(one), 0)
+        for trajectory in finished.record.trajectories:
+            last = self._last_epoch[trajectory.name]
+            missing = _curves(trajectory.history, last)
+            self._append(trajectory.name, missing, len(trajectory.history.epoch) - last)
+            if self._trajectories[trajectory.name].status != "complete":
+                self._append(trajectory.name, _score(trajectory), 0)
 
-    def _append(self, name: str, rows: bytes, epochs: int) -> None:
-        if not rows:
+    def _append(self, name: str, records: bytes, epochs: int) -> None:
+        if not records:
             return
-        if not self._reached[name]:
-            _replace(self._file(name), _head(self._before[name]))
+        if not self._last_epoch[name]:
+            _replace(self._file(name), _hparams(self._trajectories[name]))
         with self._file(name).open("ab") as file:
-            file.write(rows)
-        self._reached[name] += epochs
+            file.write(records)
+        self._last_epoch[name] += epochs
 
     def _file(self, trajectory: str) -> Path:
         return self._folder / trajectory / _FILE
 
 
-def _head(trajectory: TrajectoryRecord) -> bytes:
+def _hparams(trajectory: TrajectoryRecord) -> bytes:
     from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 
-    return _framed([(0, hparams_pb(settings(trajectory), trial_id=trajectory.name))])
+    return _records([(0, hparams_pb(settings(trajectory), trial_id=trajectory.name))])
 
 
-def _rows(history: History, after: int = 0) -> bytes:
-    return _framed((epoch, _summary(values)) for epoch, values in scalars(history, after))
+def _curves(history: History, after: int = 0) -> bytes:
+    return _records((epoch, _summary(values)) for epoch, values in scalars(history, after))
 
 
-def _end(trajectory: TrajectoryRecord) -> bytes:
-    """The score of a trajectory that has one."""
+def _score(trajectory: TrajectoryRecord) -> bytes:
+    """Return the record of a complete trajectory's score; nothing for any other trajectory."""
     complete = trajectory.status == "complete"
-    return _framed([(trajectory.epochs, _summary({"score": trajectory.score}))]) if complete else b""
+    return _records([(trajectory.epochs, _summary({"score": trajectory.score}))]) if complete else b""
 
 
 def _summary(values: Mapping[str, float]) -> Any:
@@ -104,8 +106,8 @@ def _summary(values: Mapping[str, float]) -> Any:
     return Summary(value=[Summary.Value(tag=name, simple_value=value) for name, value in values.items()])
 
 
-def _framed(summaries: Iterable[tuple[int, Any]]) -> bytes:
-    """Events of these summaries, each with its step, as they lie in an event file."""
+def _records(summaries: Iterable[tuple[int, Any]]) -> bytes:
+    """Encode summaries, each with its step, as the records of an event file."""
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.summary.writer.record_writer import RecordWriter
 
@@ -117,14 +119,14 @@ def _framed(summaries: Iterable[tuple[int, Any]]) -> bytes:
     return buffer.getvalue()
 
 
-def _replace(path: Path, content: bytes) -> None:
-    """Put an event file, with its head, in the place of the one before."""
+def _replace(path: Path, records: bytes) -> None:
+    """Replace an event file by one with the file header and these records."""
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.summary.writer.record_writer import RecordWriter
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name("part")
-    with aside.open("wb") as file:
+    temporary = path.with_name("part")
+    with temporary.open("wb") as file:
         RecordWriter(file).write(Event(wall_time=time.time(), file_version="brain.Event:2").SerializeToString())
-        file.write(content)
-    aside.replace(path)
+        file.write(records)
+    temporary.replace(path)

@@ -451,7 +451,7 @@ def test_what_is_wrong_with_an_observer_is_told_at_its_line(tmp_path: Path, monk
         ),
         ('use = "wandb"\nmode = "on"', f"{line + 3}: observers.tb.mode: should be 'offline' or 'online', not \"on\""),
         ('use = "tensorboard"\nwait = -1', f"{line + 3}: observers.tb.wait: should be at least 0, not -1"),
-        ('use = "mlflow"\nexperiment = ""', f"{line + 3}: observers.tb.experiment: `experiment` should not be empty"),
+        ('use = "mlflow"\nexperiment = ""', f"{line + 3}: observers.tb.experiment: `experiment` must not be empty"),
     ):
         (found,) = problems(tmp_path, f"[observers.tb]\n{text}\n")
         assert found.startswith(f"spec.toml:{why}"), found

@@ -129,8 +129,8 @@ SLIPS = [
     ("batch_size = 50", "batch_size = '" + "x" * 80 + "'", [
         '15: training.batch_size: should be a whole number, not "' + "x" * 56 + "..."]),
     # fields taken together: at the line of the key that the plugin's message names
-    ("lr = 0.1", "lr = 0.1\nmomentum = 1", ["13: optimizer.momentum: `momentum` must be below 1, "
-                                            "or the steps add up without end; it is 1.0"]),
+    ("lr = 0.1", "lr = 0.1\nmomentum = 1", ["13: optimizer.momentum: `momentum` must be below 1, not 1.0: "
+                                            "otherwise the steps grow without bound"]),
     # arrays
     ("sizes = [16, 8]", "sizes = 16", ["9: architecture.sizes: should be an array, not 16"]),
     ("sizes = [16, 8]", "sizes = [16,\n0, 'x']", [
@@ -183,7 +183,7 @@ SLIPS = [
     ("gamma = 0.9", "gama = 0.9", ["13: optimizer.schedule.gama: is not a key of this table; did you mean 'gamma'?"]),
     ("gamma = 0.9", "gamma = 'x'", ['13: optimizer.schedule.gamma: should be a number, not "x"']),
     ("gamma = 0.9", "gamma = 2", [
-        "13: optimizer.schedule.gamma: `gamma` must be at most 1, for the rate is not to grow; it is 2.0"]),
+        "13: optimizer.schedule.gamma: `gamma` must be at most 1, not 2.0: the rate must not grow"]),
     ('"exponential", gamma = 0.9', '"cosine"', ["13: optimizer.schedule.epochs: is missing"]),
     ("{ use = \"exponential\", gamma = 0.9 }", "'constant'", [
         f'13: optimizer.schedule: should be a table that says which, {{ use = "constant", ... }}; {SCHEDULES}']),

@@ -1,4 +1,4 @@
-"""Folders of images, against torchvision's ImageFolder, and what is said of folders that will not do.
+"""Folders of images, against torchvision's ImageFolder, and errors for unsuitable folders.
 
 Set CPFRAME_DATA to a folder with cifar10-jpeg/{train,test}/<class> to test on real photographs as well.
 """
@@ -21,7 +21,7 @@ Pixels = NDArray[np.uint8]
 
 
 def check(splits: Splits) -> None:
-    """What every data set of images promises."""
+    """Check the contract of every data set of images."""
     for inputs, targets in (
         (splits.train_inputs, splits.train_targets),
         (splits.test_inputs, splits.test_targets),
@@ -80,7 +80,7 @@ def test_folders_train_and_test_are_the_parts(held_out: str, tmp_path: Path) -> 
             np.testing.assert_array_equal(ours.permute(1, 2, 0), np.asarray(theirs))
 
 
-def test_only_the_files_that_are_needed_are_read(tmp_path: Path) -> None:
+def test_only_the_selected_files_are_read(tmp_path: Path) -> None:
     class_folders(tmp_path / "train", 4)
     class_folders(tmp_path / "test", 4)
     whole = ImageFolder(str(tmp_path))(Path("elsewhere"))
@@ -91,10 +91,10 @@ def test_only_the_files_that_are_needed_are_read(tmp_path: Path) -> None:
     (tmp_path / "train" / ".checkpoints").mkdir()
     splits = ImageFolder(str(tmp_path), train=4, test=3)(Path("elsewhere"))
     assert splits.train_targets.tolist() == [0, 0, 1, 2]
-    assert rows(splits.train_inputs) == [rows(whole.train_inputs)[place] for place in (0, 1, 4, 8)]
+    assert rows(splits.train_inputs) == [rows(whole.train_inputs)[row] for row in (0, 1, 4, 8)]
     with pytest.raises(DataError, match=r"ant/001\.png cannot be read as an image"):
         ImageFolder(str(tmp_path), train=5)(Path("elsewhere"))
-    with pytest.raises(DataError, match=r"image-folder: `train` = 13 .* 12 in all"):
+    with pytest.raises(DataError, match="image-folder: `train` must be at most 12, not 13: of the 12 images"):
         ImageFolder(str(tmp_path), train=13)(Path("elsewhere"))
 
 
@@ -112,7 +112,7 @@ def test_one_folder_is_split_at_random_and_evenly(tmp_path: Path) -> None:
     assert [everything[row] for row in train + test] == [*splits.train_targets, *splits.test_targets]
 
 
-def test_the_random_split_follows_its_seed_and_the_test_set_does_not_follow_the_training_set(tmp_path: Path) -> None:
+def test_the_random_split_depends_on_its_seed_and_the_test_set_not_on_the_training_set(tmp_path: Path) -> None:
     class_folders(tmp_path, 10)
     first, again = ImageFolder(".", test=6)(tmp_path), ImageFolder(".", test=6)(tmp_path)
     assert rows(first.test_inputs) == rows(again.test_inputs)
@@ -120,17 +120,19 @@ def test_the_random_split_follows_its_seed_and_the_test_set_does_not_follow_the_
     fewer = ImageFolder(".", test=6, train=9)(tmp_path)
     assert rows(fewer.test_inputs) == rows(first.test_inputs)
     assert torch.bincount(fewer.train_targets).tolist() == [3, 3, 3]
-    with pytest.raises(DataError, match=r"what `test` leaves, `train` = 25 .* 24 in all"):
+    with pytest.raises(
+        DataError, match="without the test images, `train` must be at most 24, not 25: of the 24 images"
+    ):
         ImageFolder(".", test=6, train=25)(tmp_path)
     with pytest.raises(DataError, match="`test` = 30 takes every image"):
         ImageFolder(".", test=30)(tmp_path)
-    with pytest.raises(DataError, match="no folders train and test, so `test` must say"):
+    with pytest.raises(DataError, match="no folders train and test, so `test` must be given"):
         ImageFolder(".")(tmp_path)
 
 
-def test_shapes_that_differ_need_a_size(tmp_path: Path) -> None:
+def test_images_of_different_shapes_need_a_size(tmp_path: Path) -> None:
     class_folders(tmp_path, 2)
-    odd = picture(tmp_path / "ant" / "002.png", (9, 7, 3))
+    oblong = picture(tmp_path / "ant" / "002.png", (9, 7, 3))
     with pytest.raises(DataError, match=r"has 7 x 9|has 6 x 6") as caught:
         ImageFolder(".", test=1)(tmp_path)
     assert str(tmp_path / "ant" / "002.png") in str(caught.value)
@@ -138,7 +140,7 @@ def test_shapes_that_differ_need_a_size(tmp_path: Path) -> None:
     assert "6 x 6" in str(caught.value)
     splits = ImageFolder(".", size=3, test=1)(tmp_path)
     assert splits.train_inputs.shape[1:] == (3, 3, 3)
-    expected = images.area_average(odd.transpose(2, 0, 1)[None], 3)
+    expected = images.area_average(oblong.transpose(2, 0, 1)[None], 3)
     together = rows(torch.cat([splits.train_inputs, splits.test_inputs]))
     assert expected[0].tobytes() in together
 
@@ -158,25 +160,25 @@ def test_a_truncated_photograph_is_named(tmp_path: Path) -> None:
     file = tmp_path / "bee" / "002.jpg"
     picture(file, (64, 64, 3))
     file.write_bytes(file.read_bytes()[:-400])
-    with pytest.raises(DataError, match=r"bee/002\.jpg cannot be read as an image, it may be damaged"):
+    with pytest.raises(DataError, match=r"bee/002\.jpg cannot be read as an image; it may be damaged"):
         ImageFolder(".", size=6, test=1)(tmp_path)
 
 
 def test_images_of_more_than_eight_bits_are_refused_rather_than_clipped(tmp_path: Path) -> None:
     class_folders(tmp_path, 2)
     Image.fromarray(np.full((6, 6), 40_000, dtype=np.uint16)).save(tmp_path / "bee" / "002.png")
-    with pytest.raises(DataError, match=r"bee/002\.png has more than 8 bits a channel"):
+    with pytest.raises(DataError, match=r"bee/002\.png has more than 8 bits per channel"):
         ImageFolder(".", test=1)(tmp_path)
 
 
-def test_folders_laid_out_wrongly_are_described(tmp_path: Path) -> None:
+def test_folders_with_the_wrong_layout_are_described(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=f"there is no folder {tmp_path / 'mine'}"):
         ImageFolder("mine")(tmp_path)
     class_folders(tmp_path / "mine", 2, ("ant",))
-    with pytest.raises(DataError, match="at least two; it holds ant"):
+    with pytest.raises(DataError, match="at least two folders of images, one per class; it contains ant"):
         ImageFolder("mine", test=1)(tmp_path)
     (tmp_path / "mine" / "bee").mkdir()
-    with pytest.raises(DataError, match="no image in the class folders bee"):
+    with pytest.raises(DataError, match="no images in the class folders bee"):
         ImageFolder("mine", test=1)(tmp_path)
     class_folders(tmp_path / "parts/train", 2, ("ant", "bee"))
     class_folders(tmp_path / "parts/test", 2, ("ant", "wasp"))
