@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from cpframe.api import DataError
-from cpframe.errors import Problem, SpecError
+from cpframe.errors import Problem, SpecError, describe_error
 from cpframe.execution.costs import Costs
 from cpframe.numerics import Numerics
 from cpframe.records.histories import sizes
@@ -22,7 +22,7 @@ from cpframe.spec.positions import KeyPath
 from cpframe.training.data import Condition, DeviceData, batches, degraded, load
 from cpframe.training.learner import TEST_BATCH, Learner, new_learner, new_model, new_tally, saved, test, train_step
 from cpframe.training.measurement import measure
-from cpframe.training.stage import condition_of, described
+from cpframe.training.stage import condition_of
 
 _EXAMPLES = 32
 """Examples on which deficits, tests and metrics are tried."""
@@ -50,7 +50,7 @@ def _part(spec: Spec, variant: Variant, key: str) -> Iterator[None]:
     except ValueError as error:
         why = " ".join(str(error).split())
     except Exception as error:  # noqa: BLE001 - a plugin is a stranger's code: whatever it raises is told
-        why = described(error)
+        why = describe_error(error)
     else:
         return
     path: KeyPath = tuple(key.split("."))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-import traceback
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from cpframe.errors import MetricError
+from cpframe.errors import MetricError, describe_error
 from cpframe.records.histories import concatenate
 from cpframe.records.model import CLEAN, History, MetricHistory
 from cpframe.spec.model import Variant
@@ -77,17 +76,8 @@ def run_stage(job: Job) -> Iterator[Event]:
     except MetricError as error:
         failure = str(error)
     except Exception as error:  # noqa: BLE001 - plugins and devices are strangers: what they raise fails this stage alone
-        failure = described(error)
+        failure = describe_error(error)
     yield StageDone(job.stage.id, failure, returned)
-
-
-def described(error: BaseException) -> str:
-    """An exception in one line: what, and the file and line that raised it."""
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    text = " ".join(str(error).split()) or "no message"
-    # A file can keep neither half characters nor control characters.
-    text = "".join(letter if letter.isprintable() else "?" for letter in text)
-    return f"{type(error).__name__}: {text} ({Path(last.filename).name}:{last.lineno})"
 
 
 def _epochs(job: Job) -> Generator[Event, None, str]:
