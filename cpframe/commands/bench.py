@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from cpframe.fisher import layerwise_trace
-from cpframe.fisher.per_sample.convolution import wait
+from cpframe.fisher.per_sample.convolution import synchronize
 from cpframe.numerics import hardware, prepare, resolve
 from cpframe.plugins.discovery import Catalogue
 from cpframe.training.learner import drawing
@@ -93,8 +93,8 @@ def _row(model: nn.Module, shape: tuple[int, ...], at_once: int, repeats: int) -
 
 
 def _seconds(action: Callable[[], None], on: Tensor) -> float:
-    wait(on)
+    synchronize(on)
     started = time.perf_counter()
     action()
-    wait(on)
+    synchronize(on)
     return time.perf_counter() - started

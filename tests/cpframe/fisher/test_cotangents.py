@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.special import softmax
 
-from cpframe.fisher.cotangents import cotangents, passes, triangular
+from cpframe.fisher.cotangents import cholesky_product, cotangent_count, cotangents
 
 LOGITS = np.random.default_rng(1).normal(size=(3, 5)) * np.array([[0.1], [1.0], [6.0]])  # flat, usual, confident
 
@@ -19,7 +19,7 @@ def covariance(logits):
 def drawn(estimator, logits=LOGITS, targets=None, seed=0, draws=1):
     labels = None if targets is None else torch.from_numpy(targets)
     found = list(cotangents(torch.from_numpy(logits), estimator, labels, np.random.default_rng(seed), draws))
-    assert len(found) == passes(estimator, logits.shape[1], draws)
+    assert len(found) == cotangent_count(estimator, logits.shape[1], draws)
     return torch.stack(found).numpy()
 
 
@@ -96,14 +96,14 @@ def test_certain_predictions_have_none(estimator):
 def test_the_triangular_root_is_a_root():
     """With the unit vectors for signs it gives its columns, R; R R^T is the covariance, whatever the order of p."""
     p = torch.from_numpy(softmax(LOGITS, axis=1))
-    columns = triangular(p[:, None], torch.eye(5, dtype=torch.float64).expand(3, 5, 5))
+    columns = cholesky_product(p[:, None], torch.eye(5, dtype=torch.float64).expand(3, 5, 5))
     np.testing.assert_allclose(columns.mT @ columns, covariance(LOGITS), rtol=0, atol=1e-15)  # rounding
 
 
 def test_the_triangular_root_is_the_cholesky_factor():
     """That of the leading block: the whole matrix is singular. Checked against LAPACK, with p in falling order."""
     p = np.sort(softmax(LOGITS[1]))[::-1].copy()
-    columns = triangular(torch.from_numpy(p), torch.eye(5, dtype=torch.float64))
+    columns = cholesky_product(torch.from_numpy(p), torch.eye(5, dtype=torch.float64))
     block = np.linalg.cholesky((np.diag(p) - np.outer(p, p))[:4, :4])
     np.testing.assert_allclose(columns[:4, :4].T, block, rtol=1e-12, atol=1e-15)  # rounding
 
@@ -111,7 +111,7 @@ def test_the_triangular_root_is_the_cholesky_factor():
 def test_the_triangular_root_keeps_small_tails():
     """Probabilities down to 1e-300: differences from 1 would be 0."""
     p = torch.tensor([1 - 1e-15, 1e-15, 1e-200, 1e-300, 0], dtype=torch.float64)
-    columns = triangular(p, torch.eye(5, dtype=torch.float64))
+    columns = cholesky_product(p, torch.eye(5, dtype=torch.float64))
     assert torch.isfinite(columns).all()
     np.testing.assert_allclose(columns.square().sum(dim=0)[1:], p[1:], rtol=1e-12)  # the diagonal of C: p (1 - p)
 
@@ -119,7 +119,7 @@ def test_the_triangular_root_keeps_small_tails():
 def test_a_thousand_classes_take_the_triangular_root():
     logits = np.random.default_rng(0).normal(size=(2, 1000))
     signs = torch.where(torch.from_numpy(np.random.default_rng(0).random((2, 1, 1000)) < 0.5), -1.0, 1.0).double()
-    expected = triangular(torch.from_numpy(softmax(logits, axis=1))[:, None], signs)[:, 0]
+    expected = cholesky_product(torch.from_numpy(softmax(logits, axis=1))[:, None], signs)[:, 0]
     np.testing.assert_allclose(drawn("model", logits=logits)[0], expected, rtol=1e-10, atol=1e-18)  # rounding
 
 

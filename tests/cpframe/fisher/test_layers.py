@@ -163,9 +163,9 @@ def test_parameters_tied_across_declared_layers_belong_to_the_first():
 @pytest.mark.parametrize(
     ("say", "message"),
     [
-        (lambda m: {"a": m.body}, r"leaves out parameters: head\.weight, head\.bias"),
-        (lambda m: {"a": m.body, "b": [m.head, m.body[0]]}, r"mentions body\.0\.weight.* twice, in 'a' and in 'b'"),
-        (lambda m: {"a": m.body, "b": m.head, "c": m.head}, r"mentions head\.weight.* twice, in 'b' and in 'c'"),
+        (lambda m: {"a": m.body}, r"omits parameters: head\.weight, head\.bias"),
+        (lambda m: {"a": m.body, "b": [m.head, m.body[0]]}, r"lists body\.0\.weight.* twice, in 'a' and in 'b'"),
+        (lambda m: {"a": m.body, "b": m.head, "c": m.head}, r"lists head\.weight.* twice, in 'b' and in 'c'"),
         (lambda m: {"a": m, "b": nn.Linear(2, 2)}, "parameters that are not the model's"),
         (lambda m: {"a": m.head.weight}, "a module or a sequence of modules"),
         (lambda m: {"a": "head"}, "a module or a sequence of modules"),

@@ -187,10 +187,10 @@ def train_mode(module):
         ({"model": nn.Flatten()}, "no parameters"),
         ({"inputs": torch.zeros(0, 1, 4, 4, dtype=torch.float64), "targets": torch.zeros(0)}, "inputs is empty"),
         ({"inputs": torch.zeros((), dtype=torch.float64)}, "inputs is empty"),
-        ({"inputs": torch.full((7, 1, 4, 4), math.nan, dtype=torch.float64)}, "not finite.*inputs hold nan"),
-        ({"draws": 1}, "draws is 1, and must be at least 2"),
-        ({"batch": 0}, "batch is 0, and must be at least 1"),
-        ({"layers": [Layer("all", ("1.weight",))]}, r"leaves out parameters: 1\.bias"),
+        ({"inputs": torch.full((7, 1, 4, 4), math.nan, dtype=torch.float64)}, "not finite.*inputs contain nan"),
+        ({"draws": 1}, "draws must be at least 2, not 1"),
+        ({"batch": 0}, "batch must be at least 1, not 0"),
+        ({"layers": [Layer("all", ("1.weight",))]}, r"omits parameters: 1\.bias"),
     ],
 )
 def test_bad_arguments_are_refused(measure, change, message):
@@ -206,11 +206,11 @@ def test_bad_arguments_are_refused(measure, change, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"targets": torch.zeros(6, dtype=torch.int64)}, r"7 inputs, but targets has shape \(6,\)"),
-        ({"loss": cross_entropy}, r"the loss has shape \(\): one number an example, \(7,\)"),
+        ({"targets": torch.zeros(6, dtype=torch.int64)}, r"targets must have one entry per input, 7, not shape \(6,\)"),
+        ({"loss": cross_entropy}, r"the loss must be one number per example, of shape \(7,\), not \(\)"),
         (
             {"loss": lambda outputs, _: (outputs - outputs.detach()).abs().sum(dim=1).sqrt()},
-            "finite, but its derivatives by 1.weight, .* are not",
+            "finite, but its derivatives with respect to 1.weight, .* are not",
         ),
     ],
     ids=["targets", "mean loss", "infinite slope"],

@@ -129,11 +129,11 @@ def shape_of(channels, outputs, size, stride=1, device="cpu"):
 
 def test_many_positions_are_multiplied_out_and_few_are_paired():
     """Of All-CNN: at 32 x 32 a Gram matrix has 1.3 million entries, at 8 x 8 it has 10,000."""
-    assert convolutions.counted(shape_of(96, 96, 32)) == "each"
-    assert convolutions.counted(shape_of(96, 96, 32, device="cuda:0")) == "offsets"
-    assert convolutions.counted(shape_of(192, 192, 8)) == "gram"
-    assert convolutions.timed(shape_of(96, 96, 32)) == "each"  # no long shot is tried
-    assert convolutions.timed(shape_of(192, 192, 4)) == "gram"
+    assert convolutions.method_by_operations(shape_of(96, 96, 32)) == "each"
+    assert convolutions.method_by_operations(shape_of(96, 96, 32, device="cuda:0")) == "offsets"
+    assert convolutions.method_by_operations(shape_of(192, 192, 8)) == "gram"
+    assert convolutions.method_by_time(shape_of(96, 96, 32)) == "each"  # no long shot is tried
+    assert convolutions.method_by_time(shape_of(192, 192, 4)) == "gram"
 
 
 def test_where_results_must_repeat_nothing_is_timed(monkeypatch):
@@ -142,7 +142,7 @@ def test_where_results_must_repeat_nothing_is_timed(monkeypatch):
     def timed(shape):
         raise AssertionError("was timed")
 
-    monkeypatch.setattr(convolutions, "timed", timed)
+    monkeypatch.setattr(convolutions, "method_by_time", timed)
     model, inputs = Pooled(nn.Conv2d(4, 4, 3), 4), torch.randn(4, 4, 6, 6)
     with pytest.raises(AssertionError, match="was timed"):
         layerwise_trace(model, inputs)
@@ -766,18 +766,18 @@ def test_a_logit_near_zero_is_not_taken_for_chance():
     """A bias is chosen so that logits come to 0 where the model is looked at: what is left of them is rounding, which
     differs between one input alone and two together.
     """
-    from cpframe.fisher.per_sample.verification import _displaced
+    from cpframe.fisher.per_sample.verification import perturb
 
     model, inputs = nn.Sequential(nn.Linear(300, 300), nn.ReLU(), nn.Linear(300, 10)), torch.randn(4, 300)
     bias = model[2].bias
     moved = []
     for value in (0.0, 1.0):
         nn.init.constant_(bias, value)
-        moved.append(_displaced(dict(model.named_parameters())))
+        moved.append(perturb(dict(model.named_parameters())))
     with torch.no_grad():
         logits = torch.func.functional_call(model, moved[0], (inputs[-1:],))[0]
         bias.copy_(-logits / (moved[1]["2.bias"] - moved[0]["2.bias"]))
-        near = _displaced(dict(model.named_parameters()))
+        near = perturb(dict(model.named_parameters()))
         alone, together = (torch.func.functional_call(model, near, (some,)) for some in (inputs[-1:], inputs[[-1, 0]]))
     assert alone.abs().max() < 1e-6
     assert not torch.allclose(alone[0], together[0], rtol=1e-3, atol=0)
@@ -879,7 +879,7 @@ def test_gradients_that_are_not_finite_are_refused():
     model.register_forward_hook(lambda module, args, output: output.square().sum(dim=1, keepdim=True).sqrt() * output)
     inputs = torch.randn(3, 4)
     inputs[1] = 0
-    with pytest.raises(ValueError, match=r"logits are finite, but their gradients by 0\.weight are not"):
+    with pytest.raises(ValueError, match=r"logits are finite, but their gradients with respect to 0\.weight are not"):
         layerwise_trace(model, inputs)
 
 

@@ -476,10 +476,16 @@ class Pair(nn.Module):
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (nn.Sequential(nn.Linear(6, 1), nn.Flatten(0)), r"output for 2 inputs has shape \(2,\): .*\(N, K\)"),
-        (nn.Linear(6, 1), r"output for 2 inputs has shape \(2, 1\): .*K >= 2"),
-        (nn.Sequential(nn.Linear(6, 4), nn.Unflatten(1, (2, 2))), r"output for 2 inputs has shape \(2, 2, 2\)"),
-        (Pair(), "output is no tensor"),
+        (
+            nn.Sequential(nn.Linear(6, 1), nn.Flatten(0)),
+            r"output for 2 inputs must be logits of shape \(N, K\), .* not shape \(2,\)",
+        ),
+        (nn.Linear(6, 1), r"output for 2 inputs must be .*K >= 2, not shape \(2, 1\)"),
+        (
+            nn.Sequential(nn.Linear(6, 4), nn.Unflatten(1, (2, 2))),
+            r"output for 2 inputs must be .*, not shape \(2, 2, 2\)",
+        ),
+        (Pair(), "output for 2 inputs must be .*, not a tuple"),
         (nn.Flatten(), "no parameters"),
     ],
 )
@@ -499,10 +505,10 @@ def test_logits_that_are_not_finite_are_refused(bad):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model": None}, "model is a NoneType: a torch.nn.Module is needed"),
-        ({"images": np.zeros((7, 6))}, "images is a ndarray: a torch.Tensor is needed"),
-        ({"rng": 0}, "rng is a int: a numpy Generator is needed"),
-        ({"estimator": "empirical", "targets": [0] * 7}, "targets is a list: a torch.Tensor is needed"),
+        ({"model": None}, "model must be a torch.nn.Module, not a NoneType"),
+        ({"images": np.zeros((7, 6))}, "images must be a torch.Tensor, not a ndarray"),
+        ({"rng": 0}, "rng must be a numpy Generator, .*, not a int"),
+        ({"estimator": "empirical", "targets": [0] * 7}, "targets must be a torch.Tensor, not a list"),
     ],
 )
 def test_arguments_of_another_kind_are_refused(change, message):
@@ -514,28 +520,34 @@ def test_arguments_of_another_kind_are_refused(change, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"draws": 1.5}, r"draws is 1\.5, and must be a whole number"),
-        ({"sketch": 2.5}, r"sketch is 2\.5, and must be a whole number"),
-        ({"memory_mb": "1"}, "memory_mb is '1', and must be a finite number"),
-        ({"memory_mb": math.inf}, "memory_mb is inf, and must be a finite number"),
-        ({"estimator": "fisher"}, "unknown estimator 'fisher': there are model, exact, sampled, empirical"),
+        ({"draws": 1.5}, r"draws must be a whole number of at least 1, not 1\.5"),
+        ({"sketch": 2.5}, r"sketch must be a whole number of at least 1, not 2\.5"),
+        ({"memory_mb": "1"}, "memory_mb must be a finite number above 0, not '1'"),
+        ({"memory_mb": math.inf}, "memory_mb must be a finite number above 0, not inf"),
+        ({"estimator": "fisher"}, "estimator must be one of model, exact, sampled, empirical, not 'fisher'"),
         ({"images": torch.zeros(0, 6, dtype=torch.float64)}, "images is empty"),
         ({"images": torch.zeros((), dtype=torch.float64)}, "images is empty"),
-        ({"draws": 0}, "draws is 0, and must be a whole number of at least 1"),
-        ({"sketch": 0}, "sketch is 0, and must be a whole number of at least 1"),
-        ({"memory_mb": 0}, "memory_mb is 0, and must be a finite number above 0"),
-        ({"memory_mb": math.nan}, "memory_mb is nan, and must be a finite number above 0"),
-        ({"estimator": "empirical"}, "'empirical' takes the true labels: give targets"),
-        ({"estimator": "empirical", "targets": torch.zeros(6, dtype=torch.int64)}, r"shape \(6,\).*integers \(7,\)"),
-        ({"estimator": "empirical", "targets": torch.zeros(7)}, r"type torch\.float32: labels are needed"),
+        ({"draws": 0}, "draws must be a whole number of at least 1, not 0"),
+        ({"sketch": 0}, "sketch must be a whole number of at least 1, not 0"),
+        ({"memory_mb": 0}, "memory_mb must be a finite number above 0, not 0"),
+        ({"memory_mb": math.nan}, "memory_mb must be a finite number above 0, not nan"),
+        ({"estimator": "empirical"}, "'empirical' needs the true labels: give targets"),
+        (
+            {"estimator": "empirical", "targets": torch.zeros(6, dtype=torch.int64)},
+            r"integers of shape \(7,\), not torch\.int64 of shape \(6,\)",
+        ),
+        ({"estimator": "empirical", "targets": torch.zeros(7)}, r"targets must be labels, .* not torch\.float32"),
         (
             {"estimator": "empirical", "targets": torch.full((7,), -1)},
-            "class -1, but the model has 4 outputs: classes 0 to 3",
+            "classes from 0 to 3, since the model has 4 outputs, not -1",
         ),
-        ({"estimator": "empirical", "targets": torch.full((7,), 4)}, "class 4, but the model has 4 outputs"),
-        ({"layers": [Layer("all", ("0.weight",))]}, r"leaves out parameters: 0\.bias, 2\.weight"),
-        ({"layers": [Layer("all", ("9.weight",))]}, r"mentions parameters that the model does not have: 9\.weight"),
-        ({"layers": [Layer("all", ("0.weight", "0.weight"))]}, r"mentions parameters twice: 0\.weight"),
+        (
+            {"estimator": "empirical", "targets": torch.full((7,), 4)},
+            "classes from 0 to 3, since the model has 4 outputs, not 4",
+        ),
+        ({"layers": [Layer("all", ("0.weight",))]}, r"omits parameters: 0\.bias, 2\.weight"),
+        ({"layers": [Layer("all", ("9.weight",))]}, r"lists parameters that the model does not have: 9\.weight"),
+        ({"layers": [Layer("all", ("0.weight", "0.weight"))]}, r"lists parameters twice: 0\.weight"),
         ({"layers": [Layer("a", ("0.weight",)), Layer("a", ("0.bias",))]}, "uses a name for two layers: a"),
     ],
 )

@@ -205,17 +205,20 @@ def test_a_layer_without_curvature_keeps_its_noise_in_bounds():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"beta": 0.0}, "beta is 0.0, and must be a finite number above 0"),
-        ({"beta": -1.0}, "beta is -1.0"),
-        ({"beta": float("nan")}, "beta is nan"),
-        ({"beta": float("inf")}, "beta is inf"),
-        ({"steps": 0}, "steps is 0, and must be at least 1"),
+        ({"beta": 0.0}, "beta must be a finite number above 0, not 0.0"),
+        ({"beta": -1.0}, "beta must be a finite number above 0, not -1.0"),
+        ({"beta": float("nan")}, "beta must be a finite number above 0, not nan"),
+        ({"beta": float("inf")}, "beta must be a finite number above 0, not inf"),
+        ({"steps": 0}, "steps must be at least 1, not 0"),
         ({"loss": label_loss}, "a loss needs targets"),
-        ({"model": nn.Linear(4, 1)}, r"output has shape \(6, 1\): .*K >= 2"),
-        ({"model": nn.Sequential(nn.Linear(4, 4), nn.Unflatten(1, (2, 2)))}, r"output has shape \(6, 2, 2\)"),
+        ({"model": nn.Linear(4, 1)}, r"output must be .* K >= 2 classes, not shape \(6, 1\)"),
+        (
+            {"model": nn.Sequential(nn.Linear(4, 4), nn.Unflatten(1, (2, 2)))},
+            r"output must be logits of shape \(N, K\), .* not shape \(6, 2, 2\)",
+        ),
         (
             {"loss": lambda outputs, _: outputs.square().sum(dim=1).exp(), "targets": torch.zeros(6), "beta": 1e6},
-            "noise on its weights is too large .take a smaller beta",
+            "noise on its weights is too large .use a smaller beta",
         ),
     ],
 )
