@@ -19,8 +19,17 @@ from cpframe.records.histories import sizes
 from cpframe.records.model import CLEAN, MetricHistory
 from cpframe.spec.model import VARIANT, Spec, Variant
 from cpframe.spec.positions import KeyPath
-from cpframe.training.data import Condition, DeviceData, batches, degraded, load
-from cpframe.training.learner import TEST_BATCH, Learner, new_learner, new_model, new_tally, saved, test, train_step
+from cpframe.training.data import Condition, DeviceData, apply_condition, batches, load
+from cpframe.training.learner import (
+    TEST_BATCH,
+    Learner,
+    new_learner,
+    new_model,
+    new_tally,
+    serialise_state,
+    test,
+    train_step,
+)
 from cpframe.training.measurement import measure
 from cpframe.training.stage import condition_of
 
@@ -93,14 +102,14 @@ def _costs(spec: Spec, variant: Variant, numerics: Numerics, data_folder: Path) 
     # Last, since it changes the weights.
     with _part(spec, variant, "training"):
         train = _training_seconds(learner, data, variant, seed)
-    return Costs(train, tested, metrics, idle, len(saved(learner)), numbers)
+    return Costs(train, tested, metrics, idle, len(serialise_state(learner)), numbers)
 
 
 def _seen(spec: Spec, variant: Variant, name: str, data: DeviceData, seed: int, data_folder: Path) -> bool:
     """Let a deficit act on a few examples; whether the learner sees anything."""
     positions = torch.arange(min(_EXAMPLES, data.size), device=data.inputs.device)
     with _part(spec, variant, f"deficits.{name}"):
-        return degraded(data.batch(positions), condition_of(variant, name, data_folder), seed, 0, 0) is not None
+        return apply_condition(data.batch(positions), condition_of(variant, name, data_folder), seed, 0, 0) is not None
 
 
 def _training_seconds(learner: Learner, data: DeviceData, variant: Variant, seed: int) -> float:

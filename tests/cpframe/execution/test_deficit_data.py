@@ -65,7 +65,7 @@ recovery = 2
 @pytest.fixture(autouse=True)
 def exact() -> None:
     prepare(EXACT)
-    data_module._loaded.cache_clear()  # a test's folder is another's
+    data_module._load_deficit.cache_clear()  # a test's folder is another's
 
 
 @pytest.fixture

@@ -18,12 +18,12 @@ from cpframe.spec.model import Augment, Training
 from cpframe.training.data import (
     Condition,
     DeviceData,
-    augmented,
+    apply_condition,
     batches,
-    degraded,
     load,
     probe_positions,
-    view,
+    shift_and_flip,
+    training_set,
 )
 
 SIZE, CHANNELS, HEIGHT, WIDTH = 23, 3, 6, 5
@@ -159,11 +159,11 @@ def test_every_shift_and_flip_is_that_of_a_loop_over_pixels(border: int) -> None
     shifts = torch.tensor([[down, right] for down, right, _ in asked])
     flips = torch.tensor([flip for _, _, flip in asked])
     inputs = torch.from_numpy(image).expand(len(asked), -1, -1, -1)
-    found = augmented(inputs, shifts, flips, border, torch.from_numpy(fill).reshape(1, -1, 1, 1))
+    found = shift_and_flip(inputs, shifts, flips, border, torch.from_numpy(fill).reshape(1, -1, 1, 1))
     for one, (down, right, flip) in zip(found, asked, strict=True):
         np.testing.assert_array_equal(one, moved(image, down, right, flip, fill))
-    only_shifted = augmented(inputs, shifts, None, border, 0)
-    only_flipped = augmented(inputs, None, flips, border, 0)
+    only_shifted = shift_and_flip(inputs, shifts, None, border, 0)
+    only_flipped = shift_and_flip(inputs, None, flips, border, 0)
     none = np.zeros(CHANNELS, dtype=np.float32)
     for shifted, flipped, (down, right, flip) in zip(only_shifted, only_flipped, asked, strict=True):
         np.testing.assert_array_equal(shifted, moved(image, down, right, False, none))
@@ -349,11 +349,11 @@ def test_a_deterministic_deficit_gets_the_same_generator_whenever_it_acts(data: 
     training = Training(batch_size=100, order="augment-first")
     first, second = (epoch_of(data, Static(deterministic=True), training, 0, epoch)[0][0] for epoch in (0, 1))
     assert torch.equal(first, second)
-    whole = view(data, Condition("deficit", Static(deterministic=True)), 0)
+    whole = training_set(data, Condition("deficit", Static(deterministic=True)), 0)
     assert whole is not None
     assert torch.equal(first, whole.inputs)
-    other_name = view(data, Condition("other", Static(deterministic=True)), 0)
-    other_seed = view(data, Condition("deficit", Static(deterministic=True)), 1)
+    other_name = training_set(data, Condition("other", Static(deterministic=True)), 0)
+    other_seed = training_set(data, Condition("deficit", Static(deterministic=True)), 1)
     assert other_name is not None
     assert other_seed is not None
     assert not torch.equal(whole.inputs, other_name.inputs)
@@ -411,7 +411,7 @@ def test_a_deficit_must_keep_the_shape_of_its_batch(data: DeviceData) -> None:
             return batch._replace(inputs=batch.inputs[..., 1:])
 
     with pytest.raises(ValueError, match="changed the shape of its batch"):
-        degraded(data.batch(torch.arange(3)), Condition("crop", Crop()), 0)
+        apply_condition(data.batch(torch.arange(3)), Condition("crop", Crop()), 0)
 
 
 # --- loading --------------------------------------------------------------------------------------------------------
@@ -454,17 +454,17 @@ def test_augmentation_needs_images() -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"train_targets": torch.arange(22)}, "23 training inputs and 22 targets"),
-        ({"test_targets": torch.arange(8)}, "7 test inputs and 8 targets"),
+        ({"train_targets": torch.arange(22)}, "training set must have .* not 23 inputs and 22 targets"),
+        ({"test_targets": torch.arange(8)}, "test set must have .* not 7 inputs and 8 targets"),
         (
             {"test_inputs": torch.zeros(0, 3, 6, 5, dtype=torch.uint8), "test_targets": torch.zeros(0).long()},
-            "0 test inputs",
+            "test set must have .* at least one, not 0 inputs",
         ),
         ({"train_inputs": torch.zeros(23, 3, 6, 5, dtype=torch.float64)}, "not torch.float64"),
         ({"train_inputs": torch.zeros(23, dtype=torch.float32)}, r"not torch.float32 of shape \(23,\)"),
         ({"test_inputs": torch.zeros(7, 3, 6, 5, dtype=torch.int64)}, "not torch.int64"),
-        ({"test_inputs": torch.zeros(7, 3, 6, 4, dtype=torch.uint8)}, "should be alike"),
-        ({"test_inputs": torch.zeros(7, 3, 6, 5)}, "should be alike"),
+        ({"test_inputs": torch.zeros(7, 3, 6, 4, dtype=torch.uint8)}, "must have the same type and shape"),
+        ({"test_inputs": torch.zeros(7, 3, 6, 5)}, "must have the same type and shape"),
         ({"mean": (0.5,)}, "one number for each of 3 channels"),
         ({"std": (0.5, 0.5)}, "one number for each of 3 channels"),
         ({"std": (0.5, 0.0, 0.5)}, "std above 0"),

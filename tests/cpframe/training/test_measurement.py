@@ -243,23 +243,28 @@ def with_metrics(spec: Spec, **calls: Any) -> Spec:
 @pytest.mark.parametrize(
     ("calls", "said"),
     [
-        ({"m": Giving((3,), None)}, "m: the metric m should give a number or one for each of 2 layers, or name its"),
-        ({"m": Giving((3, 2), ("unit",))}, "m: the metric m has values of shape 3 x 2, which are not of dimensions "),
-        ({"m": Giving((), ("unit",))}, "m: the metric m has values of shape a single number, which are not"),
-        ({"m": Giving((3, 0), ("unit", "class"))}, "m: the metric m has values of shape 3 x 0, which are not of"),
-        ({"m": Giving((2,), ("layer",))}, "m: the metric m cannot have a dimension called 'layer': it should be"),
-        ({"m": Giving(own=("epoch",))}, "m: the metric m cannot have a dimension called 'epoch'"),
-        ({"m": Giving(own=("measured_epoch",))}, "m: the metric m cannot have a dimension called 'measured_epoch'"),
-        ({"m": Giving(own=("test_loss",))}, "m: the metric m cannot have a dimension called 'test_loss'"),
-        ({"m": Giving(own=("a b",))}, "m: the metric m cannot have a dimension called 'a b'"),
-        ({"m": Giving(own=("",))}, "m: the metric m cannot have a dimension called ''"),
-        ({"m": Giving(own=(3,))}, "m: the metric m cannot have a dimension called 3"),
-        ({"m": Giving((3, 3), ("unit", "unit"))}, "m: the metric m has two dimensions of one name: unit, unit"),
-        ({"m": Giving(stderr=np.ones(2))}, "m: the metric m has values of shape 3 and standard errors of 2"),
+        ({"m": Giving((3,), None)}, "m: the metric m must return one number, or one for each of 2 layers, or name its"),
+        ({"m": Giving((3, 2), ("unit",))}, "m: the metric m names the dimensions (unit), which do not match its values "
+                                           "of shape (3, 2)"),
+        ({"m": Giving((), ("unit",))}, "m: the metric m names the dimensions (unit), which do not match its values of "
+                                       "shape ()"),
+        ({"m": Giving((3, 0), ("unit", "class"))}, "m: the metric m names the dimensions (unit, class), which do not "
+                                                   "match its values of shape (3, 0)"),
+        ({"m": Giving((2,), ("layer",))}, "m: the metric m names a dimension 'layer'; the name must be a word other "),
+        ({"m": Giving(own=("epoch",))}, "m: the metric m names a dimension 'epoch'"),
+        ({"m": Giving(own=("measured_epoch",))}, "m: the metric m names a dimension 'measured_epoch'"),
+        ({"m": Giving(own=("test_loss",))}, "m: the metric m names a dimension 'test_loss'"),
+        ({"m": Giving(own=("a b",))}, "m: the metric m names a dimension 'a b'"),
+        ({"m": Giving(own=("",))}, "m: the metric m names a dimension ''"),
+        ({"m": Giving(own=(3,))}, "m: the metric m names a dimension 3"),
+        ({"m": Giving((3, 3), ("unit", "unit"))}, "m: the metric m names two dimensions alike: unit, unit"),
+        ({"m": Giving(stderr=np.ones(2))}, "m: the metric m must return standard errors of the shape of its values, "
+                                           "(3,), not (2,)"),
         ({"m": Giving(own=("weights",))}, "m: the dimension weights of the metric m is called like a metric"),
         ({"m": Giving(), "n": Giving((4,))}, "n: the dimension unit has 3 in the metric m and 4 in n: one of them"),
         ({"m": Giving(own=("filter",))}, "m: the dimension filter has 5 in the metric filters and 3 in m"),
-        ({"m": Giving(keys=("a/b",))}, "m: the metric m cannot call a quantity 'a/b': it needs a word of its own"),
+        ({"m": Giving(keys=("a/b",))}, "m: the metric m returns a quantity named 'a/b'; the name must be a word, and "
+                                       "unique"),
         ({"m": Giving(keys=("x",)), "m-x": Giving()}, "m-x: gives m-x, which another metric gives as well"),
     ],
 )  # fmt: skip

@@ -585,7 +585,7 @@ def test_a_metric_of_the_wrong_shape_is_told(bench: Bench) -> None:
             return Measurement([1.0, 2.0, 3.0])
 
     bench.metrics = (Metric("m", part(Three()), MetricSchedule()),)
-    assert "the metric m should give a number or one for each of 2 layers" in train(bench.job("stage")).failure
+    assert "the metric m must return one number, or one for each of 2 layers" in train(bench.job("stage")).failure
 
 
 # --- metrics --------------------------------------------------------------------------------------------------------
