@@ -19,7 +19,9 @@ from cpframe.records.histories import sizes
 from cpframe.records.model import CLEAN, MetricHistory
 from cpframe.spec.model import VARIANT, Spec, Variant
 from cpframe.spec.positions import KeyPath
-from cpframe.training.data import Condition, DeviceData, apply_condition, batches, load
+from cpframe.training.batches import batches
+from cpframe.training.conditions import Condition, apply_condition, condition_of
+from cpframe.training.data import DeviceData, load
 from cpframe.training.learner import (
     TEST_BATCH,
     Learner,
@@ -31,7 +33,6 @@ from cpframe.training.learner import (
     train_step,
 )
 from cpframe.training.measurement import measure
-from cpframe.training.stage import condition_of
 
 _EXAMPLES = 32
 """Examples on which deficits, tests and metrics are tried."""

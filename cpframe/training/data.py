@@ -1,9 +1,8 @@
-"""The data set on the device, the conditions that change it, augmentation, and the batches of an epoch."""
+"""The data set on the device, and the probe: a fixed selection of it on which metrics are measured."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -13,7 +12,6 @@ import torch
 from torch import Tensor
 
 from cpframe.api import Batch, DataError, Splits, Task
-from cpframe.spec.model import Augment, Training
 from cpframe.training.randomness import stream
 
 
@@ -57,32 +55,6 @@ class DeviceData:
         """Return training examples without a deficit; images are float32 in [0, 1]."""
         inputs = as_float(self.inputs[positions])
         return Batch(inputs, self.targets[positions], positions, self.task.outputs)
-
-
-@dataclass(frozen=True)
-class TrainingSet:
-    """The whole training set under one condition, normalised, before augmentation."""
-
-    inputs: Tensor
-    targets: Tensor
-
-
-@dataclass(frozen=True)
-class Condition:
-    """A condition of the learner.
-
-    Attributes:
-        name: the name of the condition in the spec.
-        deficit: the deficit, with its data; None for the clean condition.
-    """
-
-    name: str
-    deficit: Any
-
-    @property
-    def deterministic(self) -> bool:
-        """Whether the condition always changes an image in the same way."""
-        return self.deficit is None or bool(getattr(self.deficit, "deterministic", False))
 
 
 @lru_cache(maxsize=2)
@@ -153,148 +125,6 @@ def _check_labels(name: str, targets: Tensor, classes: int) -> None:
             f"{name} targets must be class labels from 0 to {classes - 1}, "
             f"not from {int(targets.min())} to {int(targets.max())}"
         )
-
-
-def load_deficit(deficit: Any, folder: Path) -> Any:
-    """Return a deficit that can be called: one that needs data is loaded with it, once per process.
-
-    Raises:
-        DataError: when the data cannot be obtained.
-    """
-    return _load_deficit(deficit, folder) if hasattr(deficit, "loaded") else deficit
-
-
-@lru_cache(maxsize=4)
-def _load_deficit(deficit: Any, folder: Path) -> Any:
-    return deficit.loaded(folder)
-
-
-@lru_cache(maxsize=6)
-def training_set(data: DeviceData, condition: Condition, seed: int) -> TrainingSet | None:
-    """Return the training set under a deterministic condition; None when the learner sees nothing."""
-    examples = data.batch(torch.arange(data.size, device=data.inputs.device))
-    seen = apply_condition(examples, condition, seed)
-    return None if seen is None else TrainingSet(data.normalise(seen.inputs), seen.targets)
-
-
-def apply_condition(batch: Batch, condition: Condition, seed: int, *counters: int) -> Batch | None:
-    """Apply the deficit of a condition to a batch.
-
-    Args:
-        batch: the batch, without a deficit.
-        condition: the condition.
-        seed: the seed of the training.
-        counters: the epoch and the step; a deterministic condition ignores them.
-
-    Returns:
-        The changed batch, or None when the learner sees nothing.
-
-    Raises:
-        ValueError: when the deficit changes the shape of the batch.
-    """
-    if condition.deficit is None:
-        return batch
-    keys = () if condition.deterministic else counters
-    seen: Batch | None = condition.deficit(batch, stream(seed, f"deficit {condition.name}", *keys))
-    if seen is not None and (seen.inputs.shape != batch.inputs.shape or len(seen.targets) != len(batch.targets)):
-        raise ValueError(
-            f"the deficit changed the shape of its batch: it must return inputs of shape {tuple(batch.inputs.shape)}"
-            f" and {len(batch.targets)} targets, not {tuple(seen.inputs.shape)} and {len(seen.targets)}"
-        )
-    return seen
-
-
-def batches(
-    data: DeviceData, condition: Condition, training: Training, seed: int, epoch: int
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the normalised inputs and the targets of each step of an epoch; nothing when the learner sees nothing.
-
-    Args:
-        data: the data set.
-        condition: the condition of the epoch.
-        training: the settings with batch size, augmentation and its order.
-        seed: the seed of the training.
-        epoch: the absolute epoch, from 0.
-    """
-    device = data.inputs.device
-    order = torch.from_numpy(stream(seed, "order", epoch).permutation(data.size)).to(device)
-    shifts, flips = _augmentation(training.augment, data, seed, epoch)
-    border = training.augment.shift
-    deficit_first = training.order == "deficit-first"
-    precomputed = deficit_first and condition.deterministic
-    whole = training_set(data, condition, seed) if precomputed else None
-    if precomputed and whole is None:
-        return
-    for step, (start, stop) in enumerate(_step_bounds(data.size, training.batch_size)):
-        positions = order[start:stop]
-        step_shifts = None if shifts is None else shifts[start:stop]
-        step_flips = None if flips is None else flips[start:stop]
-        if whole is not None:
-            # A shift leaves a border, which gets the mean colour: 0 after normalisation.
-            inputs = shift_and_flip(whole.inputs[positions], step_shifts, step_flips, border, 0)
-            yield inputs, whole.targets[positions]
-            continue
-        batch = data.batch(positions)
-        if not deficit_first:
-            batch = batch._replace(inputs=shift_and_flip(batch.inputs, step_shifts, step_flips, border, data.mean))
-        seen = apply_condition(batch, condition, seed, epoch, step)
-        if seen is None:
-            continue
-        inputs = data.normalise(seen.inputs)
-        if deficit_first:
-            inputs = shift_and_flip(inputs, step_shifts, step_flips, border, 0)
-        yield inputs, seen.targets
-
-
-def _step_bounds(size: int, batch_size: int) -> list[tuple[int, int]]:
-    """Return start and stop of each step; a last batch of one, on which BatchNorm cannot train, joins the previous."""
-    starts = list(range(0, size, batch_size))
-    if len(starts) > 1 and batch_size > 1 and size - starts[-1] == 1:
-        starts.pop()
-    return list(zip(starts, [*starts[1:], size], strict=True))
-
-
-def _augmentation(augment: Augment, data: DeviceData, seed: int, epoch: int) -> tuple[Tensor | None, Tensor | None]:
-    """Draw the shifts, int64 (N, 2), and the flips, bool (N,), of an epoch in the order of its steps."""
-    device = data.inputs.device
-    if (augment.shift or augment.flip) and data.inputs.ndim != 4:
-        raise ValueError(f"training.augment needs images of shape (C, H, W), not inputs of shape {data.shape}")
-    shifts = flips = None
-    if augment.shift:
-        corners = stream(seed, "crop", epoch).integers(0, 2 * augment.shift + 1, size=(data.size, 2))
-        shifts = torch.from_numpy(corners - augment.shift).to(device)
-    if augment.flip:
-        flips = torch.from_numpy(stream(seed, "flip", epoch).integers(0, 2, size=data.size) == 1).to(device)
-    return shifts, flips
-
-
-def shift_and_flip(
-    inputs: Tensor, shifts: Tensor | None, flips: Tensor | None, border: int, fill: Tensor | float
-) -> Tensor:
-    """Shift and mirror images.
-
-    Args:
-        inputs: the images, (N, C, H, W).
-        shifts: the shift of each image down and to the right in pixels, int64 (N, 2); None for none.
-        flips: whether each image is mirrored left to right after the shift, bool (N,); None for none.
-        border: the largest shift in pixels.
-        fill: the colour of the pixels that a shift leaves empty, broadcast over `inputs`.
-    """
-    if flips is not None:
-        # Mirroring after a shift to the right is the same as shifting the mirrored image to the left.
-        inputs = torch.where(flips[:, None, None, None], inputs.flip(-1), inputs)
-    if shifts is None:
-        return inputs
-    if flips is not None:
-        shifts = torch.stack([shifts[:, 0], torch.where(flips, -shifts[:, 1], shifts[:, 1])], dim=1)
-    count, channels, height, width = inputs.shape
-    padded = inputs.new_empty(count, channels, height + 2 * border, width + 2 * border)
-    padded[...] = fill
-    padded[..., border : border + height, border : border + width] = inputs
-    rows = torch.arange(height, device=inputs.device) + border - shifts[:, :1]
-    columns = torch.arange(width, device=inputs.device) + border - shifts[:, 1:]
-    images = torch.arange(count, device=inputs.device)[:, None, None]
-    return padded.permute(0, 2, 3, 1)[images, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
 def probe_positions(data: DeviceData, inputs: int, seed: int) -> Tensor:

@@ -12,7 +12,8 @@ from cpframe.records.histories import sizes
 from cpframe.records.model import TAKEN, MetricHistory
 from cpframe.spec.dotted_keys import is_word
 from cpframe.spec.model import Metric, MetricSchedule
-from cpframe.training.data import Condition, DeviceData, apply_condition, probe_positions
+from cpframe.training.conditions import Condition, apply_condition
+from cpframe.training.data import DeviceData, probe_positions
 from cpframe.training.learner import Learner
 from cpframe.training.randomness import stream
 

@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -14,7 +13,6 @@ import numpy as np
 from cpframe.errors import MetricError, describe_error
 from cpframe.records.histories import concatenate
 from cpframe.records.model import CLEAN, History, MetricHistory
-from cpframe.spec.model import Variant
 from cpframe.store import (
     DamagedError,
     InUseError,
@@ -27,7 +25,9 @@ from cpframe.store import (
     recover,
     remake_folder,
 )
-from cpframe.training.data import Condition, DeviceData, batches, load, load_deficit, training_set
+from cpframe.training.batches import batches
+from cpframe.training.conditions import Condition, condition_of, training_set
+from cpframe.training.data import DeviceData, load
 from cpframe.training.job import Committed, EpochDone, Event, Job, StageDone, StageWarning
 from cpframe.training.learner import (
     Learner,
@@ -190,12 +190,3 @@ def _test_statistics(job: Job, learner: Learner, data: DeviceData) -> AbstractCo
     if not training.reestimate_batchnorm or clean is None:
         return nullcontext()
     return reestimate_batchnorm(learner, clean.inputs, training.batch_size)
-
-
-def condition_of(variant: Variant, name: str, data_folder: Path) -> Condition:
-    """Return the condition named `name`: clean, or a deficit of the variant, loaded with its data.
-
-    Raises:
-        DataError: when the data of the deficit cannot be obtained.
-    """
-    return Condition(name, None if name == CLEAN else load_deficit(variant.deficits[name].call, data_folder))

@@ -28,7 +28,7 @@ from cpframe.records.model import StudyRecord
 from cpframe.spec.model import Component, Spec
 from cpframe.spec.reader import read_spec
 from cpframe.store import read_stage
-from cpframe.training import data as data_module
+from cpframe.training import conditions
 
 EXACT = Numerics("cpu", "exact", "float32")
 CATALOGUE = discover()
@@ -65,7 +65,7 @@ recovery = 2
 @pytest.fixture(autouse=True)
 def exact() -> None:
     prepare(EXACT)
-    data_module._load_deficit.cache_clear()  # a test's folder is another's
+    conditions._load_deficit.cache_clear()  # a test's folder is another's
 
 
 @pytest.fixture

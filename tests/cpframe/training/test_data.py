@@ -15,16 +15,9 @@ from torch import Tensor
 from cpframe.api import Batch, DataError, Generator, Splits, Task, classification
 from cpframe.records.model import CLEAN
 from cpframe.spec.model import Augment, Training
-from cpframe.training.data import (
-    Condition,
-    DeviceData,
-    apply_condition,
-    batches,
-    load,
-    probe_positions,
-    shift_and_flip,
-    training_set,
-)
+from cpframe.training.batches import batches, shift_and_flip
+from cpframe.training.conditions import Condition, apply_condition, training_set
+from cpframe.training.data import DeviceData, load, probe_positions
 
 SIZE, CHANNELS, HEIGHT, WIDTH = 23, 3, 6, 5
 MEAN, STD = (0.3, 0.5, 0.6), (0.2, 0.25, 0.3)
