@@ -1,4 +1,4 @@
-"""Cotangents: their second moment is the covariance of the labels, and each estimator's are what it says."""
+"""Cotangents: their second moment is the covariance of the labels, and each estimator yields those it defines."""
 
 import numpy as np
 import pytest
@@ -45,14 +45,14 @@ def test_the_second_moment_of_many_draws_is_the_covariance(estimator):
 
 
 def test_model_draws_have_the_norm_of_the_covariance():
-    """||U sqrt(L) s||^2 = sum of L = tr C, whatever the signs: this is where the low noise comes from."""
+    """||U sqrt(L) s||^2 = sum of L = tr C, for all signs: the reason for the low noise."""
     v = drawn("model", draws=7) * np.sqrt(7)
     trace = np.trace(covariance(LOGITS), axis1=1, axis2=2)
     np.testing.assert_allclose((v**2).sum(axis=2), np.tile(trace, (7, 1)), rtol=1e-12)  # rounding
 
 
 def test_model_draws_follow_a_renaming_of_the_classes():
-    """Eigenvectors have arbitrary signs; unless these are fixed, the same draws mean different things by platform."""
+    """Eigenvectors have arbitrary signs; unless these are fixed, the same draws give different results per platform."""
     order = np.array([3, 1, 4, 0, 2])
     # Rounding, times the inverse of the smallest distance between eigenvalues, about 1e-3 here.
     np.testing.assert_allclose(drawn("model", logits=LOGITS[:, order]), drawn("model")[..., order], rtol=0, atol=1e-10)
@@ -94,14 +94,14 @@ def test_certain_predictions_have_none(estimator):
 
 
 def test_the_triangular_root_is_a_root():
-    """With the unit vectors for signs it gives its columns, R; R R^T is the covariance, whatever the order of p."""
+    """With unit vectors in place of signs the product is the columns of R, and R R^T is the covariance for any p."""
     p = torch.from_numpy(softmax(LOGITS, axis=1))
     columns = cholesky_product(p[:, None], torch.eye(5, dtype=torch.float64).expand(3, 5, 5))
     np.testing.assert_allclose(columns.mT @ columns, covariance(LOGITS), rtol=0, atol=1e-15)  # rounding
 
 
 def test_the_triangular_root_is_the_cholesky_factor():
-    """That of the leading block: the whole matrix is singular. Checked against LAPACK, with p in falling order."""
+    """The factor of the leading block, for the whole matrix is singular; against LAPACK, with decreasing p."""
     p = np.sort(softmax(LOGITS[1]))[::-1].copy()
     columns = cholesky_product(torch.from_numpy(p), torch.eye(5, dtype=torch.float64))
     block = np.linalg.cholesky((np.diag(p) - np.outer(p, p))[:4, :4])

@@ -1,4 +1,4 @@
-"""The trace against a loop over single examples in float64, closed forms, and the promise to leave the model alone."""
+"""The trace against a loop over single examples in float64 and closed forms; the model is unchanged."""
 
 import copy
 import math
@@ -185,7 +185,7 @@ def given_value(cotangent):
 
 
 def expected(estimator, model, inputs, targets, draws):
-    """What layerwise_trace should find for every input and parameter, with its default generator."""
+    """The expected trace of every input and parameter, with the default generator."""
     if estimator == "exact":
         return oracle(model, inputs, exact_value)
     if estimator == "empirical":
@@ -260,7 +260,7 @@ def test_closed_form_of_logistic_regression():
 @pytest.mark.parametrize("draws", [1, 4])
 @pytest.mark.parametrize("estimator", ["model", "sampled"])
 def test_estimators_are_unbiased(estimator, draws):
-    """One input, many times over: independent values, whose mean is the exact trace of that input."""
+    """One input, repeated: independent values, whose mean is the exact trace of that input."""
     model, inputs, _ = build("mlp", n=1)
     exact = layerwise_trace(model, inputs, estimator="exact")
     repeats = 8_000 // draws
@@ -286,7 +286,7 @@ def test_more_draws_have_less_noise():
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_chunks_change_nothing(estimator):
-    model, inputs, targets = build("conv-bn-relu", n=300)  # more than are ever done at once
+    model, inputs, targets = build("conv-bn-relu", n=300)  # more than fit into one slice
     whole = layerwise_trace(model, inputs, targets, estimator=estimator, draws=2)
     single = layerwise_trace(model, inputs[:20], targets[:20], estimator=estimator, draws=2, memory_mb=1e-6)
     few = layerwise_trace(model, inputs, targets, estimator=estimator, draws=2, memory_mb=0.02)
@@ -347,7 +347,7 @@ def test_a_confident_model_keeps_its_last_information(estimator):
 
 
 def state(model, inputs):
-    """All that a measurement must leave as it is."""
+    """Everything that a measurement must not change."""
     return (
         {name: tensor.clone() for name, tensor in model.state_dict().items()},
         {
@@ -374,7 +374,7 @@ def same(one, other):
 
 
 class Counting(nn.Module):
-    """Keeps count of its calls in a buffer and fails when told to."""
+    """Counts its calls in a buffer and fails after a given number of calls."""
 
     def __init__(self):
         super().__init__()
@@ -395,7 +395,7 @@ def test_the_model_is_left_as_it_was(estimator, allowed):
     body, inputs, targets = build("conv-bn-relu")
     counting = Counting()
     model = nn.Sequential(nn.ReLU(inplace=True), body, counting)
-    body[3].train()  # an odd mix of modes, none of which matters here
+    body[3].train()  # an unusual mix of modes, none of which matters here
     body[0].weight.requires_grad_(requires_grad=False)
     body[3].weight.grad = torch.ones_like(body[3].weight)
     body[3].register_forward_hook(lambda *_: None)
@@ -443,7 +443,9 @@ def test_train_mode_is_refused_where_it_matters(module, message):
     with pytest.raises(ValueError, match=message):
         layerwise_trace(model, inputs)
     assert same(state(model, inputs), before)
-    if not isinstance(module, nn.SyncBatchNorm | nn.RReLU):  # one wants a GPU, torch.func lacks the other
+    if not isinstance(
+        module, nn.SyncBatchNorm | nn.RReLU
+    ):  # SyncBatchNorm needs a GPU, torch.func does not support RReLU
         assert layerwise_trace(model.eval(), inputs).n == 3
 
 

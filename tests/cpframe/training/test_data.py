@@ -1,4 +1,4 @@
-"""Data on the device: augmentation, batches and views against loops over single images."""
+"""Data on the device: augmentation, batches and conditions against loops over single images."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CLEANLY = Condition(CLEAN, None)
 
 @dataclass(frozen=True, eq=False)
 class Held:
-    """A data set that is there already; equal only to itself, so that no cache takes it for another."""
+    """A data set in memory; equal only to itself, so that no cache confuses it with another."""
 
     splits: Splits
 
@@ -82,7 +82,7 @@ class NextLabel:
 
 @dataclass(frozen=True)
 class Static:
-    """Replaces images by uniform noise; `deterministic` says whether it claims to be the same each time."""
+    """Replaces images by uniform noise; `deterministic` is its claim to give the same result each time."""
 
     deterministic: bool = False
 
@@ -103,7 +103,7 @@ class Nothing:
 
 @dataclass(frozen=True, eq=False)
 class Recorder:
-    """Changes nothing, and keeps what it was given."""
+    """Changes nothing, and stores the batches that it receives."""
 
     seen: list[Batch]
     deterministic: bool = False
@@ -130,7 +130,7 @@ def positions_of(labels: list[list[int]]) -> list[int]:
 
 
 def moved(image: NDArray[np.float32], down: int, right: int, flip: bool, fill: NDArray[np.float32]) -> Any:
-    """One image shifted, then mirrored, pixel by pixel; `fill` is the colour of the border, one number a channel."""
+    """One image shifted, then mirrored, pixel by pixel; `fill` is the colour of the border, one number per channel."""
     channels, height, width = image.shape
     result = np.empty_like(image)
     for channel in range(channels):
@@ -177,11 +177,11 @@ Draw = tuple[int, int, bool]
 
 
 def draws_of(data: DeviceData, training: Training, seed: int, epoch: int) -> list[tuple[int, Draw]]:
-    """Position, shift and flip of every image of a clean epoch, found by trying all that there may be."""
+    """Position, shift and flip of every image of a clean epoch, found by trying all possible ones."""
     reach = range(-training.augment.shift, training.augment.shift + 1)
     flips = (False, True) if training.augment.flip else (False,)
     tried = [(down, right, flip) for down in reach for right in reach for flip in flips]
-    zero = np.zeros(CHANNELS, dtype=np.float32)  # the mean colour, once the mean is subtracted
+    zero = np.zeros(CHANNELS, dtype=np.float32)  # the mean colour after normalisation
     possible = np.stack([[moved(normal(image), *draw, zero) for draw in tried] for image in pixels_of(data)])
     steps, labels = epoch_of(data, None, training, seed, epoch)
     found = []
@@ -278,7 +278,7 @@ def test_after_augmentation_a_deficit_still_meets_the_pixels_themselves(data: De
     ("batch_size", "sizes"),
     [
         (1, [1] * 23),
-        (2, [2] * 10 + [3]),  # the last would be alone, and joins the one before
+        (2, [2] * 10 + [3]),  # a last batch of one joins the previous
         (5, [5, 5, 5, 5, 3]),
         (11, [11, 12]),
         (22, [23]),
@@ -338,7 +338,7 @@ def test_a_stochastic_deficit_draws_anew_in_every_step_and_epoch(data: DeviceDat
 
 
 def test_a_deterministic_deficit_gets_the_same_generator_whenever_it_acts(data: DeviceData) -> None:
-    # Not really deterministic: what it draws tells which generator it was given.
+    # Not really deterministic: its draws show which generator it received.
     training = Training(batch_size=100, order="augment-first")
     first, second = (epoch_of(data, Static(deterministic=True), training, 0, epoch)[0][0] for epoch in (0, 1))
     assert torch.equal(first, second)

@@ -35,7 +35,7 @@ CLASSES = 3
 
 @dataclass(frozen=True, eq=False)
 class Held:
-    """A data set that is there already; equal only to itself."""
+    """A data set in memory; equal only to itself."""
 
     splits: Splits
 
@@ -159,7 +159,7 @@ def test_a_learner_restored_goes_on_as_the_one_that_was_saved(data: DeviceData) 
     assert same(weights(other), weights(one))
     for learner in (one, other):
         take_steps(learner, data, 3)
-    # Adam divides by what it has gathered: a state that was lost in part would show in the next steps.
+    # Adam divides by its running averages, so a state that was lost in part changes the next steps.
     assert same(weights(other), weights(one))
     assert not same(weights(other), weights(built(data)))
 

@@ -1,4 +1,4 @@
-"""What metrics may give: quantities with dimensions of their own, from the probe to the files; and what is refused."""
+"""Metrics: quantities with their own dimensions, from the probe to the files, and the results that are refused."""
 
 from __future__ import annotations
 
@@ -217,12 +217,12 @@ def test_sizes_of_dimensions() -> None:
             sizes({"one": replace(one, own=("unit", "class" if name == "class" else "clas_stderr")), name: by_layer})
 
 
-# --- what a rehearsal and a run make of odd metrics -----------------------------------------------------------------
+# --- invalid metrics in the preflight and in a run ------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Giving:
-    """A metric that gives what it is told to."""
+    """A metric that returns values of a given form."""
 
     shape: tuple[int, ...] = (3,)
     own: Any = ("unit",)
@@ -268,7 +268,9 @@ def with_metrics(spec: Spec, **calls: Any) -> Spec:
         ({"m": Giving(keys=("x",)), "m-x": Giving()}, "m-x: gives m-x, which another metric gives as well"),
     ],
 )  # fmt: skip
-def test_a_rehearsal_finds_what_cannot_be_kept(calls: dict[str, Giving], said: str, tmp_path: Path) -> None:
+def test_the_preflight_refuses_results_that_cannot_be_stored(
+    calls: dict[str, Giving], said: str, tmp_path: Path
+) -> None:
     spec = with_metrics(spec_of(tmp_path), **calls)
     with pytest.raises(SpecError) as caught:
         preflight(spec, EXACT, tmp_path)
@@ -276,7 +278,7 @@ def test_a_rehearsal_finds_what_cannot_be_kept(calls: dict[str, Giving], said: s
     assert f"{problem.key}: {problem.why}".startswith(f"metrics.{said}")
 
 
-def test_a_rehearsal_counts_every_number_and_the_forecast_every_place_for_one(tmp_path: Path) -> None:
+def test_the_preflight_counts_every_number_and_the_forecast_every_array_entry(tmp_path: Path) -> None:
     spec = with_metrics(spec_of(tmp_path), m=Giving((3,), stderr=np.ones(3)))
     costs = preflight(spec, EXACT, tmp_path)
     assert dict(costs[0].numbers) == {"weights": 2, "filters": 5 * 64, "m": 6}
@@ -297,7 +299,7 @@ def test_a_rehearsal_counts_every_number_and_the_forecast_every_place_for_one(tm
 
 @dataclass(frozen=True)
 class Growing:
-    """A metric whose size changes once the weights have changed more than they do in a rehearsal."""
+    """A metric whose size changes once the weights have changed more than they do in the preflight."""
 
     calls: Any
 
@@ -317,9 +319,9 @@ def test_a_size_that_changes_within_a_stage_fails_it_in_one_line(tmp_path: Path)
     spec = with_metrics(spec_of(tmp_path, "protocols.0.until=[0]"), m=Growing(Calls()))
     (one,) = run(spec, tmp_path).trajectories
     assert one.status == "failed"
-    told = "the metric m has to keep its shape through a study: it gave 3 (unit) in epoch 1, and 4 (unit) in epoch "
-    assert one.reason.startswith(told)
-    assert one.reason.removeprefix(told).isdecimal()  # and no file of ours
+    start = "the metric m has to keep its shape through a study: it gave 3 (unit) in epoch 1, and 4 (unit) in epoch "
+    assert one.reason.startswith(start)
+    assert one.reason.removeprefix(start).isdecimal()  # and no file of ours
 
 
 def test_a_size_that_changes_between_stages_fails_the_trajectory(tmp_path: Path) -> None:
