@@ -1,14 +1,15 @@
-"""Facts about this machine: its processor cores, and the folders for data and caches."""
+"""Facts about this machine: its processor cores, and the folders for data sets and caches."""
 
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
+
+from platformdirs import user_cache_path
 
 
 def data_folder(chosen: Path | None) -> Path:
-    """The folder of the data sets: as chosen, else CPFRAME_DATA, else the platform's cache folder."""
+    """Return the folder of the data sets: `chosen`, else the variable CPFRAME_DATA, else the cache folder."""
     if chosen is not None:
         return chosen
     if from_environment := os.environ.get("CPFRAME_DATA"):
@@ -17,14 +18,10 @@ def data_folder(chosen: Path | None) -> Path:
 
 
 def cache_folder() -> Path:
-    """The platform's folder for what can be had again."""
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home())) / "cpframe" / "Cache"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "cpframe"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cpframe"
+    """Return the user's cache folder for cpframe, for files that can be downloaded or measured again."""
+    return user_cache_path("cpframe", appauthor=False)
 
 
 def cores() -> int:
-    """Processor cores that this process may use."""
+    """Return the number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,21 +1,26 @@
-"""Problems of a spec or of its run, for people: where, which key, why, and what would be right."""
+"""The exceptions that cpframe shows to its user, and the helpers that word them.
+
+A `Problem` is one line of the form ``file:line: key: message``; a `SpecError` carries all problems of a spec at once.
+"""
 
 from __future__ import annotations
 
 import difflib
+import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong with a spec.
+    """One mistake in a spec or on the command line.
 
     Attributes:
-        where: ``file:line``, or the command-line option at fault.
-        key: the dotted key; empty where the whole file is meant.
-        why: what is wrong and what would be right.
+        where: ``file:line``, or the command-line option with the mistake.
+        key: the dotted key; empty where the problem concerns the whole file.
+        why: what is wrong, and what is expected instead.
     """
 
     where: str
@@ -23,7 +28,7 @@ class Problem:
     why: str
 
     def __str__(self) -> str:
-        """Write it as ``file:line: key: why``."""
+        """Return ``file:line: key: why``, without the parts that are empty."""
         return ": ".join(part for part in (self.where, self.key, self.why) if part)
 
 
@@ -31,51 +36,62 @@ class SpecError(Exception):
     """A spec that cannot be run, with all its problems at once."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
-        """Keep each problem once, in the order found."""
+        """Store each problem once, in the given order."""
         self.problems: Sequence[Problem] = tuple(dict.fromkeys(problems))
         super().__init__("\n".join(map(str, self.problems)))
 
 
 class MetricError(ValueError):
-    """A metric that gives what cannot be kept; its message is shown to the user as it stands."""
+    """A metric whose result cannot be stored; the user sees the message unchanged."""
 
 
 class ExecutorError(Exception):
-    """Workers that cannot be had; its message is shown to the user as it stands."""
+    """Workers that cannot be started; the user sees the message unchanged."""
 
 
 class NotInstalledError(ImportError):
-    """A package of an extra that is not installed; its message is shown to the user as it stands."""
+    """An optional package that is not installed; the user sees the message unchanged."""
 
 
 class NothingToDrawError(Exception):
-    """A study without the data for a figure; its message says what is missing and what would give it."""
+    """A study without the data for a figure; the message says what is missing and how to obtain it."""
 
 
 @contextmanager
-def needed(what: str, extra: str) -> Iterator[None]:
-    """Import inside what only an extra brings.
+def require_extra(feature: str, extra: str) -> Iterator[None]:
+    """Report a failed import inside the context as a missing extra of cpframe.
 
     Args:
-        what: needs it, for the message: "a table".
-        extra: of cpframe, which brings it.
+        feature: the feature that needs the import, as the message names it: "a table".
+        extra: the extra of cpframe that installs the package.
 
     Raises:
-        NotInstalledError: when it is not there.
+        NotInstalledError: when the package is not installed.
     """
     try:
         yield
     except ModuleNotFoundError as error:
         package = (error.name or "another package").partition(".")[0]
-        raise NotInstalledError(f"{what} needs {package}: pip install 'cpframe[{extra}]'") from None
+        raise NotInstalledError(f"{feature} needs {package}: pip install 'cpframe[{extra}]'") from None
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Suggest the known name nearest to `name`, or list those there are."""
+    """Return a hint for an unknown name, as the end of a sentence.
+
+    Returns:
+        ``did you mean 'x'?`` where a known name is similar, else ``known names: 'a', 'b'``, or ``known names: none``.
+    """
     names = sorted(known)
-    if not names:
-        return "there are none"
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    if close:
-        return f"did you mean {close[0]!r}?"
-    return "there " + ("is only " if len(names) == 1 else "are ") + ", ".join(map(repr, names))
+    similar = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    if similar:
+        return f"did you mean {similar[0]!r}?"
+    return f"known names: {', '.join(map(repr, names)) or 'none'}"
+
+
+def describe_error(error: BaseException) -> str:
+    """Return an exception as one line: its type, its message, and the file and line that raised it."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    text = " ".join(str(error).split()) or "no message"
+    # A results file cannot store control characters or unpaired surrogates.
+    text = "".join(letter if letter.isprintable() else "?" for letter in text)
+    return f"{type(error).__name__}: {text} ({Path(last.filename).name}:{last.lineno})"

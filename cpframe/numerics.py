@@ -1,10 +1,10 @@
-"""Numerics profiles: where a training runs, and how its numbers are rounded."""
+"""Numerics: the device that a training runs on, and the precision and determinism of its arithmetic."""
 
 from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -17,12 +17,12 @@ Precision = Literal["float32", "bfloat16"]
 
 @dataclass(frozen=True)
 class Numerics:
-    """How a training computes.
+    """The device and the arithmetic of a training.
 
     Attributes:
-        device: as torch names it: ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+        device: the device in PyTorch's notation: ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         profile: ``exact`` (float32, deterministic algorithms, one thread) or ``fast``.
-        precision: of the matrix products of the forward and backward pass.
+        precision: the precision of matrix products in the forward and backward pass.
     """
 
     device: str
@@ -31,40 +31,59 @@ class Numerics:
 
     @property
     def identity(self) -> str:
-        """What of it determines the bits of a result, whichever of several like devices it ran on."""
+        """The part that determines the bits of a result: the device without its number, profile and precision."""
         return f"{self.device.partition(':')[0]} {self.profile} {self.precision}"
 
 
 def resolve(device: str, profile: Literal["auto", "exact", "fast"]) -> Numerics:
-    """Choose device and profile: ``auto`` takes CUDA, then MPS, then the CPU; fast on CUDA, exact elsewhere.
+    """Choose the device and the profile of a run.
+
+    Args:
+        device: a device in PyTorch's notation, or ``auto``: CUDA, else MPS, else the CPU.
+        profile: ``exact``, ``fast``, or ``auto``: fast on CUDA, exact elsewhere.
 
     Raises:
-        SpecError: when the device is not here, or the profile not to be had on it.
+        SpecError: when this machine has no such device, or the device does not support the profile.
     """
-    import torch
-
-    present = ["cpu"]
-    if torch.backends.mps.is_available():
-        present.insert(0, "mps")
-    if torch.cuda.is_available():
-        present.insert(0, "cuda")
-    kind, _, number = device.partition(":")
+    counts = _device_counts()
     if device == "auto":
-        device = kind = present[0]
-    if kind not in present or (number and not number.isdigit()):
-        raise SpecError([Problem(f"--device {device}", "", f"is not here; there is {', '.join(present)}, or auto")])
-    if number and int(number) >= (torch.cuda.device_count() if kind == "cuda" else 1):
-        raise SpecError([Problem(f"--device {device}", "", "there are not so many")])
+        device = next(iter(counts))
+    numbered = {f"{kind}:{number}" for kind, count in counts.items() for number in range(count)}
+    if device not in counts.keys() | numbered:
+        why = f"no such device: this machine has {_inventory(counts)}"
+        raise SpecError([Problem(f"--device {device}", "", why)])
+    kind = device.partition(":")[0]
     if profile == "fast" and kind != "cuda":
-        why = f'"fast" needs a CUDA device, and this run is on {kind}: use "exact"'
+        why = f'"fast" needs a CUDA device, and the device of this run is {device}; use "exact" or "auto"'
         raise SpecError([Problem("", "training.numerics", why)])
     if profile == "fast" or (profile == "auto" and kind == "cuda"):
         return Numerics(device, "fast", "bfloat16")
     return Numerics(device, "exact", "float32")
 
 
+def _device_counts() -> dict[str, int]:
+    """Return the number of devices of each kind that this machine has, the preferred kind first."""
+    import torch
+
+    counts = {
+        "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0,
+        "mps": int(torch.backends.mps.is_available()),
+        "cpu": 1,
+    }
+    return {kind: count for kind, count in counts.items() if count}
+
+
+def _inventory(counts: Mapping[str, int]) -> str:
+    """Return the devices of this machine in words: ``2 GPUs (cuda:0, cuda:1) and a CPU (cpu)``."""
+    words = {"mps": "a GPU (mps)", "cpu": "a CPU (cpu)"}
+    if gpus := counts.get("cuda"):
+        names = ", ".join(f"cuda:{number}" for number in range(gpus))
+        words["cuda"] = f"{gpus} GPU{'s' if gpus > 1 else ''} ({names})"
+    return " and ".join(words[kind] for kind in counts)
+
+
 def devices(numerics: Numerics) -> tuple[str, ...]:
-    """The devices of this machine that workers can be given: for plain ``cuda`` every GPU, else the one it names."""
+    """Return the devices that workers can use: every GPU for plain ``cuda``, else the one device named."""
     if numerics.device != "cuda":
         return (numerics.device,)
     import torch
@@ -72,24 +91,24 @@ def devices(numerics: Numerics) -> tuple[str, ...]:
     return tuple(f"cuda:{number}" for number in range(torch.cuda.device_count()))
 
 
-def shared_out(numerics: Numerics, devices: Sequence[str], workers: int) -> tuple[Numerics, ...]:
-    """The numerics of each worker: one device each, and again from the first when there are more workers."""
+def assign_devices(numerics: Numerics, devices: Sequence[str], workers: int) -> tuple[Numerics, ...]:
+    """Return the numerics of each worker: the devices in turn, several workers per device if necessary."""
     return tuple(replace(numerics, device=devices[slot % len(devices)]) for slot in range(workers))
 
 
 def prepare(numerics: Numerics) -> None:
-    """Set this process up for a profile, before its first computation."""
+    """Configure torch in this process for a profile; call it before the first computation."""
     # cuBLAS is deterministic only with a workspace of fixed size, which it reads from the environment.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     import torch
 
     exact = numerics.profile == "exact"
     if numerics.device.startswith("cuda:"):
-        torch.cuda.set_device(numerics.device)  # for plugins that say just "cuda"
+        torch.cuda.set_device(numerics.device)  # plugins may use plain "cuda"
     torch.set_num_threads(1)
-    # Not use_deterministic_algorithms, which does the same but first imports the compiler, in seconds.
+    # use_deterministic_algorithms does the same, but imports the compiler first, which takes seconds.
     torch.set_deterministic_debug_mode("error" if exact else "default")
-    # Memory that an algorithm writes in full need not be filled with nan before.
+    # Filling uninitialised memory with nan costs time and does not change results.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = not exact
     torch.backends.cuda.matmul.allow_tf32 = not exact
@@ -97,7 +116,7 @@ def prepare(numerics: Numerics) -> None:
 
 
 def hardware(device: str) -> str:
-    """The processor or card behind a device, in words."""
+    """Return the name of the processor or GPU of a device."""
     if device.startswith("cuda"):
         import torch
 

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from cpframe.fisher import layerwise_trace
-from cpframe.fisher.per_sample.convolution import wait
+from cpframe.fisher.per_sample.convolution import synchronize
 from cpframe.numerics import hardware, prepare, resolve
 from cpframe.plugins.discovery import Catalogue
-from cpframe.training.learner import drawing
+from cpframe.training.learner import seed_torch
 
 _NETWORKS: tuple[tuple[str, dict[str, Any], tuple[int, ...], int], ...] = (
     ("all-cnn", {}, (3, 32, 32), 32),
@@ -56,7 +56,7 @@ def bench_fisher(catalogue: Catalogue, device: str, images: int, repeats: int, c
         except LookupError as error:
             console.print(f"{name} is left out: {error}")
             continue
-        with drawing("cpu", 0, "init"):
+        with seed_torch("cpu", 0, "init"):
             model: nn.Module = component(**parameters)(shape, 10)
         with console.status(f"timing {name}"):
             model = model.eval().to(numerics.device)
@@ -93,8 +93,8 @@ def _row(model: nn.Module, shape: tuple[int, ...], at_once: int, repeats: int) -
 
 
 def _seconds(action: Callable[[], None], on: Tensor) -> float:
-    wait(on)
+    synchronize(on)
     started = time.perf_counter()
     action()
-    wait(on)
+    synchronize(on)
     return time.perf_counter() - started

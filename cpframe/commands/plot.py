@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cpframe.analysis.critical_periods import THRESHOLD
 from cpframe.analysis.findings import Findings
-from cpframe.errors import NothingToDrawError, Problem, SpecError, needed
+from cpframe.errors import NothingToDrawError, Problem, SpecError, require_extra
 from cpframe.records.model import StudyRecord
 from cpframe.report.figures import FIGURES, FORMATS
 from cpframe.report.formatting import printable
@@ -51,7 +51,7 @@ def plot(study: StudyRecord, figures: Sequence[str], formats: Sequence[str], fol
         NothingToDrawError: when a figure asked for by name has no data, before anything is written; or no figure has.
         StoreError: when a file cannot be written.
     """
-    with needed("a figure", "plot"):
+    with require_extra("a figure", "plot"):
         from cpframe.report.figures.gallery import draw
         from cpframe.report.figures.missing_glyphs import letters_noted
         from cpframe.report.figures.style import rendered
@@ -92,7 +92,7 @@ def write_page(study: StudyRecord, path: Path, threshold: float = THRESHOLD) -> 
         NotInstalledError: without matplotlib, which draws the figures in it.
         StoreError: when it cannot be written.
     """
-    with needed("a page with figures", "plot"):
+    with require_extra("a page with figures", "plot"):
         from cpframe.report.html.page import html_page
 
     content = html_page(study, threshold).encode()

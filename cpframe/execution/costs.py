@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from cpframe.plan.stages import Stage
 from cpframe.spec.model import Metric
-from cpframe.training.measurement import due
+from cpframe.training.measurement import is_due
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,6 @@ def estimated_seconds(stages: Iterable[Stage], metrics: Iterable[Metric], costs:
         cost = costs[stage.variant]
         seconds += stage.epochs * (cost.test + (0 if stage.condition in cost.idle else cost.train))
         for metric in metrics:
-            count = sum(due(metric.schedule, epoch + 1) for epoch in range(stage.start, stage.stop))
+            count = sum(is_due(metric.schedule, epoch + 1) for epoch in range(stage.start, stage.stop))
             seconds += count * cost.metrics[metric.name]
     return seconds

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from cpframe.execution.costs import Costs, estimated_seconds
 from cpframe.execution.progress import StudyProgress, remaining
 from cpframe.spec.model import Metric
-from cpframe.training.measurement import due
+from cpframe.training.measurement import is_due
 
 _HISTORY_BYTES = 14_000
 """An empty history in HDF5: its names, dimensions and attributes."""
@@ -84,5 +84,5 @@ def forecast(progress: StudyProgress, costs: Mapping[int, Costs], slots: int, *,
 
 def _history_bytes(start: int, stop: int, numbers: int, metrics: Sequence[Metric]) -> int:
     """Of the epochs from `start` to `stop`; where any metric is measured there is a place for all their numbers."""
-    rows = sum(any(due(metric.schedule, epoch + 1) for metric in metrics) for epoch in range(start, stop))
+    rows = sum(any(is_due(metric.schedule, epoch + 1) for metric in metrics) for epoch in range(start, stop))
     return _HISTORY_BYTES + (stop - start) * _EPOCH_BYTES + 8 * numbers * rows

@@ -15,6 +15,7 @@ from threading import Thread
 from rich.console import Console
 
 from cpframe.api import EpochsCommitted, RunFinished, RunStarted
+from cpframe.errors import describe_error
 from cpframe.execution.assembly import assemble_study
 from cpframe.execution.progress import StudyProgress
 from cpframe.execution.workspace import Workspace
@@ -24,7 +25,6 @@ from cpframe.records.model import StudyRecord
 from cpframe.spec.model import Observer
 from cpframe.store import StageRecord, StoreError, read_stage
 from cpframe.training.job import Committed, Event, StageDone
-from cpframe.training.stage import described
 
 _ROOM = 500
 """Commits that wait for a slow observer; those that find no room are lost to it."""
@@ -205,6 +205,6 @@ def _names_by_stage(study: Study) -> Mapping[str, tuple[str, ...]]:
 
 def _said(error: BaseException) -> str:
     try:
-        return described(error)
+        return describe_error(error)
     except Exception:  # noqa: BLE001 - an exception whose own text raises
         return type(error).__name__

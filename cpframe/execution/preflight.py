@@ -12,17 +12,27 @@ from pathlib import Path
 import torch
 
 from cpframe.api import DataError
-from cpframe.errors import Problem, SpecError
+from cpframe.errors import Problem, SpecError, describe_error
 from cpframe.execution.costs import Costs
 from cpframe.numerics import Numerics
 from cpframe.records.histories import sizes
 from cpframe.records.model import CLEAN, MetricHistory
 from cpframe.spec.model import VARIANT, Spec, Variant
 from cpframe.spec.positions import KeyPath
-from cpframe.training.data import Condition, DeviceData, batches, degraded, load
-from cpframe.training.learner import TEST_BATCH, Learner, new_learner, new_model, new_tally, saved, test, train_step
+from cpframe.training.batches import batches
+from cpframe.training.conditions import Condition, apply_condition, condition_of
+from cpframe.training.data import DeviceData, load
+from cpframe.training.learner import (
+    TEST_BATCH,
+    Learner,
+    new_learner,
+    new_model,
+    new_tally,
+    serialise_state,
+    test,
+    train_step,
+)
 from cpframe.training.measurement import measure
-from cpframe.training.stage import condition_of, described
 
 _EXAMPLES = 32
 """Examples on which deficits, tests and metrics are tried."""
@@ -50,7 +60,7 @@ def _part(spec: Spec, variant: Variant, key: str) -> Iterator[None]:
     except ValueError as error:
         why = " ".join(str(error).split())
     except Exception as error:  # noqa: BLE001 - a plugin is a stranger's code: whatever it raises is told
-        why = described(error)
+        why = describe_error(error)
     else:
         return
     path: KeyPath = tuple(key.split("."))
@@ -93,14 +103,14 @@ def _costs(spec: Spec, variant: Variant, numerics: Numerics, data_folder: Path) 
     # Last, since it changes the weights.
     with _part(spec, variant, "training"):
         train = _training_seconds(learner, data, variant, seed)
-    return Costs(train, tested, metrics, idle, len(saved(learner)), numbers)
+    return Costs(train, tested, metrics, idle, len(serialise_state(learner)), numbers)
 
 
 def _seen(spec: Spec, variant: Variant, name: str, data: DeviceData, seed: int, data_folder: Path) -> bool:
     """Let a deficit act on a few examples; whether the learner sees anything."""
     positions = torch.arange(min(_EXAMPLES, data.size), device=data.inputs.device)
     with _part(spec, variant, f"deficits.{name}"):
-        return degraded(data.batch(positions), condition_of(variant, name, data_folder), seed, 0, 0) is not None
+        return apply_condition(data.batch(positions), condition_of(variant, name, data_folder), seed, 0, 0) is not None
 
 
 def _training_seconds(learner: Learner, data: DeviceData, variant: Variant, seed: int) -> float:

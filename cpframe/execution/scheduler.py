@@ -115,7 +115,7 @@ def _job(progress: StudyProgress, workspace: Workspace, stage: Stage) -> Job:
         folder=workspace.of(stage.id),
         parent_folder=parent_folder,
         keep_state=workspace.keep_states or bool(progress.following(stage.id)),
-        for_good=workspace.keep_states,
+        retain_state=workspace.keep_states,
     )
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cpframe.analysis.comparisons import RemovalGroup, all_groups, variant_key
-from cpframe.errors import needed
+from cpframe.errors import require_extra
 from cpframe.records.histories import CURVES
 from cpframe.records.model import Floats, StudyRecord, TrajectoryRecord
 
@@ -178,7 +178,7 @@ def _stacked(parts: Sequence[_Columns], kinds: Mapping[str, np.dtype]) -> _Colum
 
 
 def _table(columns: _Columns) -> DataFrame:
-    with needed("a table", "notebook"):
+    with require_extra("a table", "notebook"):
         import pandas
 
     # Text is said to be text: a column in which all is missing would else be of no type.

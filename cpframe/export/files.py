@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cpframe.errors import Problem, SpecError, nearest, needed
+from cpframe.errors import Problem, SpecError, nearest, require_extra
 from cpframe.export.dataframes import FACTS, left_out
 from cpframe.export.results import Results
 from cpframe.records.histories import CURVES
@@ -84,7 +84,7 @@ def netcdf(results: Results) -> bytes:
     Raises:
         NotInstalledError: without xarray or h5netcdf.
     """
-    with needed("--to netcdf", "notebook"):
+    with require_extra("--to netcdf", "notebook"):
         import h5netcdf  # noqa: F401 - xarray writes with it
     dataset = results.histories
     packed = {name: {"zlib": True, "complevel": 4} for name in dataset.data_vars if dataset[name].dtype.kind == "f"}
@@ -106,7 +106,7 @@ def parquet_files(results: Results) -> dict[str, bytes]:
     Raises:
         NotInstalledError: without pandas or pyarrow.
     """
-    with needed("--to parquet", "export"):
+    with require_extra("--to parquet", "export"):
         import pyarrow.parquet  # noqa: F401 - pandas writes with it
 
     def written(table: DataFrame) -> bytes:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cpframe.errors import needed
+from cpframe.errors import require_extra
 from cpframe.export.dataframes import FACTS
 from cpframe.records.histories import CURVES
 from cpframe.records.model import MetricHistory, StudyRecord, TrajectoryRecord
@@ -37,7 +37,7 @@ def stacked(study: StudyRecord, facts: Mapping[str, Sequence[object]], places: S
     Raises:
         NotInstalledError: without xarray.
     """
-    with needed("a dataset", "notebook"):
+    with require_extra("a dataset", "notebook"):
         import xarray
 
     chosen = [study.trajectories[place] for place in places]

@@ -1,8 +1,14 @@
-"""Layerwise Fisher information of any classifier, in studies and on its own.
+"""Layerwise Fisher information of any classifier, for use inside and outside of studies.
 
-trace = layerwise_trace(model.eval(), images)
-dict(zip(trace.layers, trace.mean))    # with trace.stderr; the same by parameter
-trace.rules                            # how each parameter was measured
+A model (an ``nn.Module`` whose outputs are logits) and a batch of inputs go in; a frozen dataclass of float64 arrays
+per layer comes out. README.md in this folder shows the calls. Nothing here needs a spec, a study or a plugin.
+
+`trace` holds the main entry point, `layerwise_trace`; `cotangents` the expectation over labels; `per_sample/` the
+squared norms of single-example gradients; `variational` and `hessian` two related traces, both on a `loss_landscape`;
+`layers` the grouping of parameters; `result` the means and standard errors.
+
+Where to add: a torch function with parameters of its own in `per_sample/`; an estimator of the expectation over labels
+in `cotangents`; another curvature measure in a module next to `hessian`, with a name in ``__all__``.
 """
 
 from cpframe.fisher.cotangents import Estimator

@@ -1,8 +1,8 @@
-"""Logit cotangents v for which the expectation of ||J^T v||^2 is an example's Fisher trace.
+"""Logit cotangents v for which the expectation of ||J^T v||^2 is the Fisher trace of an example.
 
-With J the Jacobian of an example's logits by the weights and p its class probabilities, the gradient of log p_y is
-J^T (e_y - p). So the trace, the expectation of its squared norm over labels y ~ p, is tr(J^T C J) with
-C = diag(p) - p p^T, and any v with E[v v^T] = C gives an unbiased ||J^T v||^2.
+J is the Jacobian of an example's logits with respect to the weights, p its class probabilities. The gradient of
+log p_y is J^T (e_y - p). The trace, the expectation of its squared norm over labels y ~ p, is therefore tr(J^T C J)
+with C = diag(p) - p p^T, and ||J^T v||^2 is unbiased for any v with E[v v^T] = C.
 """
 
 from __future__ import annotations
@@ -15,48 +15,48 @@ from numpy.random import Generator
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-__all__ = ["Estimator", "cotangents", "passes"]
+__all__ = ["Estimator", "cholesky_product", "cotangent_count", "cotangents"]
 
 Estimator = Literal["model", "exact", "sampled", "empirical"]
-"""``model``: random signs through a root of C; ``exact``: the sum over classes; ``sampled``: labels drawn from the
-model's own probabilities; ``empirical``: the true labels, which is the trace of another matrix."""
+"""``model``: random signs times a square root of C; ``exact``: the sum over classes; ``sampled``: labels sampled from
+the model's own probabilities; ``empirical``: the true labels, which gives the trace of the empirical Fisher matrix."""
 
-_MOST_EIGENVECTORS = 64
-"""Classes up to which C is decomposed: beyond, the cube of their number would cost more than the network."""
+_MAX_EIGH_CLASSES = 64
+"""The most classes for which C is decomposed: the cost grows with their cube and would exceed that of the network."""
 
 
-def passes(estimator: Estimator, classes: int, draws: int) -> int:
-    """How many cotangents `cotangents` yields: each needs a backward pass."""
+def cotangent_count(estimator: Estimator, classes: int, draws: int) -> int:
+    """Return the number of cotangents that `cotangents` yields; each needs one backward pass."""
     return {"model": draws, "sampled": draws, "exact": classes, "empirical": 1}[estimator]
 
 
 def cotangents(
     logits: Tensor, estimator: Estimator, targets: Tensor | None, rng: Generator, draws: int
 ) -> Iterator[Tensor]:
-    """Yield cotangents, one for each example at a time; the squared norms of their pull-backs sum to the estimate.
+    """Yield cotangents whose squared pull-back norms sum to the estimate of the trace, per example.
 
-    Random numbers are used example by example, and drawn on the host: it does not matter how examples are cut into
-    batches, nor where they are. Nothing here waits for the device.
+    Random numbers are drawn on the host, example by example, so the batch size and the device do not change them.
+    Nothing here waits for the device.
 
     Args:
-        logits: (n, K), finite, float64.
-        estimator: see `Estimator`.
-        targets: (n,) in [0, K), for ``empirical`` only.
-        rng: for ``model`` and ``sampled`` only.
-        draws: to average over, for ``model`` and ``sampled`` only.
+        logits: the logits, finite, float64 (n, K).
+        estimator: the expectation over labels, see `Estimator`.
+        targets: the true labels, (n,) in [0, K); for ``empirical`` only.
+        rng: the random generator; for ``model`` and ``sampled`` only.
+        draws: the number of random draws to average over; for ``model`` and ``sampled`` only.
 
     Yields:
-        (n, K), float64: `draws` of them for ``model`` and ``sampled``, K for ``exact``, one for ``empirical``.
+        Float64 (n, K): `draws` cotangents for ``model`` and ``sampled``, K for ``exact``, one for ``empirical``.
     """
     n, classes = logits.shape
     p = logits.softmax(dim=1)
     if estimator == "model":
         signs = torch.from_numpy(rng.random((n, draws, classes)) < 0.5).to(logits.device).double().mul_(-2).add_(1)
-        if logits.is_cuda or classes > _MOST_EIGENVECTORS:
-            rooted = triangular(p[:, None], signs)
+        if logits.is_cuda or classes > _MAX_EIGH_CLASSES:
+            products = cholesky_product(p[:, None], signs)
         else:
-            rooted = torch.einsum("nij,ndj->ndi", _eigenroots(p), signs)
-        yield from (rooted / draws**0.5).unbind(dim=1)
+            products = torch.einsum("nij,ndj->ndi", _eigen_root(p), signs)
+        yield from (products / draws**0.5).unbind(dim=1)
     elif estimator == "exact":
         for label in range(classes):
             yield p[:, label, None].sqrt() * (torch.eye(classes, dtype=p.dtype, device=p.device)[label] - p)
@@ -66,48 +66,49 @@ def cotangents(
         for draw in range(draws):
             yield (one_hot(labels[:, draw], classes) - p) / draws**0.5
     else:
-        assert targets is not None  # noqa: S101 - the caller has checked
+        assert targets is not None  # noqa: S101 - the caller has checked this
         yield one_hot(targets, classes) - p
 
 
-def _eigenroots(p: Tensor) -> Tensor:
-    """Return U sqrt(L) for every example, where diag(p) - p p^T = U L U^T; (n, K) -> (n, K, K).
+def _eigen_root(p: Tensor) -> Tensor:
+    """Return U sqrt(L) for each example, where diag(p) - p p^T = U L U^T; (n, K) -> (n, K, K).
 
-    An eigenvector's largest entry is made positive: LAPACK's choice of sign is arbitrary, and draws are to be paired.
+    The largest entry of each eigenvector is made positive, because LAPACK's choice of sign is arbitrary and the random
+    draws of two calls must be comparable.
     """
     covariance = -p[:, :, None] * p[:, None, :]
     diagonal = covariance.diagonal(dim1=1, dim2=2)
     diagonal.zero_()
-    # Rows sum to 0; p - p^2 would cancel where p is near 1.
+    # Rows sum to 0. The equivalent p - p^2 would cancel where p is near 1.
     diagonal.copy_(-covariance.sum(dim=2))
     values, vectors = torch.linalg.eigh(covariance)
-    # Eigenvalues that are 0 (there is always one) come out as rounding, and its root would be no longer small.
+    # A zero eigenvalue (there is always one) is computed as a rounding error, whose square root is no longer small.
     negligible = p.shape[1] * torch.finfo(p.dtype).eps * values.amax(dim=1, keepdim=True)
     values = torch.where(values < negligible, 0, values)
     largest = vectors.abs().argmax(dim=1, keepdim=True)
-    roots: Tensor = vectors * vectors.gather(1, largest).sign() * values.sqrt()[:, None, :]
-    return roots
+    root: Tensor = vectors * vectors.gather(1, largest).sign() * values.sqrt()[:, None, :]
+    return root
 
 
-def triangular(p: Tensor, signs: Tensor) -> Tensor:
-    """Return R s, where R is the Cholesky factor of diag(p) - p p^T with the classes in order of falling p.
+def cholesky_product(p: Tensor, signs: Tensor) -> Tensor:
+    """Return R s, where R is the Cholesky factor of diag(p) - p p^T with the classes ordered by decreasing p.
 
     The closed form is that of Tanabe and Sagae (1992), "An exact Cholesky decomposition and the generalized inverse of
     the variance-covariance matrix of the multinomial distribution": with q_i = 1 - p_1 - ... - p_i,
-    R_ii = sqrt(p_i q_i / q_(i-1)) and R_ij = -p_i R_jj / q_j for i > j. So R s takes time K, and no decomposition.
+    R_ii = sqrt(p_i q_i / q_(i-1)) and R_ij = -p_i R_jj / q_j for i > j. It needs time K and no decomposition.
 
     Args:
-        p: (..., K), broadcast over `signs`.
-        signs: (..., K), of +1 and -1, of the classes in order of falling p.
+        p: the class probabilities, (..., K), broadcast over `signs`.
+        signs: the numbers +1 and -1, (..., K), for the classes ordered by decreasing p.
 
     Returns:
-        (..., K), in the order of the classes.
+        The product in the original order of the classes, (..., K).
     """
     ordered, order = p.sort(dim=-1, descending=True, stable=True)
-    # Tails summed from the small end: 1 minus a sum near 1 would leave nothing of them.
+    # The tails q are summed from the smallest p upwards: 1 minus a sum close to 1 would lose all their digits.
     before = ordered.flip(-1).cumsum(dim=-1).flip(-1)
     after = torch.cat([before[..., 1:], torch.zeros_like(before[..., :1])], dim=-1)
     diagonal = torch.where(before > 0, ordered * (after / before), 0).sqrt() * signs
     slope = torch.where(after > 0, diagonal / after, 0).cumsum(dim=-1)
-    rooted = diagonal - ordered * torch.cat([torch.zeros_like(slope[..., :1]), slope[..., :-1]], dim=-1)
-    return torch.empty_like(rooted).scatter_(-1, order.expand_as(rooted), rooted)
+    product = diagonal - ordered * torch.cat([torch.zeros_like(slope[..., :1]), slope[..., :-1]], dim=-1)
+    return torch.empty_like(product).scatter_(-1, order.expand_as(product), product)

@@ -1,9 +1,9 @@
-"""The trace of the Hessian of the mean loss, layer by layer, by random signs.
+"""The trace of the Hessian of the mean loss per layer, estimated with random signs.
 
 With independent random signs v, E[v_l . (H v)_l] = tr H_ll, the trace of the layer's own block (Hutchinson, "A
-stochastic estimator of the trace of the influence matrix for Laplacian smoothing splines", 1990): what the signs of
-other layers bring in is 0 on average. H v is the gradient of v . gradient (Pearlmutter, "Fast exact multiplication by
-the Hessian", 1994), so H is never formed.
+stochastic estimator of the trace of the influence matrix for Laplacian smoothing splines", 1990); the signs of other
+layers contribute 0 on average. H v is the gradient of v . gradient (Pearlmutter, "Fast exact multiplication by the
+Hessian", 1994), so H is never formed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cpframe.api import Layer
-from cpframe.fisher.loss_landscape import Landscape, Loss, differentiable, landscape
+from cpframe.fisher.loss_landscape import Loss, LossLandscape, enable_grad_without_tf32, loss_landscape
 
 __all__ = ["HessianTrace", "curvatures", "hessian_trace", "random_signs"]
 
@@ -27,14 +27,15 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class HessianTrace:
-    """The trace of the Hessian of the mean loss by layer, in units of the loss; arrays are float64.
+    """The trace of the Hessian of the mean loss per layer, in units of the loss; arrays are float64.
 
     Attributes:
-        layers: names, (L,).
-        mean: (L,) over draws; unlike that of the Fisher information, the trace may be below 0 away from a minimum.
-        stderr: (L,) of `mean`, from the spread of the draws: the inputs are taken as they are.
-        n: number of inputs.
-        draws: of random signs.
+        layers: the names of the layers, (L,).
+        mean: the trace of each layer, the mean over draws, (L,). Unlike the Fisher information it can be negative away
+            from a minimum.
+        stderr: the standard error of `mean` from the spread of the draws, (L,); it does not cover the choice of inputs.
+        n: the number of inputs.
+        draws: the number of draws of random signs.
     """
 
     layers: tuple[str, ...]
@@ -55,47 +56,47 @@ def hessian_trace(
     draws: int = 32,
     batch: int = 128,
 ) -> HessianTrace:
-    """Estimate the trace of the Hessian of the mean loss by the weights of every layer, without bias.
+    """Estimate the trace of the Hessian of the mean loss with respect to the weights of each layer, without bias.
 
-    A draw costs a forward and two backward passes over all inputs, one of them through the other. The model is left
-    as it was: parameters, buffers, gradients, hooks, training mode, and torch's random state.
+    A draw costs a forward pass, a backward pass, and a second backward pass through the first, over all inputs. The
+    model is unchanged afterwards: parameters, buffers, gradients, hooks, training mode, and torch's random state.
 
     Args:
-        model: each example must be treated on its own, so batch normalisation and dropout must be in eval mode.
-        inputs: (N, ...), on the model's device.
-        targets: (N, ...), whatever `loss` needs.
-        loss: (outputs, targets) -> the loss of every example, (N,), twice differentiable.
+        model: the network; its output for an example must not depend on other examples, so batch normalisation and
+            dropout must be in eval mode.
+        inputs: the inputs, (N, ...), on the model's device.
+        targets: the targets, (N, ...), in the form that `loss` expects.
+        loss: (outputs, targets) -> the loss of each example, (N,), twice differentiable.
         layers: groups of parameters, each parameter in exactly one; by default those of `layers_of`.
-        rng: by default a generator of seed 0; drawn from on the host, so that neither the device nor `batch` has a
-            say in the draws.
-        draws: at least 2.
-        batch: inputs at a time, at least 1: what is in memory are the activations of so many.
+        rng: the random generator, by default of seed 0; used on the host, so the device and `batch` do not change the
+            draws.
+        draws: the number of draws of random signs, at least 2.
+        batch: the number of inputs per pass, at least 1; their activations must fit into memory.
 
     Returns:
-        Mean over draws, and its standard error, by layer; exactly 0 for parameters without influence on the loss.
+        The mean over draws with its standard error, per layer; exactly 0 where the loss does not depend on the layer.
 
     Raises:
-        ValueError: where a module is in train mode whose output then depends on the batch or on chance, the model has
-            no parameters, there are no inputs or not as many targets, the loss is not finite or not one number an
-            example, `draws` is below 2 or `batch` below 1, or `layers` does not have every parameter exactly once.
-        RuntimeError: torch's own, for an operation that cannot be differentiated twice.
+        ValueError: see `loss_landscape`; also when the loss is not finite or not one number per example, or `draws` or
+            `batch` is out of range.
+        RuntimeError: torch's own, when an operation cannot be differentiated twice.
     """
     if draws < 2:
-        raise ValueError(f"draws is {draws}, and must be at least 2: the standard error is taken from their spread")
+        raise ValueError(f"draws must be at least 2, not {draws}: the standard error comes from their spread")
     if batch < 1:
-        raise ValueError(f"batch is {batch}, and must be at least 1")
-    scape = landscape(model, inputs, targets, loss, layers)
+        raise ValueError(f"batch must be at least 1, not {batch}")
+    landscape = loss_landscape(model, inputs, targets, loss, layers)
     generator = np.random.default_rng(0) if rng is None else rng
     n = len(inputs)
-    values = np.zeros((draws, len(scape.layers)))
-    with differentiable():
+    values = np.zeros((draws, len(landscape.layers)))
+    with enable_grad_without_tf32():
         for draw in range(draws):
-            signs = random_signs(scape, generator)
+            signs = random_signs(landscape, generator)
             for start in range(0, n, batch):
                 part = slice(start, min(start + batch, n))
-                values[draw] += curvatures(scape, part, signs) * ((part.stop - part.start) / n)
+                values[draw] += curvatures(landscape, part, signs) * ((part.stop - part.start) / n)
     return HessianTrace(
-        layers=tuple(layer.name for layer in scape.layers),
+        layers=tuple(layer.name for layer in landscape.layers),
         mean=values.mean(axis=0),
         stderr=values.std(axis=0, ddof=1) / np.sqrt(draws),
         n=n,
@@ -103,26 +104,26 @@ def hessian_trace(
     )
 
 
-def random_signs(scape: Landscape, rng: Generator) -> list[Tensor]:
-    """Return a -1 or 1 for every weight, as its parameter is shaped and typed, in order of the parameters."""
+def random_signs(landscape: LossLandscape, rng: Generator) -> list[Tensor]:
+    """Return a random -1 or 1 for each weight: one tensor per parameter, of its shape, type and device."""
     return [
         torch.from_numpy(rng.integers(0, 2, tuple(weight.shape), dtype=np.int8) * 2 - 1).to(weight)
-        for weight in scape.weights().values()
+        for weight in landscape.weights().values()
     ]
 
 
-def curvatures(scape: Landscape, examples: slice | Tensor, signs: Sequence[Tensor]) -> Floats:
-    """Return v_l . (H v)_l for every layer, (L,), where H is the Hessian of the mean loss of `examples`."""
-    weights = {name: weight.requires_grad_() for name, weight in scape.weights().items()}
+def curvatures(landscape: LossLandscape, examples: slice | Tensor, signs: Sequence[Tensor]) -> Floats:
+    """Return v_l . (H v)_l for each layer, (L,), where H is the Hessian of the mean loss of `examples`."""
+    weights = {name: weight.requires_grad_() for name, weight in landscape.weights().items()}
     inputs = tuple(weights.values())
-    # What is not reached has gradients of 0 instead of none.
-    first = _gradients(scape.mean_loss(weights, examples), inputs, again=True)
+    first = _gradients(landscape.mean_loss(weights, examples), inputs, create_graph=True)
     along = torch.stack([(gradient * v).sum() for gradient, v in zip(first, signs, strict=True)]).sum()
-    second = _gradients(along, inputs, again=False)
-    return scape.by_layer([(hv * v).sum(dtype=torch.float64) for hv, v in zip(second, signs, strict=True)])
+    second = _gradients(along, inputs, create_graph=False)
+    return landscape.sum_by_layer([(hv * v).sum(dtype=torch.float64) for hv, v in zip(second, signs, strict=True)])
 
 
-def _gradients(value: Tensor, inputs: tuple[Tensor, ...], *, again: bool) -> tuple[Tensor, ...]:
-    if not value.requires_grad:  # no weight has a say
+def _gradients(value: Tensor, inputs: tuple[Tensor, ...], *, create_graph: bool) -> tuple[Tensor, ...]:
+    """Return the gradients of a scalar; zeros for inputs that it does not depend on."""
+    if not value.requires_grad:
         return tuple(torch.zeros_like(tensor) for tensor in inputs)
-    return torch.autograd.grad(value, inputs, create_graph=again, materialize_grads=True)
+    return torch.autograd.grad(value, inputs, create_graph=create_graph, materialize_grads=True)

@@ -1,4 +1,4 @@
-"""What a measurement comes to: means over inputs with standard errors, by parameter and by layer."""
+"""The result of a measurement: means over inputs with standard errors, per parameter and per layer."""
 
 from __future__ import annotations
 
@@ -11,34 +11,35 @@ from numpy.typing import NDArray
 from cpframe.api import Layer
 from cpframe.fisher.cotangents import Estimator
 
-__all__ = ["FisherTrace", "Floats", "summarised"]
+__all__ = ["FisherTrace", "Floats", "summarise"]
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class FisherTrace:
-    """The trace of the Fisher information by layer and by parameter, in nats squared; arrays are float64.
+    """The trace of the Fisher information per layer and per parameter, in nats squared; arrays are float64.
 
-    Standard errors are those of the mean over inputs, from the spread of the values of single inputs; nan for one.
+    A standard error is that of the mean over inputs, from the spread over single inputs; nan for a single input.
 
     Attributes:
-        layers: names, (L,).
-        mean: (L,) over inputs.
-        stderr: (L,) of `mean`.
-        n: number of inputs.
-        parameters: names, (P,), as in ``model.named_parameters()``.
-        parameter_mean: (P,) over inputs; 0 where the output does not depend on the parameter.
-        parameter_stderr: (P,) of `parameter_mean`.
-        estimator: which was used.
-        rules: how each parameter was measured, by its name: the rule for its function (``convolution`` ...),
-            ``vmap`` or ``loop`` where none covers it, ``not reached`` where the output does not depend on it and the
-            trace is therefore 0.
-        scaled: (L,) sum over the layer's parameters w of tr F_w ||w||^2, which does not change when a weight that a
-            normalisation follows is scaled: tr F_w alone mixes sensitivity with the size of the weights.
-        scaled_stderr: (L,) of `scaled`.
-        share: (L,) of the sum over all layers, from 0 to 1; nan where that is 0.
-        share_stderr: (L,) of `share`, to first order: the parts of an input's values are correlated.
+        layers: the names of the layers, (L,).
+        mean: the trace of each layer, the mean over inputs, (L,).
+        stderr: the standard error of `mean`, (L,).
+        n: the number of inputs.
+        parameters: the names of the parameters, (P,), as in ``model.named_parameters()``.
+        parameter_mean: the trace of each parameter, (P,); 0 where the output does not depend on the parameter.
+        parameter_stderr: the standard error of `parameter_mean`, (P,).
+        estimator: the estimator that was used.
+        rules: the method by which each parameter was measured, by parameter name: the rule for its torch function
+            (``convolution`` ...), ``vmap`` or ``loop`` where no rule covers it, ``not reached`` where the output does
+            not depend on it and its trace is therefore 0.
+        scaled: the sum over the layer's parameters w of tr F_w ||w||^2, (L,). It does not change when a weight that a
+            normalisation follows is rescaled, whereas tr F_w mixes sensitivity with the size of the weights.
+        scaled_stderr: the standard error of `scaled`, (L,).
+        share: each layer's share of the sum over all layers, (L,) in [0, 1]; nan where that sum is 0.
+        share_stderr: the standard error of `share`, (L,), to first order; it accounts for the correlation of an
+            input's values in different layers.
     """
 
     layers: tuple[str, ...]
@@ -56,7 +57,7 @@ class FisherTrace:
     share_stderr: Floats
 
 
-def summarised(
+def summarise(
     values: Floats,
     weights: Floats,
     names: tuple[str, ...],
@@ -64,15 +65,15 @@ def summarised(
     rules: Mapping[str, str],
     estimator: Estimator,
 ) -> FisherTrace:
-    """Take means and standard errors over inputs.
+    """Compute means and standard errors over inputs.
 
     Args:
-        values: (n, P) squared norms of the gradients of single inputs.
-        weights: (P,) squared norms of the parameters.
-        names: of the parameters, (P,).
-        layers: groups of these.
-        rules: of the parameters that were reached.
-        estimator: for the record.
+        values: the squared gradient norms of single inputs, (n, P).
+        weights: the squared norms of the parameters, (P,).
+        names: the names of the parameters, (P,).
+        layers: the groups of parameters.
+        rules: the rules of the parameters that were reached, by name.
+        estimator: the estimator that was used.
     """
     column = {name: index for index, name in enumerate(names)}
     member = np.zeros((len(names), len(layers)))
@@ -80,9 +81,9 @@ def summarised(
         member[[column[name] for name in layer.parameters], index] = 1
     by_layer, scaled = values @ member, (values * weights) @ member
     mean, total = by_layer.mean(axis=0), values.sum(axis=1).mean()
-    with np.errstate(invalid="ignore"):  # 0 / 0 where nothing was reached
+    with np.errstate(invalid="ignore"):  # 0 / 0 where no parameter was reached
         share = mean / total
-        # The delta method for a ratio of means: the spread of what is left of each input's value.
+        # Delta method for a ratio of means: the spread of each input's residual, value minus share times sum.
         share_stderr = _stderr(by_layer - share * values.sum(axis=1, keepdims=True)) / total
     return FisherTrace(
         layers=tuple(layer.name for layer in layers),

@@ -1,4 +1,4 @@
-"""What travels to the worker that trains a stage, and the events that come back."""
+"""The messages between the scheduler and the worker that trains a stage: the job, and the events that it returns."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from cpframe.spec.model import Metric, Variant
 
 @dataclass(frozen=True)
 class Job:
-    """All that is needed to train a stage; it travels to the worker that does it.
+    """Everything that a worker needs to train a stage.
 
     Attributes:
-        stage: to be trained.
-        variant: it belongs to.
-        metrics: to be measured.
-        numerics: profile and device.
-        data_folder: of the data sets.
-        folder: of the stage.
-        parent_folder: of the stage it goes on from, or None.
-        keep_state: whether other stages will go on from its end.
-        for_good: whether its state is to stay there even after that.
+        stage: the stage to train.
+        variant: the variant of the stage.
+        metrics: the metrics to measure.
+        numerics: the device and the profile.
+        data_folder: the folder of the data sets.
+        folder: the folder of the stage.
+        parent_folder: the folder of the parent stage, or None for a stage that starts a training.
+        keep_state: whether the state at the end is stored, because other stages start from it.
+        retain_state: whether the stored state is kept after these stages are complete.
     """
 
     stage: Stage
@@ -35,7 +35,7 @@ class Job:
     folder: Path
     parent_folder: Path | None
     keep_state: bool
-    for_good: bool = False
+    retain_state: bool = False
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,9 @@ class EpochDone:
     """An epoch of a stage was trained, tested and measured.
 
     Attributes:
-        stage: its id.
-        epoch: epochs completed, counted from the start of the training.
-        test_accuracy: after it.
+        stage: the id of the stage.
+        epoch: the number of completed epochs, counted from the start of the training.
+        test_accuracy: the test accuracy after the epoch.
     """
 
     stage: str
@@ -55,10 +55,10 @@ class EpochDone:
 
 @dataclass(frozen=True)
 class Committed:
-    """Epochs of a stage that goes on were committed; the end of a stage, which commits too, is a `StageDone`.
+    """Epochs of an unfinished stage were committed; the last commit of a stage is reported by `StageDone`.
 
     Attributes:
-        stage: its id.
+        stage: the id of the stage.
     """
 
     stage: str
@@ -66,13 +66,13 @@ class Committed:
 
 @dataclass(frozen=True)
 class StageDone:
-    """A stage came to its end, or could not be begun.
+    """The worker has finished with a stage: it is complete, has failed, or was returned untrained.
 
     Attributes:
-        stage: its id.
-        failure: why it failed, or empty.
-        back: empty; or why it was given back as it was: its folder is ``in use`` by another run, or the state that
-            it goes on from is ``gone`` or damaged.
+        stage: the id of the stage.
+        failure: the reason of the failure, or empty.
+        returned: the reason why the stage was returned untrained, or empty: its folder is ``in use`` by another run, or
+            the state of its parent is ``gone`` or damaged.
     """
 
     stage: str
@@ -82,11 +82,11 @@ class StageDone:
 
 @dataclass(frozen=True)
 class StageWarning:
-    """Something about a stage that the user should know.
+    """A warning about a stage for the user.
 
     Attributes:
-        stage: its id.
-        message: one line.
+        stage: the id of the stage.
+        message: the warning, one line.
     """
 
     stage: str

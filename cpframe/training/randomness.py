@@ -1,7 +1,7 @@
-"""Keyed random streams: every draw is a pure function of (seed, purpose, counters).
+"""Keyed random streams: each draw is a pure function of (seed, purpose, counters).
 
-Counters are absolute (epoch, then step), never relative to a trajectory or an onset. So all trajectories of a seed
-start from the same weights and see the same order of images, and a checkpoint needs no random state.
+Counters are absolute (epoch, then step), never relative to a trajectory or an onset. All trajectories of a seed
+therefore start from the same weights and see the same order of images, and a checkpoint needs no random state.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from numpy.random import Generator, Philox
 
 
 def stream(seed: int, purpose: str, *counters: int) -> Generator:
-    """Return the generator of one purpose at one moment.
+    """Return the random generator for one purpose at one time.
 
     Args:
-        seed: of the training.
-        purpose: what is drawn: ``init``, ``order``, a deficit's name ...
-        counters: absolute epoch, then step, where the draw is made anew for each.
+        seed: the seed of the training.
+        purpose: the purpose of the draws: ``init``, ``order``, a deficit's name ...
+        counters: the absolute epoch, then the step, for draws that differ between them.
 
     Returns:
         A numpy generator over Philox-4x64, keyed by the BLAKE2b hash (128 bits) of the arguments.

@@ -1,21 +1,18 @@
-"""run_stage: the epochs of one stage, committed as they are done."""
+"""The epochs of one stage: trained, tested, measured, and committed to the store."""
 
 from __future__ import annotations
 
 import math
 import time
-import traceback
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from cpframe.errors import MetricError
+from cpframe.errors import MetricError, describe_error
 from cpframe.records.histories import concatenate
 from cpframe.records.model import CLEAN, History, MetricHistory
-from cpframe.spec.model import Variant
 from cpframe.store import (
     DamagedError,
     InUseError,
@@ -28,70 +25,62 @@ from cpframe.store import (
     recover,
     remake_folder,
 )
-from cpframe.training.data import Condition, DeviceData, batches, load, ready, view
+from cpframe.training.batches import batches
+from cpframe.training.conditions import Condition, condition_of, training_set
+from cpframe.training.data import DeviceData, load
 from cpframe.training.job import Committed, EpochDone, Event, Job, StageDone, StageWarning
 from cpframe.training.learner import (
     Learner,
-    drawing,
     new_learner,
     new_model,
     new_tally,
-    reestimated_batchnorm,
+    reestimate_batchnorm,
     restore,
-    saved,
+    seed_torch,
+    serialise_state,
     test,
     train_step,
 )
 from cpframe.training.measurement import measure
 
 COMMIT_SECONDS = 1.0
-"""Epochs quicker than this are committed together: writing to disk would cost more than training them again."""
+"""Epochs that take less time are committed together, because a commit takes longer than training them again."""
 
 
-class _GoneError(Exception):
-    """The state that a stage goes on from is not there."""
+class _ParentStateMissingError(Exception):
+    """The state at the end of the parent stage was removed or is damaged."""
 
 
 def run_stage(job: Job) -> Iterator[Event]:
-    """Train what is left of a stage, from its own last commit or its parent's end.
+    """Train the remaining epochs of a stage, from its own last commit or from the end of its parent.
 
     Yields:
-        A `StageWarning` for what is damaged in its folder, an `EpochDone` for every epoch, a `Committed` after
-        each commit on the way, then a `StageDone`. A training
-        whose loss is no longer finite, or in which a plugin raises, ends as failed.
+        A `StageWarning` per damaged file in its folder, an `EpochDone` per epoch, a `Committed` after each commit
+        except the last, then a `StageDone`. A stage whose loss is not finite, or in which a plugin raises, fails.
 
     Raises:
-        StoreError: when a commit cannot be written, or what was committed cannot be read.
+        StoreError: when a commit cannot be written or read.
     """
     failure = ""
     returned: Literal["", "in use", "gone"] = ""
     try:
         with locked(job.folder):
-            failure = yield from _epochs(job)
+            failure = yield from _run_epochs(job)
     except InUseError:
         returned = "in use"
-    except _GoneError:
+    except _ParentStateMissingError:
         returned = "gone"
     except StoreError:
         raise
     except MetricError as error:
         failure = str(error)
-    except Exception as error:  # noqa: BLE001 - plugins and devices are strangers: what they raise fails this stage alone
-        failure = described(error)
+    except Exception as error:  # noqa: BLE001 - an exception of a plugin or a device fails only this stage
+        failure = describe_error(error)
     yield StageDone(job.stage.id, failure, returned)
 
 
-def described(error: BaseException) -> str:
-    """An exception in one line: what, and the file and line that raised it."""
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    text = " ".join(str(error).split()) or "no message"
-    # A file can keep neither half characters nor control characters.
-    text = "".join(letter if letter.isprintable() else "?" for letter in text)
-    return f"{type(error).__name__}: {text} ({Path(last.filename).name}:{last.lineno})"
-
-
-def _epochs(job: Job) -> Generator[Event, None, str]:
-    """Train and commit the epochs of a stage that are left; returns why the training failed, or an empty text."""
+def _run_epochs(job: Job) -> Generator[Event, None, str]:
+    """Run and commit the remaining epochs of a stage; return the reason of a failure, or an empty string."""
     stage = job.stage
     committed, state, damage = recover(job.folder)
     for message in damage:
@@ -102,7 +91,7 @@ def _epochs(job: Job) -> Generator[Event, None, str]:
     if committed is not None and committed.status == "complete":
         if state is not None or not job.keep_state:
             return ""
-        # Only its state is to be made again. What is complete is not replaced by less on the way.
+        # Only the state is missing. Unfinished commits go to another folder, so as not to replace the complete one.
         folder = remake_folder(job.folder)
         committed, state, _ = recover(folder)
     parent_state = None if state is not None else _parent_state(job)
@@ -118,40 +107,44 @@ def _epochs(job: Job) -> Generator[Event, None, str]:
     done = stage.start if history is None else int(history.epoch[-1])
     last_commit = time.monotonic()
     for epoch in range(done, stage.stop):
-        with drawing(job.numerics.device, stage.seed, "torch", epoch):
-            row, failure = _epoch(job, learner, data, epoch)
+        with seed_torch(job.numerics.device, stage.seed, "torch", epoch):
+            row, failure = _run_epoch(job, learner, data, epoch)
         rows.append(row)
         yield EpochDone(stage.id, epoch + 1, float(row.test_accuracy[-1]))
         if failure:
             commit(job.folder, "failed", failure, concatenate(rows), None)
             return failure
         if epoch + 1 == stage.stop:
-            last = saved(learner) if job.keep_state else None
-            commit(job.folder, "complete", "", concatenate(rows), last, kept=job.for_good)
+            final = serialise_state(learner) if job.keep_state else None
+            commit(job.folder, "complete", "", concatenate(rows), final, kept=job.retain_state)
             drop_remake(job.folder)
         elif time.monotonic() - last_commit >= COMMIT_SECONDS:
             rows = [concatenate(rows)]
-            commit(folder, "unfinished", "", rows[0], saved(learner))
+            commit(folder, "unfinished", "", rows[0], serialise_state(learner))
             last_commit = time.monotonic()
             yield Committed(stage.id)
     return ""
 
 
 def _parent_state(job: Job) -> bytes | None:
-    """The state at the end of the stage that this one goes on from; None where it starts afresh."""
+    """Return the state at the end of the parent stage; None for a stage that starts a training.
+
+    Raises:
+        _ParentStateMissingError: when there is no such state.
+    """
     if job.parent_folder is None:
         return None
     try:
         parent = read_stage(job.parent_folder)
         if parent is None or parent.status != "complete" or not parent.state:
-            raise _GoneError
+            raise _ParentStateMissingError
         return read_state(job.parent_folder, parent)
     except DamagedError:
-        raise _GoneError from None
+        raise _ParentStateMissingError from None
 
 
-def _epoch(job: Job, learner: Learner, data: DeviceData, epoch: int) -> tuple[History, str]:
-    """Train, test and measure the epoch before which `epoch` have passed; returns its row, and why it failed or ""."""
+def _run_epoch(job: Job, learner: Learner, data: DeviceData, epoch: int) -> tuple[History, str]:
+    """Train, test and measure the absolute epoch `epoch`, from 0; return its row and the reason of a failure or ""."""
     stage, training = job.stage, job.variant.training
     condition = condition_of(job.variant, stage.condition, job.data_folder)
     rate = stage.rates[epoch - stage.start]
@@ -191,18 +184,9 @@ def _divergence(epoch: int, which: str, loss: float) -> str:
 
 
 def _test_statistics(job: Job, learner: Learner, data: DeviceData) -> AbstractContextManager[None]:
-    """BatchNorm as it is to be while testing and measuring."""
+    """Return the context for tests and measurements, which re-estimates BatchNorm if the spec requires it."""
     training = job.variant.training
-    clean = view(data, Condition(CLEAN, None), job.stage.seed)
+    clean = training_set(data, Condition(CLEAN, None), job.stage.seed)
     if not training.reestimate_batchnorm or clean is None:
         return nullcontext()
-    return reestimated_batchnorm(learner, clean.inputs, training.batch_size)
-
-
-def condition_of(variant: Variant, name: str, data_folder: Path) -> Condition:
-    """The condition of that name: clean, or the deficit of the variant.
-
-    Raises:
-        DataError: when the data that the deficit needs cannot be had.
-    """
-    return Condition(name, None if name == CLEAN else ready(variant.deficits[name].call, data_folder))
+    return reestimate_batchnorm(learner, clean.inputs, training.batch_size)

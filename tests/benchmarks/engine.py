@@ -55,7 +55,7 @@ def engine(path: Path) -> None:
 
     training.commit = timed("commits", training.commit)
     # An epoch: training, testing and measuring, with the learning rate set; a plain loop does the same.
-    training._epoch = timed("epochs", training._epoch)
+    training._run_epoch = timed("epochs", training._run_epoch)
     numerics = Numerics("cpu", "exact", "float32")
     study = plan(read(path, "seeds=[0]"), {})
     for _ in range(2):  # the first to warm up

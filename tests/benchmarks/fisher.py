@@ -1,15 +1,15 @@
-"""The Fisher trace beside its peers: time, memory and error, as ratios to one plain forward and backward pass.
+"""The time, memory and error of the Fisher trace and of other libraries, relative to plain forward and backward passes.
 
     pip install -e '.[bench]'
     OMP_NUM_THREADS=1 python tests/benchmarks/fisher.py [--networks all-cnn resnet18 mlp] [--images 256] [--repeats 5]
     OMP_NUM_THREADS=1 CPFRAME_DATA=DIR python tests/benchmarks/fisher.py --noise
 
-In one process, methods take turns with plain passes; every figure is a median of ratios of neighbours. Peak memory is
-that of a process of its own for each method, beyond the network and its inputs (Linux). Errors are the largest relative
-ones over all parameters, of the trace with the true labels, against a loop over single examples in float64. A peer
-that is not installed or fails has a row with the reason. Peers compute something like it, not the same: what each
-leaves out is said.
-`--noise` compares the standard errors of the estimators on a network trained on CIFAR-10 images.
+Time: in one process, each measurement follows a plain pass; the table has the median of the ratios. Memory: the peak of
+a separate process per method, without the network and its inputs (Linux only). Error: the largest relative error over
+all parameters of the trace with the true labels, compared with a loop over single examples in float64. A library that
+is not installed or fails has a row with the reason. The libraries compute similar quantities, not the same one; the
+last column says what each omits. `--noise` compares the standard errors of the estimators on a network trained on
+CIFAR-10 images.
 """
 
 from __future__ import annotations
@@ -42,27 +42,27 @@ NETWORKS = {
     "resnet18": (lambda: networks.resnet18((3, 32, 32), CLASSES, 1.0), (3, 32, 32), 32),
     "mlp": (lambda: networks.mlp((1, 32, 32), CLASSES, (2500, 2000, 1500, 1000, 500), True), (1, 32, 32), 256),
 }
-"""How it is made, its images, and how many of these a plain pass takes at once: as many as are quickest."""
+"""By name: the constructor, the shape of an image, and the batch size at which a plain pass is the fastest."""
 
 
 @dataclass
 class Case:
-    """A network, its inputs and labels."""
+    """A network with its inputs, labels and batch size."""
 
     name: str
     model: nn.Module
     inputs: Tensor
     labels: Tensor
-    at_once: int
+    batch_size: int
 
-    def batches(self, at_once: int | None = None):
-        length = at_once or self.at_once
+    def batches(self, batch_size: int | None = None):
+        length = batch_size or self.batch_size
         return zip(self.inputs.split(length), self.labels.split(length), strict=True)
 
 
-def case_of(name: str, images: int, dtype: torch.dtype = torch.float32) -> Case:
-    """A network with running statistics and weights as after a little training, on noise."""
-    make, shape, at_once = NETWORKS[name]
+def make_case(name: str, images: int, dtype: torch.dtype = torch.float32) -> Case:
+    """Return a network with realistic running statistics, and inputs of random noise."""
+    make, shape, batch_size = NETWORKS[name]
     torch.manual_seed(0)
     model = make()
     inputs, labels = torch.randn(images, *shape), torch.randint(CLASSES, (images,))
@@ -71,16 +71,16 @@ def case_of(name: str, images: int, dtype: torch.dtype = torch.float32) -> Case:
             module.momentum = None
     with torch.no_grad():
         model.train()(inputs[:32])
-    return Case(name, model.eval().to(dtype), inputs.to(dtype), labels, at_once)
+    return Case(name, model.eval().to(dtype), inputs.to(dtype), labels, batch_size)
 
 
-# A method takes a case and returns a function that measures it once, and gives the traces with the true labels by
-# parameter, or None where it has only a sum or draws labels itself.
-Measured = dict[str, float] | None
-Method = Callable[[Case], Callable[[], Measured]]
+# A method takes a case and returns a function that measures it once. That function returns the traces with the true
+# labels by parameter, or None where the method has only their sum or samples labels.
+Traces = dict[str, float] | None
+Method = Callable[[Case], Callable[[], Traces]]
 
 
-def plain(case: Case) -> Callable[[], Measured]:
+def plain(case: Case) -> Callable[[], Traces]:
     def once() -> None:
         case.model.zero_grad()
         for inputs, labels in case.batches():
@@ -89,29 +89,29 @@ def plain(case: Case) -> Callable[[], Measured]:
     return once
 
 
-def cpframe(case: Case, **options: object) -> Callable[[], Measured]:
+def cpframe(case: Case, **options: object) -> Callable[[], Traces]:
     options = {"estimator": "model"} | options
 
-    def once() -> Measured:
+    def once() -> Traces:
         trace = layerwise_trace(case.model, case.inputs, case.labels, **options)
         return dict(zip(trace.parameters, trace.parameter_mean, strict=True))
 
     return once
 
 
-def backpack(case: Case) -> Callable[[], Measured]:
-    from backpack import backpack as within
+def backpack(case: Case) -> Callable[[], Traces]:
+    from backpack import backpack as extensions
     from backpack import extend
     from backpack.extensions import BatchL2Grad
 
     model = extend(copy.deepcopy(case.model), use_converter=case.name == "resnet18").eval()
     loss = extend(nn.CrossEntropyLoss(reduction="sum"))
 
-    def once() -> Measured:
+    def once() -> Traces:
         total: dict[str, float] = {}
         for inputs, labels in case.batches():
             model.zero_grad()
-            with within(BatchL2Grad()):
+            with extensions(BatchL2Grad()):
                 loss(model(inputs), labels).backward()
             for name, p in model.named_parameters():
                 total[name] = total.get(name, 0.0) + p.batch_l2.double().sum().item() / len(case.inputs)
@@ -121,8 +121,8 @@ def backpack(case: Case) -> Callable[[], Measured]:
     return once
 
 
-def opacus(case: Case) -> Callable[[], Measured]:
-    """Ghost norms; those of BatchNorm are not offered, so its parameters are frozen."""
+def opacus(case: Case) -> Callable[[], Traces]:
+    """Ghost norms. They do not support BatchNorm, whose parameters are therefore frozen."""
     from opacus.grad_sample import GradSampleModuleFastGradientClipping
 
     body = copy.deepcopy(case.model)
@@ -130,12 +130,12 @@ def opacus(case: Case) -> Callable[[], Measured]:
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.requires_grad_(False)
     model = GradSampleModuleFastGradientClipping(body, loss_reduction="sum", strict=False, use_ghost_clipping=True)
-    model.train()  # it watches modules in train mode only
+    model.train()  # it captures modules in train mode only
     for module in body.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.eval()
 
-    def once() -> Measured:
+    def once() -> Traces:
         total: dict[str, float] = {}
         for inputs, labels in case.batches():
             model.zero_grad()
@@ -148,19 +148,19 @@ def opacus(case: Case) -> Callable[[], Measured]:
     return once
 
 
-def vmap(case: Case) -> Callable[[], Measured]:
+def vmap(case: Case) -> Callable[[], Traces]:
     from torch.func import functional_call, grad, vmap
 
     parameters = {name: p.detach() for name, p in case.model.named_parameters()}
-    # As many as keep the gradients, one of the network's size for each image, within 200 MB.
-    at_once = max(1, min(case.at_once, int(2e8 / (4 * sum(p.numel() for p in parameters.values())))))
+    # The gradients, of the size of the network per image, should take at most 200 MB.
+    batch_size = max(1, min(case.batch_size, int(2e8 / (4 * sum(p.numel() for p in parameters.values())))))
 
-    def loss(some: dict[str, Tensor], image: Tensor, label: Tensor) -> Tensor:
-        return cross_entropy(functional_call(case.model, some, (image[None],)), label[None])
+    def loss(weights: dict[str, Tensor], image: Tensor, label: Tensor) -> Tensor:
+        return cross_entropy(functional_call(case.model, weights, (image[None],)), label[None])
 
-    def once() -> Measured:
+    def once() -> Traces:
         total = dict.fromkeys(parameters, 0.0)
-        for inputs, labels in case.batches(at_once):
+        for inputs, labels in case.batches(batch_size):
             for name, g in vmap(grad(loss), in_dims=(None, 0, 0))(parameters, inputs, labels).items():
                 total[name] += g.flatten(1).square().sum().item() / len(case.inputs)
         return total
@@ -168,30 +168,30 @@ def vmap(case: Case) -> Callable[[], Measured]:
     return once
 
 
-def nngeometry(case: Case) -> Callable[[], Measured]:
-    """Diagonal of the Fisher matrix, by one drawn label for each image."""
+def nngeometry(case: Case) -> Callable[[], Traces]:
+    """The diagonal of the Fisher matrix, with one sampled label per image."""
     from nngeometry.metrics import FIM_MonteCarlo
     from nngeometry.object import PMatDiag
     from torch.utils.data import DataLoader, TensorDataset
 
-    loader = DataLoader(TensorDataset(case.inputs, case.labels), batch_size=max(1, case.at_once // 2))
+    loader = DataLoader(TensorDataset(case.inputs, case.labels), batch_size=max(1, case.batch_size // 2))
     model = copy.deepcopy(case.model).requires_grad_(True)
 
-    def once() -> Measured:
+    def once() -> Traces:
         FIM_MonteCarlo(model, loader, PMatDiag, trials=1, device="cpu").trace().item()
         return None
 
     return once
 
 
-def curvlinops(case: Case) -> Callable[[], Measured]:
-    """Hutchinson's trace of the whole matrix by one product, with one drawn label for each image."""
+def curvlinops(case: Case) -> Callable[[], Traces]:
+    """Hutchinson's trace of the whole matrix from one product, with one sampled label per image."""
     from curvlinops import FisherMCLinearOperator, hutchinson_trace
 
     parameters = [p for p in case.model.parameters() if p.requires_grad]
     data = list(case.batches())
 
-    def once() -> Measured:
+    def once() -> Traces:
         operator = FisherMCLinearOperator(
             case.model, nn.CrossEntropyLoss(), parameters, data, check_deterministic=False, num_data=len(case.inputs)
         )
@@ -207,20 +207,20 @@ METHODS: dict[str, Method] = {
     "BackPACK BatchL2Grad": backpack,
     "Opacus ghost norms": opacus,
     "torch.func vmap(grad)": vmap,
-    "nngeometry, drawn labels": nngeometry,
+    "nngeometry, sampled labels": nngeometry,
     "curvlinops, one product": curvlinops,
 }
-UNLIKE = ("cpframe, sketch of 8", "nngeometry, drawn labels", "curvlinops, one product")
-"""Those that give no trace with the true labels to compare."""
+WITHOUT_ERROR = ("cpframe, sketch of 8", "nngeometry, sampled labels", "curvlinops, one product")
+"""The methods without an exact trace with the true labels per parameter."""
 REMARKS = {
-    "Opacus ghost norms": "leaves BatchNorm out",
-    "nngeometry, drawn labels": "the sum only",
-    "curvlinops, one product": "the sum only, with the noise of one direction",
+    "Opacus ghost norms": "without BatchNorm",
+    "nngeometry, sampled labels": "sum over parameters only",
+    "curvlinops, one product": "sum over parameters only, with the noise of one direction",
 }
 
 
-def looped(case: Case) -> dict[str, float]:
-    """The trace with the true labels by parameter, in float64, one example after the other."""
+def reference(case: Case) -> dict[str, float]:
+    """Return the trace with the true labels by parameter, in float64, from a loop over single examples."""
     model = copy.deepcopy(case.model).double()
     total = dict.fromkeys((name for name, _ in model.named_parameters()), 0.0)
     for inputs, labels in case.batches(1):
@@ -231,19 +231,19 @@ def looped(case: Case) -> dict[str, float]:
 
 
 def errors(name: str) -> dict[str, float | str]:
-    """The largest relative error over parameters, on 16 images, by method."""
-    small = case_of(name, 16)
-    truth = looped(small)
+    """Return the largest relative error over parameters by method, on 16 images, or the reason of a failure."""
+    small = make_case(name, 16)
+    truth = reference(small)
     found: dict[str, float | str] = {}
     trials: dict[str, Method] = {"cpframe, model": lambda case: cpframe(case, estimator="empirical")}
-    trials |= {method: METHODS[method] for method in METHODS if method not in trials and method not in UNLIKE}
+    trials |= {method: METHODS[method] for method in METHODS if method not in trials and method not in WITHOUT_ERROR}
     for method, make in trials.items():
         try:
             values = make(small)()
             found[method] = max(abs(values[key] - truth[key]) / truth[key] for key in values)
-        except Exception as error:  # noqa: BLE001 - a peer's failure is a row
+        except Exception as error:  # noqa: BLE001 - the failure of a library is shown in its row
             found[method] = f"{type(error).__name__}: {error}".splitlines()[0]
-    wide = case_of(name, 16, torch.float64)
+    wide = make_case(name, 16, torch.float64)
     values = cpframe(wide, estimator="empirical")()
     found["cpframe, float64"] = max(abs(values[key] - truth[key]) / truth[key] for key in truth)
     return found
@@ -256,63 +256,63 @@ def seconds(action: Callable[[], object]) -> float:
 
 
 def compare(name: str, images: int, repeats: int, chosen: list[str]) -> None:
-    case = case_of(name, images)
+    case = make_case(name, images)
     once = plain(case)
     once()
     whole = Case(name, case.model, case.inputs, case.labels, images)
     ratio = statistics.median(seconds(plain(whole)) / seconds(once) for _ in range(repeats))
-    print(f"\n{name}: {images} images; a plain pass, {case.at_once} at once: {seconds(once):.2f} s;", end=" ")
-    print(f"all {images} at once: {ratio:.2f} of that", flush=True)
-    wrong = errors(name)
-    print(f"  {'method':28}{'time':>7}  {'of min .. max':16}{'memory':>8}  {'error':>8}")
+    print(f"\n{name}: {images} images; a plain pass in batches of {case.batch_size}: {seconds(once):.2f} s;", end=" ")
+    print(f"in one batch: {ratio:.2f} of that", flush=True)
+    error_of = errors(name)
+    print(f"  {'method':28}{'time':>7}  {'min .. max':16}{'memory':>8}  {'error':>8}")
     for method in ["plain", *chosen]:
         make = plain if method == "plain" else METHODS[method]
         try:
             action = make(case)
-            action()  # the first call of some is another thing
+            action()  # the first call of some methods takes longer
             ratios = []
             for _ in range(repeats if method != "plain" else 1):
                 before = seconds(once)
                 ratios.append(seconds(action) / before)
-        except Exception as error:  # noqa: BLE001 - a peer's failure is a row
+        except Exception as error:  # noqa: BLE001 - the failure of a library is shown in its row
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             print(f"  {method:28}fails: {reason[:90]}", flush=True)
             continue
-        error = wrong.get(method, "")
-        said = f"{error:.0e}" if isinstance(error, float) else error[:60]
+        error = error_of.get(method, "")
+        cell = f"{error:.0e}" if isinstance(error, float) else error[:60]
         spread = f"{min(ratios):.2f} .. {max(ratios):.2f}"
-        row = f"  {method:28}{statistics.median(ratios):7.2f}  {spread:16}{memory(name, images, method):>8}  {said:>8}"
+        row = f"  {method:28}{statistics.median(ratios):7.2f}  {spread:16}{memory(name, images, method):>8}  {cell:>8}"
         print(f"{row}  {REMARKS.get(method, '')}", flush=True)
-    print(f"  error of cpframe in float64: {wrong['cpframe, float64']:.0e}", flush=True)
+    print(f"  error of cpframe in float64: {error_of['cpframe, float64']:.0e}", flush=True)
 
 
 def memory(name: str, images: int, method: str) -> str:
-    """Peak memory beyond the network and its inputs, of a process of its own."""
+    """Return the peak memory of a separate process, without the network and its inputs."""
     command = [sys.executable, __file__, "--memory-of", method, "--networks", name, "--images", str(images)]
     answer = subprocess.run(command, capture_output=True, text=True, check=False)
     return answer.stdout.split()[-1] if answer.returncode == 0 and answer.stdout.split() else "?"
 
 
 def memory_of(name: str, images: int, method: str) -> None:
-    case = case_of(name, images)
-    # Once on two images: libraries load on first use, and that is no memory of the method.
+    case = make_case(name, images)
+    # The first call, on two images, loads libraries, whose memory is not that of the method.
     make = plain if method == "plain" else METHODS[method]
     make(Case(name, case.model, case.inputs[:2], case.labels[:2], 2))()
     action = make(case)
-    Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts anew
+    Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM
     before = resident("VmRSS")
     action()
     print(f"{(resident('VmHWM') - before) / 1024:.0f}MB")
 
 
 def resident(which: str) -> int:
-    """Kilobytes of memory that this process holds, or has held at most."""
+    """Return the resident memory of this process in kilobytes: VmRSS now, VmHWM at its peak."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(which))
 
 
 def noise() -> None:
-    """Standard errors of the estimators through the training of a small All-CNN on CIFAR-10 images of 16 x 16.
+    """Compare the standard errors of the estimators during the training of a small All-CNN on 16 x 16 CIFAR-10 images.
 
     The images are JPEG files in the data folder, ``cifar10-jpeg/{train,test}/<class>/``.
     """
@@ -325,17 +325,17 @@ def noise() -> None:
     torch.manual_seed(0)
     model = networks.all_cnn((3, 16, 16), CLASSES, 0.25)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9, weight_decay=1e-3)
-    print("\nCompute of sampled labels over compute of `model`, for equal standard error of the sum over layers")
-    print("epoch  train accuracy  on fixed inputs (noise of draws)  over inputs too")
+    print("\nCompute of `sampled` relative to `model`, for the same standard error of the sum over layers")
+    print("epoch  train accuracy  on fixed inputs (noise of draws)  with the noise of inputs")
     for epoch in range(1, 41):
         model.train()
-        right = 0
-        for some in torch.randperm(len(inputs)).split(64):
-            outputs = model(inputs[some])
+        correct = 0
+        for positions in torch.randperm(len(inputs)).split(64):
+            outputs = model(inputs[positions])
             optimizer.zero_grad()
-            cross_entropy(outputs, labels[some]).backward()
+            cross_entropy(outputs, labels[positions]).backward()
             optimizer.step()
-            right += int((outputs.argmax(dim=1) == labels[some]).sum())
+            correct += int((outputs.argmax(dim=1) == labels[positions]).sum())
         if epoch in (1, 5, 10, 20, 40):
             model.eval()
             probe = inputs[:256]
@@ -349,8 +349,8 @@ def noise() -> None:
                 draws[estimator] = np.var([trace.mean[0] for trace in traces], ddof=1)
                 spread[estimator] = np.mean([trace.stderr[0] ** 2 for trace in traces])
             print(
-                f"{epoch:5}  {right / len(inputs):14.1%}  {draws['sampled'] / draws['model']:32.1f}"
-                f"  {spread['sampled'] / spread['model']:15.1f}",
+                f"{epoch:5}  {correct / len(inputs):14.1%}  {draws['sampled'] / draws['model']:32.1f}"
+                f"  {spread['sampled'] / spread['model']:24.1f}",
                 flush=True,
             )
 

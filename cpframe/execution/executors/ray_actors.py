@@ -24,12 +24,11 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 import ray
 from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 
-from cpframe.errors import ExecutorError
+from cpframe.errors import ExecutorError, describe_error
 from cpframe.execution.executors.pool import Pool, WorkerDiedError
 from cpframe.execution.executors.worker import WorkerMessage, run_job
 from cpframe.numerics import Numerics, prepare
 from cpframe.training.job import Job, StageDone
-from cpframe.training.stage import described
 
 _PACKAGES = ("cpframe", "torch", "numpy")
 _STARTING_SECONDS = 120.0
@@ -196,7 +195,7 @@ class _Actor:
             told: WorkerMessage = ray.get(self.news)
         except RayTaskError as error:
             cause = error.cause if isinstance(error.cause, Exception) else error
-            return [StageDone(self.stage, described(cause))]
+            return [StageDone(self.stage, describe_error(cause))]
         except RayError as error:
             self.alive = False
             raise WorkerDiedError(f"on Ray died ({_cause(error)})") from None
@@ -217,6 +216,6 @@ def _telling(workers: Sequence[_Actor]) -> _Actor:
 def _cause(error: Exception) -> str:
     """Of what Ray says at length, why."""
     if isinstance(error, RayTaskError) and isinstance(error.cause, Exception):
-        return described(error.cause)
+        return describe_error(error.cause)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     return next((line for line in lines if "because" in line), lines[0])

@@ -12,7 +12,7 @@ from cpframe.execution.executors import Executor
 from cpframe.execution.executors.inline import Inline
 from cpframe.execution.executors.processes import processes
 from cpframe.execution.progress import StudyProgress
-from cpframe.numerics import Numerics, devices, shared_out
+from cpframe.numerics import Numerics, assign_devices, devices
 
 _NAMES = ("auto", "inline", "processes", "ray", "ray://HOST:PORT")
 
@@ -68,7 +68,7 @@ def start(executor: str, workers: int | None, useful: int, numerics: Numerics, f
     count = workers or min(useful, cores() if numerics.device == "cpu" else len(there))
     if executor == "auto" and count == 1:
         return Inline(numerics)
-    return processes(shared_out(numerics, there, count))
+    return processes(assign_devices(numerics, there, count))
 
 
 _WORTH_A_WORKER = 5.0

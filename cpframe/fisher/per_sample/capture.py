@@ -1,12 +1,12 @@
-"""Watches one forward pass: which function takes which parameter, and what the rules will need of it.
+"""The capture of one forward pass: which function uses which parameter, and the tensors that the rules need.
 
-Every call of a torch function during the pass comes through `GradientCapture`. Where a function with a rule takes a
-parameter, it is given a copy that asks for no gradient, and a hook on its output waits for the gradient there: so the
-backward pass computes gradients of activations only, never of weights. It does not matter whether a module or the
-model's own code makes the call, and the model itself gets no hooks.
+`GradientCapture` intercepts each call of a torch function during the pass. A function with a rule receives detached
+copies of its parameters, and a hook on its output receives the gradient there. The backward pass therefore computes
+gradients of activations only, never of weights. It makes no difference whether a module or the model's own code calls
+the function, and no hooks are registered on the model.
 
-What is seen by no rule keeps asking for a gradient, and so shows in the graph of the outputs: nothing is left out
-unnoticed.
+A parameter used by a function without a rule still requires a gradient and is found in the graph of the outputs, so no
+use is missed silently.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from cpframe.fisher.per_sample.gradients import called, wide
+from cpframe.fisher.per_sample.gradients import at_least_float32, call_model
 from cpframe.fisher.per_sample.rules import Rule, Use
-from cpframe.fisher.per_sample.signatures import READERS
+from cpframe.fisher.per_sample.signatures import SIGNATURES, Call
 from cpframe.fisher.per_sample.sketch import Sketch
 
-__all__ = ["GradientCapture", "graph", "watched"]
+__all__ = ["GradientCapture", "capture", "graph_nodes"]
 
 
-class _Rooted(torch.autograd.Function):
-    """Gives outputs a root in the graph where they have none: neither inputs nor parameters ask for a gradient."""
+class _Attach(torch.autograd.Function):
+    """Attaches outputs to the anchor, a leaf of the graph, when neither inputs nor parameters require a gradient."""
 
     @staticmethod
     def forward(ctx: Any, outputs: Tensor, anchor: Tensor) -> Tensor:  # noqa: ARG004
-        # A copy: what is handed through would be a view, which the model could not change in place.
+        # A copy, because a view could not be changed in place by the model.
         return outputs.clone()
 
     @staticmethod
@@ -42,8 +42,8 @@ class _Rooted(torch.autograd.Function):
 
 
 @dataclass(eq=False)
-class _Watched:
-    """A parameter, as the pass has used it so far: by which rules, how often, and what has come back."""
+class _Record:
+    """The captured calls with one parameter: their rules and number, and the uses whose gradient has arrived."""
 
     rules: set[Rule] = field(default_factory=set)
     calls: int = 0
@@ -51,37 +51,37 @@ class _Watched:
 
 
 class GradientCapture(TorchFunctionMode):
-    """Active as a context during one forward pass; then asked for squared norms, once for every backward pass."""
+    """A context for one forward pass; afterwards it gives the squared norms of any number of backward passes."""
 
     def __init__(
         self,
         parameters: Mapping[str, nn.Parameter],
         n: int,
-        left_out: Iterable[str],
+        excluded: Iterable[str],
         device: torch.device,
         sketch: Sketch | None,
     ) -> None:
-        """Be ready to watch.
+        """Create the context.
 
         Args:
-            parameters: of the model, by name, each once.
-            n: number of examples in the pass.
-            left_out: names of parameters whose uses are not to be watched.
-            device: of the inputs.
-            sketch: of output channels, or None for all of them.
+            parameters: the model's parameters by name, each once.
+            n: the number of examples in the pass.
+            excluded: the names of parameters that are not captured.
+            device: the device of the inputs.
+            sketch: the sketch of output channels, or None.
         """
         super().__init__()
         self.anchor = torch.zeros((), device=device, requires_grad=True)
         self.bytes = 0
-        """What the rules need at a time, beyond what the forward pass keeps; roughly."""
+        """The approximate memory that the rules need at a time, in addition to that of the forward pass."""
         self._n = n
         self._sketch = sketch
         self._all_names = {id(parameter): name for name, parameter in parameters.items()}
-        self._names = {id(parameter): name for name, parameter in parameters.items() if name not in set(left_out)}
-        self._watched: dict[str, _Watched] = {}
-        self._spoiled: set[str] = set()
+        self._names = {id(parameter): name for name, parameter in parameters.items() if name not in set(excluded)}
+        self._records: dict[str, _Record] = {}
+        self._modified: set[str] = set()
         self._squares: dict[str, Tensor] = {}
-        self._roots: set[Any] = set()
+        self._attached: set[Any] = set()
 
     def __torch_function__(
         self,
@@ -90,131 +90,133 @@ class GradientCapture(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        """Let a function of torch through; where it takes a parameter and there is a rule, watch it."""
+        """Call a torch function; capture the call if it uses a parameter and there is a rule."""
         kwargs = kwargs or {}
-        reader = READERS.get(func)
-        if reader is None or not torch.is_grad_enabled():
+        signature = SIGNATURES.get(func)
+        if signature is None or not torch.is_grad_enabled():
             return func(*args, **kwargs)
-        reading = reader(*args, **kwargs)
-        if reading is None or not len(reading.inputs) or len(reading.inputs) % self._n:
+        call = signature(*args, **kwargs)
+        if call is None or not len(call.inputs) or len(call.inputs) % self._n:
             return func(*args, **kwargs)
-        found = {self._names[id(p)]: rule for p, rule in reading.rules.items() if id(p) in self._names}
-        if not found:
+        rules = {self._names[id(p)]: rule for p, rule in call.rules.items() if id(p) in self._names}
+        if not rules:
             return func(*args, **kwargs)
-        own = {id(p) for p in reading.rules if id(p) in self._names}
+        captured = {id(p) for p in call.rules if id(p) in self._names}
 
-        def quiet(value: Any) -> Any:
-            return value.detach() if id(value) in own else value
+        def detach(value: Any) -> Any:
+            return value.detach() if id(value) in captured else value
 
-        output: Tensor = func(*map(quiet, args), **{name: quiet(value) for name, value in kwargs.items()})
-        if not self._rooted(output):
-            output = _Rooted.apply(output, self.anchor)
-            self._roots.add(output.grad_fn)
-        self._expect(output, reading.inputs, reading.how, found)
+        output: Tensor = func(*map(detach, args), **{name: detach(value) for name, value in kwargs.items()})
+        if not self._reaches_anchor(output):
+            output = _Attach.apply(output, self.anchor)
+            self._attached.add(output.grad_fn)
+        self._register(output, call, rules)
         return output
 
-    def _rooted(self, tensor: Tensor) -> bool:
-        """Whether a backward pass to the anchor comes by this tensor; a gradient may be asked for by others too."""
-        if any(node in self._roots for node in graph(tensor)):
-            self._roots.add(tensor.grad_fn)  # whatever follows need not look as far back again
+    def _reaches_anchor(self, tensor: Tensor) -> bool:
+        """Return whether a backward pass to the anchor passes through this tensor."""
+        if any(node in self._attached for node in graph_nodes(tensor)):
+            self._attached.add(tensor.grad_fn)  # shortens the search for later tensors
             return True
         return False
 
-    def _expect(self, output: Tensor, inputs: Tensor, how: Any, found: Mapping[str, Rule]) -> None:
-        for name, rule in found.items():
-            watched = self._watched.setdefault(name, _Watched())
-            watched.rules.add(rule)
-            watched.calls += 1
-        # The gradient that will come back, and a rule's copy of it or of the inputs.
-        self.bytes = max(self.bytes, 2 * sum(tensor.numel() * tensor.element_size() for tensor in (inputs, output)))
-        # Detached after the call, whose own normalisations of its inputs are then done.
-        kept, version = inputs.detach(), inputs._version
-        # The graph holds its hooks: were these to hold the watch, which holds the graph, nothing would ever be freed.
-        watch = ref(self)
+    def _register(self, output: Tensor, call: Call, rules: Mapping[str, Rule]) -> None:
+        """Register a hook that receives the gradient of a call's output."""
+        for name, rule in rules.items():
+            record = self._records.setdefault(name, _Record())
+            record.rules.add(rule)
+            record.calls += 1
+        # The gradient of the output, and the copy that a rule makes of it or of the inputs.
+        size = sum(tensor.numel() * tensor.element_size() for tensor in (call.inputs, output))
+        self.bytes = max(self.bytes, 2 * size)
+        # Read after the call, because a function may modify its inputs in place.
+        inputs, version = call.inputs.detach(), call.inputs._version
+        # A weak reference: the graph owns its hooks and this object owns the graph, a cycle that is never freed.
+        weak = ref(self)
 
-        def arrived(gradient: Tensor) -> None:
-            self = watch()
+        def receive(gradient: Tensor) -> None:
+            self = weak()
             if self is None:
                 return
-            for name, rule in found.items():
-                # A convolution's inputs that were changed in place later on are no longer those it was given.
-                if inputs._version != version:
-                    self._spoiled.add(name)
-                watched = self._watched[name]
-                use = Use(_widened(kept), _widened(gradient.detach()), how)
-                watched.uses.append(self._sketch.sketched(name, rule, use) if self._sketch else use)
-                if len(watched.uses) == watched.calls and name not in self._spoiled and len(watched.rules) == 1:
-                    self._squares[name] = rule.squares(watched.uses, self._n)
-                    watched.uses = []
+            use = Use(_widen(inputs), _widen(gradient.detach()), call.context)
+            for name, rule in rules.items():
+                # A convolution's inputs that were later changed in place are no longer those of the call.
+                if call.inputs._version != version:
+                    self._modified.add(name)
+                record = self._records[name]
+                record.uses.append(self._sketch.apply(name, rule, use) if self._sketch else use)
+                if len(record.uses) == record.calls and name not in self._modified and len(record.rules) == 1:
+                    self._squares[name] = rule.squared_norms(record.uses, self._n)
+                    record.uses = []
 
-        output.register_hook(arrived)  # type: ignore[no-untyped-call]
+        output.register_hook(receive)  # type: ignore[no-untyped-call]
 
-    def unwatched(self, outputs: Tensor) -> set[str]:
-        """Names of the parameters that `outputs` depend on in another way than through what was watched."""
-        leaves = (self._all_names.get(id(getattr(node, "variable", None))) for node in graph(outputs))
+    def missed(self, outputs: Tensor) -> set[str]:
+        """Return the names of the parameters on which `outputs` depend through calls that were not captured."""
+        leaves = (self._all_names.get(id(getattr(node, "variable", None))) for node in graph_nodes(outputs))
         return {name for name in leaves if name is not None}
 
     @property
     def rules(self) -> dict[str, str]:
-        """The rule of every parameter watched; those under several rules at once are not here."""
-        return {name: next(iter(w.rules)).name for name, w in self._watched.items() if len(w.rules) == 1}
+        """The rule of each captured parameter by name; parameters under several rules are absent."""
+        return {name: next(iter(r.rules)).name for name, r in self._records.items() if len(r.rules) == 1}
 
-    def squared_norms(self, outputs: Tensor, cotangent: Tensor, *, again: bool) -> dict[str, Tensor]:
+    def squared_norms(self, outputs: Tensor, cotangent: Tensor, *, retain_graph: bool) -> dict[str, Tensor]:
         """Pull a cotangent back from the outputs.
 
         Args:
-            outputs: of the pass, (n, K).
-            cotangent: of their shape.
-            again: whether there will be another.
+            outputs: the outputs of the pass, (n, K).
+            cotangent: the cotangent, of the same shape.
+            retain_graph: whether another backward pass will follow.
 
         Returns:
-            (n,) by name, for every parameter watched that a gradient reached, and whose uses one rule covers. What
-            was spoiled by an in-place change is not among them: see `uncovered`.
+            The squared norms (n,) by name, for each captured parameter that a gradient reached and whose uses are
+            covered by one rule. Parameters affected by in-place changes are absent, see `uncovered`.
         """
         self._squares = {}
-        for watched in self._watched.values():
-            watched.uses = []
+        for record in self._records.values():
+            record.uses = []
         if outputs.requires_grad:
-            torch.autograd.grad(outputs, self.anchor, cotangent, retain_graph=again, allow_unused=True)
-        for name, watched in self._watched.items():
-            # Some of its uses have no way to the outputs.
-            if watched.uses and name not in self._spoiled and len(watched.rules) == 1:
-                self._squares[name] = next(iter(watched.rules)).squares(watched.uses, self._n)
-            watched.uses = []
+            torch.autograd.grad(outputs, self.anchor, cotangent, retain_graph=retain_graph, allow_unused=True)
+        for name, record in self._records.items():
+            # Some calls of this parameter have no path to the outputs.
+            if record.uses and name not in self._modified and len(record.rules) == 1:
+                self._squares[name] = next(iter(record.rules)).squared_norms(record.uses, self._n)
+            record.uses = []
         return self._squares
 
     @property
     def uncovered(self) -> set[str]:
-        """Parameters watched for which the rules do not do: under several at once, or spoiled by in-place changes."""
-        return self._spoiled | {name for name, watched in self._watched.items() if len(watched.rules) > 1}
+        """The captured parameters that need another method: under several rules, or affected by in-place changes."""
+        return self._modified | {name for name, record in self._records.items() if len(record.rules) > 1}
 
 
-def graph(outputs: Tensor) -> Iterator[Any]:
-    """Yield every node of the graph that a tensor was computed by, each once."""
+def graph_nodes(outputs: Tensor) -> Iterator[Any]:
+    """Yield each node of the autograd graph of a tensor, once."""
     seen: set[Any] = set()
-    waiting: list[Any] = [outputs.grad_fn]
-    while waiting:
-        node = waiting.pop()
+    pending: list[Any] = [outputs.grad_fn]
+    while pending:
+        node = pending.pop()
         if node is not None and node not in seen:
             seen.add(node)
             yield node
-            waiting += [parent for parent, _ in node.next_functions]
+            pending += [parent for parent, _ in node.next_functions]
 
 
-def watched(
+def capture(
     model: nn.Module,
     parameters: Mapping[str, nn.Parameter],
     inputs: Tensor,
-    left_out: frozenset[str],
+    excluded: frozenset[str],
     sketch: Sketch | None,
 ) -> tuple[GradientCapture, Tensor]:
-    """Run the model forward under watch, but for some parameters; returns its outputs too."""
-    watch = GradientCapture(parameters, len(inputs), left_out, inputs.device, sketch)
-    # Without anything to watch no graph need be kept.
-    with torch.set_grad_enabled(len(left_out) < len(parameters)), watch:
-        outputs = called(model, parameters, inputs)
-    return watch, outputs
+    """Run the model forward, capturing the calls with parameters that are not excluded; return its outputs too."""
+    context = GradientCapture(parameters, len(inputs), excluded, inputs.device, sketch)
+    # Without a parameter to capture no graph is needed.
+    with torch.set_grad_enabled(len(excluded) < len(parameters)), context:
+        outputs = call_model(model, parameters, inputs)
+    return context, outputs
 
 
-def _widened(values: Tensor) -> Tensor:
-    return values.to(wide(values.dtype)) if values.is_floating_point() else values
+def _widen(values: Tensor) -> Tensor:
+    return values.to(at_least_float32(values.dtype)) if values.is_floating_point() else values

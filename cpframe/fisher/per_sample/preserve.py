@@ -1,4 +1,4 @@
-"""Measuring a model without a trace: what a measurement changes for a while is put back, whatever happens."""
+"""A context that restores everything in a model that a measurement changes temporarily."""
 
 from __future__ import annotations
 
@@ -8,22 +8,25 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-__all__ = ["preserved"]
+__all__ = ["preserve_model"]
 
 
 @contextmanager
-def preserved(model: nn.Module, parameters: Mapping[str, nn.Parameter], inputs: Tensor) -> Iterator[None]:
-    """Let every parameter ask for a gradient, so that its uses show in the graph; put back what a forward pass leaves.
+def preserve_model(model: nn.Module, parameters: Mapping[str, nn.Parameter], inputs: Tensor) -> Iterator[None]:
+    """Make all parameters require a gradient, and restore the model and torch's random state afterwards.
 
     Args:
-        model: to be measured.
-        parameters: of it, by name, that can have gradients.
-        inputs: on the device of the model.
+        model: the model to measure.
+        parameters: its differentiable parameters by name.
+        inputs: the inputs, on the device of the model.
     """
     before = {name: parameter.requires_grad for name, parameter in parameters.items()}
-    # Pruned or reparametrised modules keep what they last computed from their parameters.
+    # Pruned and parametrised modules store tensors that their forward pass computed.
     computed = [
-        (module, name, value) for module in model.modules() for name, value in vars(module).items() if _is_plain(value)
+        (module, name, value)
+        for module in model.modules()
+        for name, value in vars(module).items()
+        if isinstance(value, Tensor) and not isinstance(value, nn.Parameter)
     ]
     devices = [inputs.device] if inputs.is_cuda else []
     try:
@@ -36,7 +39,3 @@ def preserved(model: nn.Module, parameters: Mapping[str, nn.Parameter], inputs: 
             parameter.requires_grad_(before[name])
         for module, name, value in computed:
             vars(module)[name] = value
-
-
-def _is_plain(value: object) -> bool:
-    return isinstance(value, Tensor) and not isinstance(value, nn.Parameter)

@@ -1,7 +1,7 @@
-"""Rules: the squared norm of a parameter's gradient, example by example, from what its function took and gave.
+"""Rules: squared gradient norms per example, from the inputs of a function and the gradient of its output.
 
-A rule is given every use of a parameter in one pass: a parameter used twice has the sum of two gradients, and the norm
-is taken of the sum. No rule computes the gradient of a batch, and few that of an example.
+A rule receives all uses of a parameter in one pass. The gradient of a parameter that is used twice is the sum of two
+gradients, and the norm is that of the sum. No rule computes the gradient of a batch, and few that of an example.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from cpframe.fisher.per_sample import convolution as convolutions
-from cpframe.fisher.per_sample.convolution import squares
+from cpframe.fisher.per_sample.convolution import row_squared_norms
 
 __all__ = [
     "Rule",
@@ -34,105 +34,110 @@ __all__ = [
 class Use:
     """One use of a parameter.
 
-    The first dimension of both is that of the examples, or a multiple of it, for models that fold another one in
-    (the frames of a film, say): the uses of one example then follow one another.
+    The first dimension of both tensors is the examples, or a multiple of them if the model folds another dimension in
+    (the frames of a video, say); the uses of one example are then adjacent.
 
     Attributes:
-        inputs: what the function was given.
-        gradient: of its output.
-        how: what else the rule needs to know: a convolution's geometry, what a normalisation multiplies by its weight.
+        inputs: the inputs of the function.
+        gradient: the gradient with respect to its output.
+        context: the other data that the rule needs: the geometry of a convolution, the function that a normalisation
+            applies before its weight, and so on.
     """
 
     inputs: Tensor
     gradient: Tensor
-    how: Any = None
+    context: Any = None
 
 
 @dataclass(frozen=True)
 class Rule:
-    """How the squared norms of a parameter's gradient are computed.
+    """The method that computes the squared norms of a parameter's gradient.
 
     Attributes:
-        name: for people.
-        squares: (uses, number of examples n) -> (n,).
+        name: the name in `cpframe.fisher.FisherTrace.rules`.
+        squared_norms: (uses, number of examples n) -> (n,).
     """
 
     name: str
-    squares: Callable[[Sequence[Use], int], Tensor]
+    squared_norms: Callable[[Sequence[Use], int], Tensor]
 
 
-def _rows(values: Tensor, n: int, trailing: int = 1) -> Tensor:
-    """Fold everything between the examples and the last dimensions together: (n, T, *last)."""
+def _fold(values: Tensor, n: int, trailing: int = 1) -> Tensor:
+    """Reshape to (n, T, *last): one dimension T for all between the examples and the `trailing` last dimensions."""
     return values.reshape(n, -1, *values.shape[values.ndim - trailing :])
 
 
 def _linear(uses: Sequence[Use], n: int) -> Tensor:
-    """Weight (O, D) of a linear map: with positions t, dW = sum of g_t x_t^T (Goodfellow 2015 for one position)."""
-    x = _joined([_rows(use.inputs, n) for use in uses])
-    g = _joined([_rows(use.gradient, n) for use in uses])
+    """Weight (O, D) of a linear map: dW is the sum over positions t of g_t x_t^T.
+
+    For one position the norm is a product of two norms (Goodfellow, "Efficient per-example gradient computations",
+    2015).
+    """
+    x = _concatenate([_fold(use.inputs, n) for use in uses])
+    g = _concatenate([_fold(use.gradient, n) for use in uses])
     positions = x.shape[1]
     if positions == 1:
-        return squares(x) * squares(g)
+        return row_squared_norms(x) * row_squared_norms(g)
     if positions * (x.shape[2] + g.shape[2]) < x.shape[2] * g.shape[2]:
         # ||dW||^2 is the sum over pairs of positions of (g_t . g_t') (x_t . x_t').
         return (torch.bmm(x, x.mT) * torch.bmm(g, g.mT)).sum(dim=(1, 2))
-    return squares(torch.bmm(g.mT, x))
+    return row_squared_norms(torch.bmm(g.mT, x))
 
 
 def _bias(uses: Sequence[Use], n: int) -> Tensor:
     """Bias along the last dimension: the sum of the gradient."""
-    return squares(_summed([_rows(use.gradient, n).sum(dim=1) for use in uses]))
+    return row_squared_norms(_sum([_fold(use.gradient, n).sum(dim=1) for use in uses]))
 
 
-def _by_channel(values: Tensor, n: int) -> Tensor:
-    """Sum over all but examples and channels: (n T, C, *spatial) -> (n, C)."""
-    return _rows(values.flatten(2).sum(dim=2) if values.ndim > 2 else values, n).sum(dim=1)
+def _sum_by_channel(values: Tensor, n: int) -> Tensor:
+    """Sum over all dimensions except examples and channels: (n T, C, *spatial) -> (n, C)."""
+    return _fold(values.flatten(2).sum(dim=2) if values.ndim > 2 else values, n).sum(dim=1)
 
 
 def _channel_bias(uses: Sequence[Use], n: int) -> Tensor:
-    return squares(_summed([_by_channel(use.gradient, n) for use in uses]))
+    return row_squared_norms(_sum([_sum_by_channel(use.gradient, n) for use in uses]))
 
 
 def _channel_weight(uses: Sequence[Use], n: int) -> Tensor:
-    """Weight of a channel: it multiplies what `how` makes of the inputs, times a factor of the channel's if any."""
+    """Weight per channel; the context is a function of the inputs, and a factor per channel or None."""
     sums = []
     for use in uses:
-        normalised, factor = use.how
-        each = _by_channel(normalised(use.inputs).mul_(use.gradient), n)
-        sums.append(each if factor is None else each * factor)
-    return squares(_summed(sums))
+        normalise, factor = use.context
+        by_channel = _sum_by_channel(normalise(use.inputs).mul_(use.gradient), n)
+        sums.append(by_channel if factor is None else by_channel * factor)
+    return row_squared_norms(_sum(sums))
 
 
 def _scalar_weight(uses: Sequence[Use], n: int) -> Tensor:
-    """One number that multiplies all that `how` makes of the inputs."""
-    return squares(
-        _summed([(use.how[0](use.inputs) * use.gradient).reshape(n, -1).sum(dim=1, keepdim=True) for use in uses])
+    """Single weight that multiplies a function of the inputs, the first entry of the context."""
+    return row_squared_norms(
+        _sum([(use.context[0](use.inputs) * use.gradient).reshape(n, -1).sum(dim=1, keepdim=True) for use in uses])
     )
 
 
 def _trailing_weight(uses: Sequence[Use], n: int) -> Tensor:
-    """Weight over the last dimensions: `how` is the normalisation and how many dimensions these are."""
+    """Weight over the last dimensions; the context is the normalisation and the number of these dimensions."""
     sums = []
     for use in uses:
-        normalised, dimensions = use.how
-        sums.append(_rows(normalised(use.inputs) * use.gradient, n, dimensions).sum(dim=1))
-    return squares(_summed(sums))
+        normalise, dimensions = use.context
+        sums.append(_fold(normalise(use.inputs) * use.gradient, n, dimensions).sum(dim=1))
+    return row_squared_norms(_sum(sums))
 
 
 def _trailing_bias(uses: Sequence[Use], n: int) -> Tensor:
-    return squares(_summed([_rows(use.gradient, n, use.how[1]).sum(dim=1) for use in uses]))
+    return row_squared_norms(_sum([_fold(use.gradient, n, use.context[1]).sum(dim=1) for use in uses]))
 
 
 def _convolution(uses: Sequence[Use], n: int) -> Tensor:
-    """Weight of a convolution: see `convolutions`."""
-    each = [(x, g, use.how) for use in uses for x, g in zip(*_turns(use, n), strict=True)]
-    if len(each) == 1:
-        return convolutions.squared_norms(*each[0])
-    return squares(_summed([convolutions.gradients(x, g, how) for x, g, how in each]))
+    """Weight of a convolution; see the module `convolution`."""
+    single = [(x, g, use.context) for use in uses for x, g in zip(*_split(use, n), strict=True)]
+    if len(single) == 1:
+        return convolutions.squared_norms(*single[0])
+    return row_squared_norms(_sum([convolutions.gradients(x, g, geometry) for x, g, geometry in single]))
 
 
-def _turns(use: Use, n: int) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """The uses of a convolution within an example, one after the other."""
+def _split(use: Use, n: int) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """Return the inputs and gradients of a convolution, with n rows each, for each use within an example."""
     if len(use.inputs) == n:
         return (use.inputs,), (use.gradient,)
     inputs, gradient = (values.reshape(n, -1, *values.shape[1:]).unbind(dim=1) for values in (use.inputs, use.gradient))
@@ -140,34 +145,34 @@ def _turns(use: Use, n: int) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
 
 
 def _transposed(uses: Sequence[Use], n: int) -> Tensor:
-    """Weight of a transposed convolution: that of the convolution which leads back, inputs and gradients exchanged."""
-    return _convolution([Use(use.gradient, use.inputs, use.how) for use in uses], n)
+    """Weight of a transposed convolution: that of the forward convolution with inputs and gradients exchanged."""
+    return _convolution([Use(use.gradient, use.inputs, use.context) for use in uses], n)
 
 
 def _embedding(uses: Sequence[Use], n: int) -> Tensor:
-    """Rows of an embedding; `how` is the number of rows, and which one gets no gradient, or None."""
-    looked_up = _joined([use.inputs.reshape(n, -1) for use in uses])
-    g = _joined([_rows(use.gradient, n) for use in uses])
-    count, silent = uses[0].how
-    if silent is not None:
-        g = g * (looked_up != silent)[:, :, None]
+    """Weight of an embedding; the context is the number of rows, and the row without a gradient or None."""
+    indices = _concatenate([use.inputs.reshape(n, -1) for use in uses])
+    g = _concatenate([_fold(use.gradient, n) for use in uses])
+    count, padding = uses[0].context
+    if padding is not None:
+        g = g * (indices != padding)[:, :, None]
     example = torch.arange(n, device=g.device)[:, None]
-    # Positions in order of example and row: runs of equal ones are summed, without a matrix of all pairs.
-    ordered, order = (looked_up + example * count).flatten().sort()
+    # Sorted by example and row, equal indices are adjacent and can be summed without a matrix of all pairs.
+    ordered, order = (indices + example * count).flatten().sort()
     new = torch.ones_like(ordered, dtype=torch.bool)
     new[1:] = ordered[1:] != ordered[:-1]
     run = new.cumsum(dim=0) - 1
     sums = torch.zeros_like(g).flatten(0, 1).index_add_(0, run, g.flatten(0, 1)[order])
     owners = torch.zeros_like(ordered).index_copy_(0, run, ordered // count)
-    return g.new_zeros(n).index_add_(0, owners, squares(sums))
+    return g.new_zeros(n).index_add_(0, owners, row_squared_norms(sums))
 
 
-def _joined(parts: Sequence[Tensor]) -> Tensor:
-    """Positions of all uses behind one another; not copied where there is one."""
+def _concatenate(parts: Sequence[Tensor]) -> Tensor:
+    """Concatenate the positions of all uses; a single use is not copied."""
     return parts[0] if len(parts) == 1 else torch.cat(list(parts), dim=1)
 
 
-def _summed(parts: Sequence[Tensor]) -> Tensor:
+def _sum(parts: Sequence[Tensor]) -> Tensor:
     total = parts[0]
     for part in parts[1:]:
         total = total + part

@@ -1,4 +1,7 @@
-"""Readers: what a torch function is given, as the rules want it. Each has the signature of its function."""
+"""The signatures of torch functions with parameters: each turns the arguments of its function into a `Call`.
+
+The functions here have the parameters of the torch function that they describe, in its order and with its defaults.
+"""
 
 from __future__ import annotations
 
@@ -14,35 +17,36 @@ from cpframe.fisher.per_sample import rules
 from cpframe.fisher.per_sample.convolution import Geometry
 from cpframe.fisher.per_sample.rules import Rule
 
-__all__ = ["READERS", "Call"]
+__all__ = ["SIGNATURES", "Call"]
 
 
 class Call(NamedTuple):
-    """A call of a function.
+    """One call of a torch function.
 
     Attributes:
-        inputs: of the function; their first dimension is that of the examples.
-        rules: of the tensors that it takes as parameters.
-        how: for the rules, see `Use`.
+        inputs: the inputs of the function; the first dimension is the examples.
+        rules: the rule of each tensor that may be a parameter.
+        context: the other data that the rules need, see `Use`.
     """
 
     inputs: Tensor
     rules: Mapping[Tensor, Rule]
-    how: Any = None
+    context: Any = None
 
 
 _Sizes = int | Sequence[int]
 
 
-def _reading(inputs: Tensor, weight: Tensor | None, bias: Tensor | None, pair: tuple[Rule, Rule], how: Any) -> Call:
-    both = zip((weight, bias), pair, strict=True)
-    return Call(inputs, {tensor: rule for tensor, rule in both if tensor is not None}, how)
+def _call(inputs: Tensor, weight: Tensor | None, bias: Tensor | None, pair: tuple[Rule, Rule], context: Any) -> Call:
+    """Return the call of a function with the rules `pair` for its weight and its bias, if it has them."""
+    tensors = zip((weight, bias), pair, strict=True)
+    return Call(inputs, {tensor: rule for tensor, rule in tensors if tensor is not None}, context)
 
 
 def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Call | None:  # noqa: A002
     if input.ndim < 2:
         return None
-    return _reading(input, weight, bias, (rules.linear, rules.bias), None)
+    return _call(input, weight, bias, (rules.linear, rules.bias), None)
 
 
 def _convolution(
@@ -57,15 +61,15 @@ def _convolution(
     kernel = tuple(weight.shape[2:])
     if input.ndim != weight.ndim:
         return None
-    gaps = _sizes(dilation, kernel)
+    dilations = _sizes(dilation, kernel)
     if padding == "same":
-        # Where the two sides cannot be alike, the one after is the longer.
-        whole = [gap * (size - 1) for gap, size in zip(gaps, kernel, strict=True)]
-        pads = tuple((amount // 2, amount - amount // 2) for amount in whole)
+        # An odd amount cannot be divided evenly; the side after is then the larger.
+        totals = [step * (size - 1) for step, size in zip(dilations, kernel, strict=True)]
+        pads = tuple((amount // 2, amount - amount // 2) for amount in totals)
     else:
         pads = tuple((amount, amount) for amount in _sizes(0 if isinstance(padding, str) else padding, kernel))
-    how = Geometry(kernel, _sizes(stride, kernel), pads, gaps, groups)
-    return _reading(input, weight, bias, (rules.convolution, rules.channels[1]), how)
+    context = Geometry(kernel, _sizes(stride, kernel), pads, dilations, groups)
+    return _call(input, weight, bias, (rules.convolution, rules.channels[1]), context)
 
 
 def _transposed(
@@ -74,7 +78,7 @@ def _transposed(
     bias: Tensor | None = None,
     stride: _Sizes = 1,
     padding: _Sizes = 0,
-    output_padding: _Sizes = 0,  # noqa: ARG001 - the gradient's shape tells
+    output_padding: _Sizes = 0,  # noqa: ARG001 - the gradient's shape shows it
     groups: int = 1,
     dilation: _Sizes = 1,
 ) -> Call | None:
@@ -82,13 +86,14 @@ def _transposed(
     if input.ndim != weight.ndim:
         return None
     pads = tuple((amount, amount) for amount in _sizes(padding, kernel))
-    how = Geometry(kernel, _sizes(stride, kernel), pads, _sizes(dilation, kernel), groups)
-    return _reading(input, weight, bias, (rules.transposed, rules.channels[1]), how)
+    context = Geometry(kernel, _sizes(stride, kernel), pads, _sizes(dilation, kernel), groups)
+    return _call(input, weight, bias, (rules.transposed, rules.channels[1]), context)
 
 
 def _sizes(value: _Sizes, kernel: tuple[int, ...]) -> tuple[int, ...]:
-    several = (value,) if isinstance(value, int) else tuple(value)
-    return several * len(kernel) if len(several) == 1 else several
+    """Return one size per dimension of the kernel."""
+    sizes = (value,) if isinstance(value, int) else tuple(value)
+    return sizes * len(kernel) if len(sizes) == 1 else sizes
 
 
 def _batch_norm(
@@ -102,12 +107,14 @@ def _batch_norm(
     eps: float = 1e-5,
 ) -> Call:
     if training or running_mean is None or running_var is None:
-        raise ValueError("the model normalises by statistics of the batch: there is no gradient of a single example")
-    how = partial(_centred, mean=running_mean), (running_var + eps).rsqrt()
-    return _reading(input, weight, bias, rules.channels, how)
+        raise ValueError(
+            "the model normalises by statistics of the batch, so a single example has no gradient of its own"
+        )
+    context = partial(_centre, mean=running_mean), (running_var + eps).rsqrt()
+    return _call(input, weight, bias, rules.channels, context)
 
 
-def _centred(x: Tensor, *, mean: Tensor) -> Tensor:
+def _centre(x: Tensor, *, mean: Tensor) -> Tensor:
     return x - mean.view((1, -1) + (1,) * (x.ndim - 2))
 
 
@@ -122,9 +129,9 @@ def _instance_norm(
     eps: float = 1e-5,
 ) -> Call:
     if use_input_stats or running_mean is None or running_var is None:
-        return _reading(input, weight, bias, rules.channels, (partial(functional.instance_norm, eps=eps), None))
-    how = partial(_centred, mean=running_mean), (running_var + eps).rsqrt()
-    return _reading(input, weight, bias, rules.channels, how)
+        return _call(input, weight, bias, rules.channels, (partial(functional.instance_norm, eps=eps), None))
+    context = partial(_centre, mean=running_mean), (running_var + eps).rsqrt()
+    return _call(input, weight, bias, rules.channels, context)
 
 
 def _group_norm(
@@ -134,8 +141,8 @@ def _group_norm(
     bias: Tensor | None = None,
     eps: float = 1e-5,
 ) -> Call:
-    normalised = partial(functional.group_norm, num_groups=num_groups, eps=eps)
-    return _reading(input, weight, bias, rules.channels, (normalised, None))
+    normalise = partial(functional.group_norm, num_groups=num_groups, eps=eps)
+    return _call(input, weight, bias, rules.channels, (normalise, None))
 
 
 def _layer_norm(
@@ -147,8 +154,8 @@ def _layer_norm(
 ) -> Call | None:
     if input.ndim == len(normalized_shape):
         return None
-    normalised = partial(functional.layer_norm, normalized_shape=normalized_shape, eps=eps)
-    return _reading(input, weight, bias, rules.trailing, (normalised, len(normalized_shape)))
+    normalise = partial(functional.layer_norm, normalized_shape=normalized_shape, eps=eps)
+    return _call(input, weight, bias, rules.trailing, (normalise, len(normalized_shape)))
 
 
 def _rms_norm(
@@ -159,8 +166,8 @@ def _rms_norm(
 ) -> Call | None:
     if input.ndim == len(normalized_shape):
         return None
-    normalised = partial(functional.rms_norm, normalized_shape=normalized_shape, eps=eps)
-    return _reading(input, weight, None, rules.trailing, (normalised, len(normalized_shape)))
+    normalise = partial(functional.rms_norm, normalized_shape=normalized_shape, eps=eps)
+    return _call(input, weight, None, rules.trailing, (normalise, len(normalized_shape)))
 
 
 def _embedding(
@@ -174,8 +181,8 @@ def _embedding(
 ) -> Call | None:
     if max_norm is not None or scale_grad_by_freq or input.ndim == 0:
         return None
-    silent = padding_idx if padding_idx is None or padding_idx >= 0 else padding_idx + len(weight)
-    return Call(input, {weight: rules.embedding}, (len(weight), silent))
+    padding = padding_idx if padding_idx is None or padding_idx >= 0 else padding_idx + len(weight)
+    return Call(input, {weight: rules.embedding}, (len(weight), padding))
 
 
 def _prelu(input: Tensor, weight: Tensor) -> Call | None:  # noqa: A002
@@ -187,14 +194,16 @@ def _prelu(input: Tensor, weight: Tensor) -> Call | None:  # noqa: A002
 
 def _dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> None:  # noqa: A002, ARG001
     if training and p > 0:
-        raise ValueError("the model uses dropout as in training, so its output depends on chance: call model.eval()")
+        raise ValueError(
+            "the model applies dropout as in training, so its output depends on chance; call model.eval() first"
+        )
 
 
 def _alpha_dropout(input: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False) -> None:  # noqa: A002
     _dropout(input, p, training, inplace)
 
 
-READERS: Mapping[Callable[..., Any], Callable[..., Call | None]] = {
+SIGNATURES: Mapping[Callable[..., Any], Callable[..., Call | None]] = {
     functional.linear: _linear,
     functional.conv1d: _convolution,
     functional.conv2d: _convolution,
@@ -216,4 +225,4 @@ READERS: Mapping[Callable[..., Any], Callable[..., Call | None]] = {
     functional.alpha_dropout: _alpha_dropout,
     functional.feature_alpha_dropout: _alpha_dropout,
 }
-"""By the function; functions that are not here, or readers that return None, have no rule."""
+"""The signatures by torch function. A function that is absent, or whose signature returns None, has no rule."""

@@ -1,9 +1,9 @@
-"""A first look at a model: is what the rules find right, what do they not cover, and how much memory is needed?
+"""The verification of the rules on a model: which parameters they cover, and how much memory a measurement needs.
 
-Two examples, in both orders, are measured by the rules and by plain automatic differentiation, with parameters near
-those of the model. A parameter for which the two differ (the model may exchange dimensions) is left to the slower ways,
-as is one that no rule covers. A model whose output for an example depends on the others of its batch, or on chance, has
-no gradient of an example, and is refused. The answer is kept with the model.
+Two examples, in both orders, are measured by the rules and by automatic differentiation, with parameters close to those
+of the model. A parameter for which the two disagree (the model may exchange dimensions) or that no rule covers is left
+to vmap or the loop. A model whose output for an example depends on other examples or on chance is refused, because a
+single example then has no gradient of its own. The result is cached with the model.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from cpframe.fisher.per_sample.capture import graph, watched
-from cpframe.fisher.per_sample.gradients import called, looped_squares, vectorised_squares
+from cpframe.fisher.per_sample.capture import capture, graph_nodes
+from cpframe.fisher.per_sample.gradients import call_model, loop_squared_norms, vmap_squared_norms
 
-__all__ = ["MeasurementPlan", "verify"]
+__all__ = ["MeasurementPlan", "perturb", "verify"]
 
 
 @dataclass(frozen=True)
 class MeasurementPlan:
-    """How the parameters of a model are measured.
+    """The method by which each parameter of a model is measured; a parameter in none of the sets has no gradient.
 
     Attributes:
-        verified: names of those that rules measure, found right on two examples.
-        vectorised: names of those measured by `torch.func.vmap`.
-        looped: names of those measured one example after the other. All others had no gradient.
-        example_bytes: memory that a forward pass keeps for an example, and that the rules need.
-        outputs: the model's outputs for an example, K.
+        verified: the names of parameters measured by rules, which agreed on two examples.
+        vectorised: the names of parameters measured by `torch.func.vmap`.
+        looped: the names of parameters measured one example at a time.
+        example_bytes: the memory per example of the forward pass and the rules.
+        outputs: the number K of the model's outputs per example.
     """
 
     verified: frozenset[str]
@@ -41,37 +41,37 @@ class MeasurementPlan:
     outputs: int
 
 
-_known: WeakKeyDictionary[nn.Module, dict[object, MeasurementPlan]] = WeakKeyDictionary()
-"""What was found, for as long as the model lives: an examination takes as long as some ten examples."""
-_MOST_KNOWN = 16
-"""Plans kept for one model, of one shape of inputs each, say."""
-_HIDING = "CheckpointFunctionBackward"
-"""The node of a reentrant checkpoint, behind which nothing can be seen."""
+_cache: WeakKeyDictionary[nn.Module, dict[object, MeasurementPlan]] = WeakKeyDictionary()
+"""The plans of each model that is alive; a verification takes as long as about ten examples."""
+_MAX_PLANS = 16
+"""The most plans per model, for different shapes of inputs for instance."""
+_CHECKPOINT_NODE = "CheckpointFunctionBackward"
+"""The graph node of a reentrant checkpoint, which hides all nodes behind it."""
 
 
 def verify(model: nn.Module, parameters: Mapping[str, nn.Parameter], inputs: Tensor) -> MeasurementPlan:
-    """Examine a model, or remember what was found.
+    """Return the plan for a model, from the cache if it was verified before.
 
     Args:
-        model: its parameters ask for gradients.
-        parameters: of it, by name, that can have gradients.
-        inputs: (N, ...), of which the first and the last are looked at.
+        model: the model, whose parameters require gradients.
+        parameters: its differentiable parameters by name.
+        inputs: the inputs, (N, ...); the first and the last are used.
 
     Raises:
-        ValueError: where its outputs for an example are not (1, K), K >= 2, or depend on other examples or chance.
+        ValueError: when the outputs for an example are not (1, K), K >= 2, or depend on other examples or on chance.
     """
     key = _fingerprint(model, parameters, inputs)
-    plans = _known.setdefault(model, {})
+    plans = _cache.setdefault(model, {})
     if key not in plans:
-        if len(plans) >= _MOST_KNOWN:
+        if len(plans) >= _MAX_PLANS:
             plans.clear()
         two = torch.stack([inputs[-1], inputs[0]]) if len(inputs) > 1 else inputs
-        plans[key] = _examined(model, parameters, two)
+        plans[key] = _plan(model, parameters, two)
     return plans[key]
 
 
 def _fingerprint(model: nn.Module, parameters: Mapping[str, nn.Parameter], inputs: Tensor) -> object:
-    """All that is quickly told of what decides which functions the model calls, and how."""
+    """Return what is quick to read and decides which functions the model calls, and with which arguments."""
     device = inputs.device.type
     plain = (bool, int, float, str, tuple, type(None))
     modules = tuple(
@@ -84,115 +84,114 @@ def _fingerprint(model: nn.Module, parameters: Mapping[str, nn.Parameter], input
     )
     weights = tuple((name, tuple(p.shape), p.dtype) for name, p in parameters.items())
     autocast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
-    # A single example shows nothing of how several lie in a tensor.
+    # A single example does not show how the model arranges several examples in a tensor.
     return tuple(inputs.shape[1:]), len(inputs) > 1, inputs.dtype, inputs.device, autocast, modules, weights
 
 
-def _examined(model: nn.Module, parameters: Mapping[str, nn.Parameter], inputs: Tensor) -> MeasurementPlan:
-    generic = _displaced(parameters)
-    classes, example_bytes = _forward(model, generic, inputs)
-    # Any direction will do, but not one that a symmetry of the model could blind.
+def _plan(model: nn.Module, parameters: Mapping[str, nn.Parameter], inputs: Tensor) -> MeasurementPlan:
+    """Measure two examples by every method, and choose for each parameter the fastest that is correct."""
+    perturbed = perturb(parameters)
+    classes, example_bytes = _check_outputs(model, perturbed, inputs)
+    # Random directions, because a symmetry of the model could hide an error in a special one.
     cotangents = torch.randn(2, classes, generator=torch.Generator().manual_seed(0))[: len(inputs)]
     cotangents = (cotangents / classes**0.5).to(inputs.device)
-    truth = looped_squares(model, generic, inputs, cotangents, tuple(generic))
+    truth = loop_squared_norms(model, perturbed, inputs, cotangents, tuple(perturbed))
     scale = max(float(values.max()) for values in truth.values())
 
-    ruled, needed = _by_rules(model, generic, inputs, cotangents)
-    turned, _ = _by_rules(model, generic, inputs.flip(0), cotangents.flip(0))
+    by_rules, rule_bytes = _rule_squared_norms(model, perturbed, inputs, cotangents)
+    flipped, _ = _rule_squared_norms(model, perturbed, inputs.flip(0), cotangents.flip(0))
     reached = [name for name, values in truth.items() if values.any()]
     verified = {
         name
         for name in reached
-        if name in ruled and name in turned and _same(ruled[name], truth[name], scale, inputs)
-        if _same(turned[name].flip(0), truth[name], scale, inputs)
+        if name in by_rules and name in flipped and _norms_agree(by_rules[name], truth[name], scale, inputs)
+        if _norms_agree(flipped[name].flip(0), truth[name], scale, inputs)
     }
     rest = [name for name in reached if name not in verified]
-    vectorised: Mapping[str, Tensor] = {}
+    by_vmap: Mapping[str, Tensor] = {}
     if rest:
-        with suppress(RuntimeError):  # vmap has no rule for some operations
-            vectorised = vectorised_squares(model, generic, inputs, cotangents, rest, megabytes=1e3)
-    right = {name for name, values in vectorised.items() if _same(values, truth[name], scale, inputs)}
-    looped = frozenset(rest) - right
-    return MeasurementPlan(frozenset(verified), frozenset(right), looped, example_bytes + needed, classes)
+        with suppress(RuntimeError):  # vmap does not support some operations
+            by_vmap = vmap_squared_norms(model, perturbed, inputs, cotangents, rest, megabytes=1e3)
+    vectorised = {name for name, values in by_vmap.items() if _norms_agree(values, truth[name], scale, inputs)}
+    looped = frozenset(rest) - vectorised
+    return MeasurementPlan(frozenset(verified), frozenset(vectorised), looped, example_bytes + rule_bytes, classes)
 
 
-def _forward(model: nn.Module, parameters: Mapping[str, nn.Parameter], inputs: Tensor) -> tuple[int, float]:
-    """Run the model on two examples, together and each alone: the number of its outputs, and bytes for an example.
+def _check_outputs(model: nn.Module, parameters: Mapping[str, nn.Parameter], inputs: Tensor) -> tuple[int, float]:
+    """Run two examples together and separately; return the number of outputs and the memory per example in bytes.
 
     Raises:
-        ValueError: where outputs are no logits, or those of one example differ.
+        ValueError: when the outputs are not logits, or those of an example differ between the two.
     """
-    kept: dict[int, int] = {}
+    saved: dict[int, int] = {}
 
-    def counted(tensor: Tensor) -> Tensor:
-        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        return tensor.detach()  # itself, it would be held by its own graph, for ever
+    def record(tensor: Tensor) -> Tensor:
+        saved[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor.detach()  # the tensor itself would be part of its own graph, which is never freed then
 
-    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(counted, lambda tensor: tensor):
-        together = called(model, parameters, inputs)
-    if isinstance(together, Tensor) and any(type(node).__name__ == _HIDING for node in graph(together)):
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(record, lambda tensor: tensor):
+        together = call_model(model, parameters, inputs)
+    if isinstance(together, Tensor) and any(type(node).__name__ == _CHECKPOINT_NODE for node in graph_nodes(together)):
         raise ValueError(
-            "the model uses torch.utils.checkpoint with use_reentrant=True, which hides its parameters: pass"
+            "the model uses torch.utils.checkpoint with use_reentrant=True, which hides its parameters; pass"
             " use_reentrant=False"
         )
     own = {parameter.untyped_storage().data_ptr() for parameter in parameters.values()}
     with torch.no_grad():
-        alone = [called(model, parameters, one) for one in inputs[:, None]]
-    for n, outputs in ((len(inputs), together), *((1, one) for one in alone)):
+        alone = [call_model(model, parameters, example) for example in inputs[:, None]]
+    for n, outputs in ((len(inputs), together), *((1, single) for single in alone)):
         if not isinstance(outputs, Tensor) or outputs.ndim != 2 or outputs.shape[1] < 2:
-            shape = (
-                f" for {n} inputs has shape {tuple(outputs.shape)}" if isinstance(outputs, Tensor) else " is no tensor"
-            )
-            raise ValueError(f"the model's output{shape}: logits of shape (N, K) are needed, K >= 2 classes")
+            given = f"shape {tuple(outputs.shape)}" if isinstance(outputs, Tensor) else f"a {type(outputs).__name__}"
+            raise ValueError(f"the model's output for {n} inputs must be logits of shape (N, K), K >= 2, not {given}")
     apart = torch.cat(alone)
-    if together.shape != apart.shape or not _alike(together.detach(), apart, inputs):
+    if together.shape != apart.shape or not _outputs_agree(together.detach(), apart, inputs):
         raise ValueError(
-            "the model's output for an input depends on the other inputs of its batch, or on chance: there is no"
-            " gradient of a single example; is all of it in eval mode?"
+            "the model's output for an input depends on the other inputs of its batch, or on chance, so a single"
+            " example has no gradient of its own; are all its modules in eval mode?"
         )
-    return apart.shape[1], sum(size for place, size in kept.items() if place not in own) / len(inputs)
+    return apart.shape[1], sum(size for address, size in saved.items() if address not in own) / len(inputs)
 
 
-def _by_rules(
+def _rule_squared_norms(
     model: nn.Module, parameters: Mapping[str, nn.Parameter], inputs: Tensor, cotangents: Tensor
 ) -> tuple[dict[str, Tensor], float]:
-    """Squared norms by name of what rules cover, and bytes for an example; none where torch refuses something."""
+    """Return squared norms by name where rules cover them, and bytes per example; nothing where torch raises."""
     with suppress(RuntimeError):
-        watch, outputs = watched(model, parameters, inputs, frozenset(), None)
-        unwatched = watch.unwatched(outputs)
-        squares = watch.squared_norms(outputs, cotangents.to(outputs.dtype), again=False)
-        found = {name: values for name, values in squares.items() if name not in unwatched | watch.uncovered}
-        return found, watch.bytes / len(inputs)
+        context, outputs = capture(model, parameters, inputs, frozenset(), None)
+        missed = context.missed(outputs)
+        squares = context.squared_norms(outputs, cotangents.to(outputs.dtype), retain_graph=False)
+        covered = {name: values for name, values in squares.items() if name not in missed | context.uncovered}
+        return covered, context.bytes / len(inputs)
     return {}, 0.0
 
 
-def _displaced(parameters: Mapping[str, nn.Parameter]) -> dict[str, nn.Parameter]:
-    """Parameters near those of the model: with weights of zero, say, there would be nothing to compare."""
+def perturb(parameters: Mapping[str, nn.Parameter]) -> dict[str, nn.Parameter]:
+    """Return parameters close to the given ones; with weights of zero, for instance, there is nothing to compare."""
     generator = torch.Generator().manual_seed(0)
 
-    def displaced(parameter: nn.Parameter) -> nn.Parameter:
+    def move(parameter: nn.Parameter) -> nn.Parameter:
         relative, absolute = (torch.randn(parameter.shape, generator=generator).to(parameter) for _ in range(2))
         return nn.Parameter(parameter.detach() * (1 + 0.1 * relative) + 0.01 * absolute)
 
-    return {name: displaced(parameter) for name, parameter in parameters.items()}
+    return {name: move(parameter) for name, parameter in parameters.items()}
 
 
-def _alike(together: Tensor, apart: Tensor, inputs: Tensor) -> bool:
-    """Whether outputs agree, but for rounding: of a logit near 0 that is beside the largest, not beside itself."""
+def _outputs_agree(together: Tensor, apart: Tensor, inputs: Tensor) -> bool:
+    """Return whether outputs agree up to rounding, which is relative to the largest logit, not to each."""
     finite = together.isfinite() & apart.isfinite()
     scale = torch.where(finite, apart.abs(), 0).max()
-    close = (together - apart).abs() <= _coarse(apart.dtype, inputs) * scale
+    close = (together - apart).abs() <= _tolerance(apart.dtype, inputs) * scale
     return bool((close | ~(together.isfinite() | apart.isfinite())).all())
 
 
-def _same(found: Tensor, truth: Tensor, scale: float, inputs: Tensor) -> bool:
-    """Whether squared norms agree as well as their precision allows; those far below `scale` need not."""
-    return bool(((found - truth).abs() <= _coarse(truth.dtype, inputs) * (truth + 1e-6 * scale)).all())
+def _norms_agree(values: Tensor, truth: Tensor, scale: float, inputs: Tensor) -> bool:
+    """Return whether squared norms agree up to rounding; differences far below `scale` do not count."""
+    return bool(((values - truth).abs() <= _tolerance(truth.dtype, inputs) * (truth + 1e-6 * scale)).all())
 
 
-def _coarse(dtype: torch.dtype, inputs: Tensor) -> float:
-    """Relative rounding of sums in this precision that is certainly no mistake."""
+def _tolerance(dtype: torch.dtype, inputs: Tensor) -> float:
+    """Return a relative difference that rounding of sums can explain in this precision."""
     if torch.is_autocast_enabled(inputs.device.type):
         return 0.1
-    coarse = {torch.float64: 1e-8, torch.float32: 1e-3}.get(dtype, 0.1)
-    return max(coarse, 2e-2) if inputs.is_cuda and torch.backends.cuda.matmul.allow_tf32 else coarse
+    tolerance = {torch.float64: 1e-8, torch.float32: 1e-3}.get(dtype, 0.1)
+    return max(tolerance, 2e-2) if inputs.is_cuda and torch.backends.cuda.matmul.allow_tf32 else tolerance

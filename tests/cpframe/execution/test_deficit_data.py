@@ -28,7 +28,7 @@ from cpframe.records.model import StudyRecord
 from cpframe.spec.model import Component, Spec
 from cpframe.spec.reader import read_spec
 from cpframe.store import read_stage
-from cpframe.training import data as data_module
+from cpframe.training import conditions
 
 EXACT = Numerics("cpu", "exact", "float32")
 CATALOGUE = discover()
@@ -65,7 +65,7 @@ recovery = 2
 @pytest.fixture(autouse=True)
 def exact() -> None:
     prepare(EXACT)
-    data_module._loaded.cache_clear()  # a test's folder is another's
+    conditions._load_deficit.cache_clear()  # a test's folder is another's
 
 
 @pytest.fixture
@@ -122,11 +122,11 @@ DATASET = 'dataset = { use = "image-folder", path = "own" }'
         (GROUPS, "groups = [[0, 1], [2, 1]]", "deficits.coarse.groups: `groups` names the class 1 more than once"),
         (DATASET, "", "deficits.other.dataset: is missing"),
         (DATASET, "dataset = 'mnist'", "deficits.other.dataset: should be a table that says which, "
-                                       '{ use = "digits", ... }; there are '),
+                                       '{ use = "digits", ... }; known names: '),
         (DATASET, "dataset = { use = 'mnits' }", "deficits.other.dataset.use: \"mnits\" is not known here; did you "
                                                  "mean 'mnist'?"),
         (DATASET, "dataset = { use = 'mnist', path = 'x' }", "deficits.other.dataset.path: is not a key of this table; "
-                                                             "there are 'train', 'use'"),
+                                                             "known names: 'train', 'use'"),
         (DATASET, "dataset = { use = 'image-folder' }", "deficits.other.dataset.path: is missing"),
         (DATASET, "dataset = { use = 'cifar10', train = 0 }", "deficits.other.dataset.train: should be at least 1, "
                                                               "not 0"),

@@ -204,7 +204,7 @@ def test_what_needs_images_is_told_where_there_are_none(tmp_path: Path) -> None:
     shifted = spec_of(tmp_path, text=SPEC.replace("batch_size = 20", "batch_size = 20\naugment = { shift = 1 }"))
     header, key, why = told(with_deficit(with_parts(shifted, dataset=Rows()), Counting([])), tmp_path)
     assert (header, key) == ("[training]", "training")
-    assert "training.augment needs images" in why
+    assert "training.augment needs images of shape (C, H, W)" in why
 
 
 def test_a_network_with_too_few_outputs_is_told(tmp_path: Path) -> None:

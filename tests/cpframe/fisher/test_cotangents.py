@@ -1,11 +1,11 @@
-"""Cotangents: their second moment is the covariance of the labels, and each estimator's are what it says."""
+"""Cotangents: their second moment is the covariance of the labels, and each estimator yields those it defines."""
 
 import numpy as np
 import pytest
 import torch
 from scipy.special import softmax
 
-from cpframe.fisher.cotangents import cotangents, passes, triangular
+from cpframe.fisher.cotangents import cholesky_product, cotangent_count, cotangents
 
 LOGITS = np.random.default_rng(1).normal(size=(3, 5)) * np.array([[0.1], [1.0], [6.0]])  # flat, usual, confident
 
@@ -19,7 +19,7 @@ def covariance(logits):
 def drawn(estimator, logits=LOGITS, targets=None, seed=0, draws=1):
     labels = None if targets is None else torch.from_numpy(targets)
     found = list(cotangents(torch.from_numpy(logits), estimator, labels, np.random.default_rng(seed), draws))
-    assert len(found) == passes(estimator, logits.shape[1], draws)
+    assert len(found) == cotangent_count(estimator, logits.shape[1], draws)
     return torch.stack(found).numpy()
 
 
@@ -45,14 +45,14 @@ def test_the_second_moment_of_many_draws_is_the_covariance(estimator):
 
 
 def test_model_draws_have_the_norm_of_the_covariance():
-    """||U sqrt(L) s||^2 = sum of L = tr C, whatever the signs: this is where the low noise comes from."""
+    """||U sqrt(L) s||^2 = sum of L = tr C, for all signs: the reason for the low noise."""
     v = drawn("model", draws=7) * np.sqrt(7)
     trace = np.trace(covariance(LOGITS), axis1=1, axis2=2)
     np.testing.assert_allclose((v**2).sum(axis=2), np.tile(trace, (7, 1)), rtol=1e-12)  # rounding
 
 
 def test_model_draws_follow_a_renaming_of_the_classes():
-    """Eigenvectors have arbitrary signs; unless these are fixed, the same draws mean different things by platform."""
+    """Eigenvectors have arbitrary signs; unless these are fixed, the same draws give different results per platform."""
     order = np.array([3, 1, 4, 0, 2])
     # Rounding, times the inverse of the smallest distance between eigenvalues, about 1e-3 here.
     np.testing.assert_allclose(drawn("model", logits=LOGITS[:, order]), drawn("model")[..., order], rtol=0, atol=1e-10)
@@ -94,16 +94,16 @@ def test_certain_predictions_have_none(estimator):
 
 
 def test_the_triangular_root_is_a_root():
-    """With the unit vectors for signs it gives its columns, R; R R^T is the covariance, whatever the order of p."""
+    """With unit vectors in place of signs the product is the columns of R, and R R^T is the covariance for any p."""
     p = torch.from_numpy(softmax(LOGITS, axis=1))
-    columns = triangular(p[:, None], torch.eye(5, dtype=torch.float64).expand(3, 5, 5))
+    columns = cholesky_product(p[:, None], torch.eye(5, dtype=torch.float64).expand(3, 5, 5))
     np.testing.assert_allclose(columns.mT @ columns, covariance(LOGITS), rtol=0, atol=1e-15)  # rounding
 
 
 def test_the_triangular_root_is_the_cholesky_factor():
-    """That of the leading block: the whole matrix is singular. Checked against LAPACK, with p in falling order."""
+    """The factor of the leading block, for the whole matrix is singular; against LAPACK, with decreasing p."""
     p = np.sort(softmax(LOGITS[1]))[::-1].copy()
-    columns = triangular(torch.from_numpy(p), torch.eye(5, dtype=torch.float64))
+    columns = cholesky_product(torch.from_numpy(p), torch.eye(5, dtype=torch.float64))
     block = np.linalg.cholesky((np.diag(p) - np.outer(p, p))[:4, :4])
     np.testing.assert_allclose(columns[:4, :4].T, block, rtol=1e-12, atol=1e-15)  # rounding
 
@@ -111,7 +111,7 @@ def test_the_triangular_root_is_the_cholesky_factor():
 def test_the_triangular_root_keeps_small_tails():
     """Probabilities down to 1e-300: differences from 1 would be 0."""
     p = torch.tensor([1 - 1e-15, 1e-15, 1e-200, 1e-300, 0], dtype=torch.float64)
-    columns = triangular(p, torch.eye(5, dtype=torch.float64))
+    columns = cholesky_product(p, torch.eye(5, dtype=torch.float64))
     assert torch.isfinite(columns).all()
     np.testing.assert_allclose(columns.square().sum(dim=0)[1:], p[1:], rtol=1e-12)  # the diagonal of C: p (1 - p)
 
@@ -119,7 +119,7 @@ def test_the_triangular_root_keeps_small_tails():
 def test_a_thousand_classes_take_the_triangular_root():
     logits = np.random.default_rng(0).normal(size=(2, 1000))
     signs = torch.where(torch.from_numpy(np.random.default_rng(0).random((2, 1, 1000)) < 0.5), -1.0, 1.0).double()
-    expected = triangular(torch.from_numpy(softmax(logits, axis=1))[:, None], signs)[:, 0]
+    expected = cholesky_product(torch.from_numpy(softmax(logits, axis=1))[:, None], signs)[:, 0]
     np.testing.assert_allclose(drawn("model", logits=logits)[0], expected, rtol=1e-10, atol=1e-18)  # rounding
 
 

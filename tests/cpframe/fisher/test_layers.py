@@ -1,4 +1,4 @@
-"""Layers: the default rule on the structures it has to settle, and the model's own word."""
+"""Layers: the default rule on many structures of modules, and the layers that a model declares."""
 
 import pytest
 import torch
@@ -56,7 +56,7 @@ def test_a_normalisation_that_nothing_precedes_is_a_layer():
 
 
 class Token(nn.Module):
-    """Parameters of its own, registered after its modules, and a normalisation that follows another such module."""
+    """Direct parameters, registered after the modules, and a normalisation that follows another such module."""
 
     def __init__(self):
         super().__init__()
@@ -83,7 +83,7 @@ def test_tied_parameters_belong_to_the_first_that_uses_them():
     assert named(default_layers(model)) == {
         "0": ["0.weight"],
         "1": ["1.weight", "1.bias"],
-        "2": ["3.weight", "3.bias"],  # the normalisation follows the tied module all the same
+        "2": ["3.weight", "3.bias"],  # the normalisation follows the tied module nevertheless
     }
 
 
@@ -128,7 +128,7 @@ def test_resnet18_has_a_layer_for_every_convolution_and_the_classifier():
 
 
 class Declared(nn.Module):
-    """Has its say, given by `say`, about its layers."""
+    """Declares the layers that `say` returns."""
 
     def __init__(self, say):
         super().__init__()
@@ -163,9 +163,9 @@ def test_parameters_tied_across_declared_layers_belong_to_the_first():
 @pytest.mark.parametrize(
     ("say", "message"),
     [
-        (lambda m: {"a": m.body}, r"leaves out parameters: head\.weight, head\.bias"),
-        (lambda m: {"a": m.body, "b": [m.head, m.body[0]]}, r"mentions body\.0\.weight.* twice, in 'a' and in 'b'"),
-        (lambda m: {"a": m.body, "b": m.head, "c": m.head}, r"mentions head\.weight.* twice, in 'b' and in 'c'"),
+        (lambda m: {"a": m.body}, r"omits parameters: head\.weight, head\.bias"),
+        (lambda m: {"a": m.body, "b": [m.head, m.body[0]]}, r"lists body\.0\.weight.* twice, in 'a' and in 'b'"),
+        (lambda m: {"a": m.body, "b": m.head, "c": m.head}, r"lists head\.weight.* twice, in 'b' and in 'c'"),
         (lambda m: {"a": m, "b": nn.Linear(2, 2)}, "parameters that are not the model's"),
         (lambda m: {"a": m.head.weight}, "a module or a sequence of modules"),
         (lambda m: {"a": "head"}, "a module or a sequence of modules"),
@@ -178,7 +178,7 @@ def test_wrong_declarations(say, message):
 
 
 class Stacked(nn.Module):
-    """`layers` is no method here, but a common name for a stack of modules."""
+    """An attribute `layers` that is not a method but a stack of modules, a common name for one."""
 
     def __init__(self):
         super().__init__()

@@ -1,4 +1,4 @@
-"""What both estimators by curvature promise: the model is left alone, bad input is told, draws are the caller's."""
+"""The contract of both curvature estimators: the model is unchanged, bad input is refused, draws come from `rng`."""
 
 import copy
 import math
@@ -37,7 +37,7 @@ EVERY = pytest.mark.parametrize("measure", [hessian, by_labels, by_divergence])
 
 
 def precision():
-    """Whether TF32 is allowed for products and convolutions, in the words of this version of torch."""
+    """The TF32 settings for products and convolutions, in the terms of this version of torch."""
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     if hasattr(cudnn, "conv"):
         return matmul.fp32_precision, cudnn.conv.fp32_precision
@@ -46,7 +46,7 @@ def precision():
 
 @pytest.fixture(params=[False, True], ids=["full precision", "TF32"])
 def tf32(request):
-    """Allowed or not, as the engine says it."""
+    """Allow or forbid TF32 as `cpframe.numerics` does."""
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = matmul.allow_tf32, cudnn.allow_tf32
     matmul.allow_tf32 = cudnn.allow_tf32 = request.param
@@ -55,7 +55,7 @@ def tf32(request):
 
 
 class Stateful(nn.Module):
-    """Counts its calls in a buffer, works in place, and fails when told to."""
+    """Counts its calls in a buffer, works in place, and fails after a given number of calls."""
 
     def __init__(self):
         super().__init__()
@@ -72,7 +72,7 @@ class Stateful(nn.Module):
 
 
 def example(n=7):
-    """A network in float64 with all that could be disturbed, inputs and labels."""
+    """A network in float64 with every kind of state that could change, inputs and labels."""
     generator = torch.Generator().manual_seed(0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -90,7 +90,7 @@ def example(n=7):
 
 
 def state(model, inputs):
-    """All that a measurement must leave as it is, comparable by ==."""
+    """Everything that a measurement must not change, comparable by ==."""
     return (
         {name: tensor.tolist() for name, tensor in model.state_dict().items()},
         [(id(p), p.requires_grad, None if p.grad is None else p.grad.tolist()) for p in model.parameters()],
@@ -109,7 +109,7 @@ def test_the_model_is_left_as_it_was(measure, allowed, tf32):
     model, inputs, targets = example()
     model[1].weight.requires_grad_(requires_grad=False)
     model[1].bias.grad = torch.ones_like(model[1].bias)
-    model[3].train()  # an odd mix of modes, none of which matters here
+    model[3].train()  # an unusual mix of modes, none of which matters here
     model[3].register_forward_hook(lambda *_: None)
     before = state(model, inputs)
     model[0].allowed = allowed
@@ -187,10 +187,10 @@ def train_mode(module):
         ({"model": nn.Flatten()}, "no parameters"),
         ({"inputs": torch.zeros(0, 1, 4, 4, dtype=torch.float64), "targets": torch.zeros(0)}, "inputs is empty"),
         ({"inputs": torch.zeros((), dtype=torch.float64)}, "inputs is empty"),
-        ({"inputs": torch.full((7, 1, 4, 4), math.nan, dtype=torch.float64)}, "not finite.*inputs hold nan"),
-        ({"draws": 1}, "draws is 1, and must be at least 2"),
-        ({"batch": 0}, "batch is 0, and must be at least 1"),
-        ({"layers": [Layer("all", ("1.weight",))]}, r"leaves out parameters: 1\.bias"),
+        ({"inputs": torch.full((7, 1, 4, 4), math.nan, dtype=torch.float64)}, "not finite.*inputs contain nan"),
+        ({"draws": 1}, "draws must be at least 2, not 1"),
+        ({"batch": 0}, "batch must be at least 1, not 0"),
+        ({"layers": [Layer("all", ("1.weight",))]}, r"omits parameters: 1\.bias"),
     ],
 )
 def test_bad_arguments_are_refused(measure, change, message):
@@ -206,11 +206,11 @@ def test_bad_arguments_are_refused(measure, change, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"targets": torch.zeros(6, dtype=torch.int64)}, r"7 inputs, but targets has shape \(6,\)"),
-        ({"loss": cross_entropy}, r"the loss has shape \(\): one number an example, \(7,\)"),
+        ({"targets": torch.zeros(6, dtype=torch.int64)}, r"targets must have one entry per input, 7, not shape \(6,\)"),
+        ({"loss": cross_entropy}, r"the loss must be one number per example, of shape \(7,\), not \(\)"),
         (
             {"loss": lambda outputs, _: (outputs - outputs.detach()).abs().sum(dim=1).sqrt()},
-            "finite, but its derivatives by 1.weight, .* are not",
+            "finite, but its derivatives with respect to 1.weight, .* are not",
         ),
     ],
     ids=["targets", "mean loss", "infinite slope"],

@@ -1,4 +1,4 @@
-"""Every rule, and what happens where there is none, against a loop over single examples in float64."""
+"""Every rule, and the methods for parameters without a rule, against a loop over single examples in float64."""
 
 import copy
 import gc
@@ -41,7 +41,7 @@ def looped(model, inputs):
 
 
 def check(model, inputs, rules):
-    """The exact estimator agrees with the loop, for every parameter, and by the rules said; float32 too."""
+    """The exact estimator agrees with the loop for every parameter, with the expected rules; also in float32."""
     truth = looped(model, inputs)
     wide = inputs.double() if inputs.is_floating_point() else inputs
     for precise, seen, rtol in (
@@ -128,12 +128,14 @@ def shape_of(channels, outputs, size, stride=1, device="cpu"):
 
 
 def test_many_positions_are_multiplied_out_and_few_are_paired():
-    """Of All-CNN: at 32 x 32 a Gram matrix has 1.3 million entries, at 8 x 8 it has 10,000."""
-    assert convolutions.counted(shape_of(96, 96, 32)) == "each"
-    assert convolutions.counted(shape_of(96, 96, 32, device="cuda:0")) == "offsets"
-    assert convolutions.counted(shape_of(192, 192, 8)) == "gram"
-    assert convolutions.timed(shape_of(96, 96, 32)) == "each"  # no long shot is tried
-    assert convolutions.timed(shape_of(192, 192, 4)) == "gram"
+    """Layers of All-CNN: at 32 x 32 a Gram matrix has 1.3 million entries, at 8 x 8 it has 10,000."""
+    assert convolutions.method_by_operations(shape_of(96, 96, 32)) == "each"
+    assert convolutions.method_by_operations(shape_of(96, 96, 32, device="cuda:0")) == "offsets"
+    assert convolutions.method_by_operations(shape_of(192, 192, 8)) == "gram"
+    assert (
+        convolutions.method_by_time(shape_of(96, 96, 32)) == "each"
+    )  # methods with many more operations are not timed
+    assert convolutions.method_by_time(shape_of(192, 192, 4)) == "gram"
 
 
 def test_where_results_must_repeat_nothing_is_timed(monkeypatch):
@@ -142,7 +144,7 @@ def test_where_results_must_repeat_nothing_is_timed(monkeypatch):
     def timed(shape):
         raise AssertionError("was timed")
 
-    monkeypatch.setattr(convolutions, "timed", timed)
+    monkeypatch.setattr(convolutions, "method_by_time", timed)
     model, inputs = Pooled(nn.Conv2d(4, 4, 3), 4), torch.randn(4, 4, 6, 6)
     with pytest.raises(AssertionError, match="was timed"):
         layerwise_trace(model, inputs)
@@ -283,7 +285,7 @@ def test_a_dimension_folded_into_the_batch():
 
 
 class SequenceFirst(nn.Module):
-    """Positions come before examples; with as many of one as of the other only the check can tell."""
+    """Positions come before examples; where there are as many of both, only the verification can find this."""
 
     def __init__(self):
         super().__init__()
@@ -295,7 +297,7 @@ class SequenceFirst(nn.Module):
 
 
 def test_weights_of_zero_do_not_hide_what_is_wrong():
-    """With a classifier of zeros nothing comes back; when it has been trained, the rules must not be trusted."""
+    """With a classifier of zeros all gradients are 0; after training, the rules must not be trusted."""
     model, inputs = SequenceFirst().double(), torch.randn(4, 4, 4, dtype=torch.float64)
     weights = model.head.weight.data.clone()
     model.head.weight.data.zero_()
@@ -312,7 +314,7 @@ def test_examples_that_are_not_the_first_dimension_are_noticed(positions):
 
 
 class Raw(nn.Module):
-    """Parameters of its own: a token, a position code, a scale, a matrix in a product, which a rule sees as well."""
+    """Direct parameters: a token, a position code, a scale, and a matrix in a product that also has a rule."""
 
     def __init__(self):
         super().__init__()
@@ -370,11 +372,11 @@ class Recurrent(nn.Module):
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_recurrent_networks(dtype):
-    """In one precision vmap loops by itself, in the other it fails, and then we loop."""
+    """In one precision vmap loops internally; in the other it fails, and the loop is used."""
     model, inputs = Recurrent().to(dtype), torch.randn(4, 5, 3).to(dtype)
     trace = layerwise_trace(model, inputs, estimator="exact")
     assert trace.rules["lstm.weight_hh_l0"] in ("vmap", "loop")
-    # Rounding of the one, 2e-16, and of the other, 6e-8, in sums that lose two digits.
+    # Rounding, 2e-16 in float64 and 6e-8 in float32, in sums that lose two digits.
     rtol = 1e-10 if dtype == torch.float64 else 1e-4
     np.testing.assert_allclose(trace.parameter_mean, list(looped(model, inputs).values()), rtol=rtol)
 
@@ -427,7 +429,7 @@ class Opaque(nn.Module):
 
 @pytest.mark.parametrize("required", [True, False])
 def test_functions_that_cannot_be_looked_into_are_noticed(required):
-    """Also where the parameter asks for no gradient, and so would not show in the graph by itself."""
+    """Also where the parameter does not require a gradient and would not be in the graph otherwise."""
     model = Opaque()
     model.weight.requires_grad_(required)
     check(model, torch.randn(4, 4), {"weight": "loop", "head.weight": "linear", "head.bias": "bias"})
@@ -435,7 +437,7 @@ def test_functions_that_cannot_be_looked_into_are_noticed(required):
 
 
 class Changed(nn.Module):
-    """Changes what a function was given, after the call: its weight could not be trained, but the bias can."""
+    """Changes the inputs of a function after the call: its weight cannot be trained, but its bias can."""
 
     def __init__(self):
         super().__init__()
@@ -450,13 +452,13 @@ class Changed(nn.Module):
 
 
 def test_inputs_changed_in_place_are_noticed():
-    """Plain torch refuses to differentiate by the weight; then so do we, in its words."""
+    """Torch refuses to differentiate with respect to the weight, and its error is passed on."""
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         layerwise_trace(Changed(), torch.randn(4, 4))
 
 
 class Frozen(nn.Module):
-    """The body is out of reach of gradients, by the model's own choice."""
+    """The model itself detaches its body from the graph."""
 
     def __init__(self):
         super().__init__()
@@ -510,7 +512,7 @@ def known(name):
     "make", [known("resnet18"), known("mobilenet_v3_small"), small_vision_transformer], ids=["resnet", "mobile", "vit"]
 )
 def test_known_networks(make):
-    """Two images of the least size; every parameter against the loop, in float64."""
+    """Two images of the smallest size; every parameter against the loop, in float64."""
     model = make().double().eval()
     inputs = torch.randn(2, 3, 32, 32, dtype=torch.float64)
     for parameter in model.parameters():
@@ -530,7 +532,7 @@ def test_known_networks(make):
 
 @pytest.mark.parametrize("estimator", ["model", "exact"])
 def test_a_sketch_is_unbiased(estimator):
-    """One input many times over: its sketches differ, their mean is the trace without a sketch."""
+    """One input, repeated: its sketches differ, and their mean is the trace without a sketch."""
     model = nn.Sequential(nn.Conv2d(2, 6, 3, padding=1), nn.Tanh(), nn.Flatten(2), nn.Linear(16, 12), nn.Tanh())
     model = nn.Sequential(*model, nn.Flatten(), nn.Linear(72, CLASSES)).double()
     inputs = torch.randn(1, 2, 4, 4, dtype=torch.float64)
@@ -553,7 +555,7 @@ def test_a_sketch_does_not_depend_on_the_chunks():
 
 
 class Interrupting(nn.Module):
-    """Somebody presses Ctrl-C at the given call."""
+    """Raises KeyboardInterrupt at the given call."""
 
     def __init__(self, at):
         super().__init__()
@@ -578,7 +580,7 @@ def test_an_interruption_leaves_the_model_as_it_was(at):
 
 
 def test_no_gradient_of_a_weight_is_ever_computed(monkeypatch):
-    """Every operation of the backward pass is looked at: none has a result as large as the weights."""
+    """No operation of the backward pass has a result as large as the weights."""
     from torch.utils._python_dispatch import TorchDispatchMode
 
     sizes = []
@@ -592,7 +594,7 @@ def test_no_gradient_of_a_weight_is_ever_computed(monkeypatch):
 
     model = nn.Sequential(nn.Linear(50, 61), nn.ReLU(), nn.Linear(61, 47), nn.ReLU(), nn.Linear(47, CLASSES))
     inputs = torch.randn(7, 50)
-    layerwise_trace(model, inputs)  # the first call looks at two examples in the plain way
+    layerwise_trace(model, inputs)  # the first call verifies the rules by automatic differentiation
     with Recorder():
         layerwise_trace(model, inputs)
     weights = {tuple(p.shape) for p in model.parameters() if p.ndim == 2}
@@ -605,7 +607,7 @@ def test_no_gradient_of_a_weight_is_ever_computed(monkeypatch):
 
 
 def test_invariance_and_shares():
-    """Scaling a weight before a normalisation by a divides its trace by a^2 and leaves tr F ||w||^2."""
+    """Scaling a weight before a normalisation by a divides its trace by a^2 and does not change tr F ||w||^2."""
     model = nn.Sequential(nn.Linear(5, 6, bias=False), nn.LayerNorm(6), nn.Tanh(), nn.Linear(6, CLASSES)).double()
     model[1].eps = 0
     inputs = torch.randn(20, 5, dtype=torch.float64)
@@ -649,7 +651,7 @@ class Positioned(nn.Module):
 
 
 def checked_now(model, inputs):
-    """The trace of this very model object, which keeps what was found at earlier calls, is that of the loop."""
+    """The trace of this model object, with its cached plans of earlier calls, is that of the loop."""
     trace = layerwise_trace(model, inputs, estimator="exact")
     truth = list(looped(model, inputs).values())
     np.testing.assert_allclose(trace.parameter_mean, truth, rtol=1e-10, atol=1e-12 * max(truth))  # rounding
@@ -664,7 +666,7 @@ def test_a_first_call_with_one_example_decides_nothing_for_more(make):
 
 
 class Switched(nn.Module):
-    """Which dimension comes first is a matter of an attribute."""
+    """An attribute decides which dimension comes first."""
 
     def __init__(self):
         super().__init__()
@@ -734,7 +736,7 @@ def test_a_branch_that_the_examples_looked_at_do_not_take_is_not_relied_on():
 
 
 class Mixed(nn.Module):
-    """What it does to an example depends on the others, on chance, or on neither."""
+    """The output for an example depends on the other examples, on chance, or on neither."""
 
     def __init__(self, mix):
         super().__init__()
@@ -763,21 +765,21 @@ def test_outputs_that_depend_on_other_examples_or_on_chance_are_refused(mix):
 
 
 def test_a_logit_near_zero_is_not_taken_for_chance():
-    """A bias is chosen so that logits come to 0 where the model is looked at: what is left of them is rounding, which
-    differs between one input alone and two together.
+    """A bias makes the logits 0 at the perturbed weights; the remaining rounding errors differ between one input alone
+    and two together.
     """
-    from cpframe.fisher.per_sample.verification import _displaced
+    from cpframe.fisher.per_sample.verification import perturb
 
     model, inputs = nn.Sequential(nn.Linear(300, 300), nn.ReLU(), nn.Linear(300, 10)), torch.randn(4, 300)
     bias = model[2].bias
     moved = []
     for value in (0.0, 1.0):
         nn.init.constant_(bias, value)
-        moved.append(_displaced(dict(model.named_parameters())))
+        moved.append(perturb(dict(model.named_parameters())))
     with torch.no_grad():
         logits = torch.func.functional_call(model, moved[0], (inputs[-1:],))[0]
         bias.copy_(-logits / (moved[1]["2.bias"] - moved[0]["2.bias"]))
-        near = _displaced(dict(model.named_parameters()))
+        near = perturb(dict(model.named_parameters()))
         alone, together = (torch.func.functional_call(model, near, (some,)) for some in (inputs[-1:], inputs[[-1, 0]]))
     assert alone.abs().max() < 1e-6
     assert not torch.allclose(alone[0], together[0], rtol=1e-3, atol=0)
@@ -815,7 +817,7 @@ def test_embeddings_with_a_largest_norm_keep_their_rows():
     inputs = torch.randint(0, 5, (6, 2))
     trace = layerwise_trace(model, inputs, estimator="exact")
     assert torch.equal(model[0].weight, before)
-    truth = list(looped(model, inputs).values())  # the loop looks them up for good, in a copy
+    truth = list(looped(model, inputs).values())  # in a copy, because the loop renormalises the rows
     np.testing.assert_allclose(trace.parameter_mean, truth, rtol=1e-10)
 
 
@@ -879,7 +881,7 @@ def test_gradients_that_are_not_finite_are_refused():
     model.register_forward_hook(lambda module, args, output: output.square().sum(dim=1, keepdim=True).sqrt() * output)
     inputs = torch.randn(3, 4)
     inputs[1] = 0
-    with pytest.raises(ValueError, match=r"logits are finite, but their gradients by 0\.weight are not"):
+    with pytest.raises(ValueError, match=r"logits are finite, but their gradients with respect to 0\.weight are not"):
         layerwise_trace(model, inputs)
 
 
@@ -910,7 +912,7 @@ def test_pruned_models_can_be_copied_afterwards():
 
 
 def test_memory_is_counted_where_no_rule_sees_it():
-    """Activations of raw parameters, and of what is computed between rules, are most of what some models keep."""
+    """Activations without a rule, of raw parameters for instance, can be most of the memory of a model."""
     from cpframe.fisher.per_sample.verification import verify
 
     class Chain(nn.Module):
@@ -933,7 +935,7 @@ def test_memory_is_counted_where_no_rule_sees_it():
 
 @pytest.mark.parametrize("estimator", ["model", "exact"])
 def test_nothing_is_kept_of_a_pass(estimator):
-    """No activation outlives a measurement, nor one that fails: nobody but the pass may hold its graph."""
+    """No activation outlives a measurement, even a failed one: only the pass may hold its graph."""
     alive = []
     model = nn.Sequential(nn.Conv2d(2, 3, 3), nn.Sigmoid(), nn.Flatten(), nn.Linear(48, CLASSES))
     for module in model:

@@ -1,4 +1,4 @@
-"""The trace against a loop over single examples in float64, closed forms, and the promise to leave the model alone."""
+"""The trace against a loop over single examples in float64 and closed forms; the model is unchanged."""
 
 import copy
 import math
@@ -185,7 +185,7 @@ def given_value(cotangent):
 
 
 def expected(estimator, model, inputs, targets, draws):
-    """What layerwise_trace should find for every input and parameter, with its default generator."""
+    """The expected trace of every input and parameter, with the default generator."""
     if estimator == "exact":
         return oracle(model, inputs, exact_value)
     if estimator == "empirical":
@@ -260,7 +260,7 @@ def test_closed_form_of_logistic_regression():
 @pytest.mark.parametrize("draws", [1, 4])
 @pytest.mark.parametrize("estimator", ["model", "sampled"])
 def test_estimators_are_unbiased(estimator, draws):
-    """One input, many times over: independent values, whose mean is the exact trace of that input."""
+    """One input, repeated: independent values, whose mean is the exact trace of that input."""
     model, inputs, _ = build("mlp", n=1)
     exact = layerwise_trace(model, inputs, estimator="exact")
     repeats = 8_000 // draws
@@ -286,7 +286,7 @@ def test_more_draws_have_less_noise():
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_chunks_change_nothing(estimator):
-    model, inputs, targets = build("conv-bn-relu", n=300)  # more than are ever done at once
+    model, inputs, targets = build("conv-bn-relu", n=300)  # more than fit into one slice
     whole = layerwise_trace(model, inputs, targets, estimator=estimator, draws=2)
     single = layerwise_trace(model, inputs[:20], targets[:20], estimator=estimator, draws=2, memory_mb=1e-6)
     few = layerwise_trace(model, inputs, targets, estimator=estimator, draws=2, memory_mb=0.02)
@@ -347,7 +347,7 @@ def test_a_confident_model_keeps_its_last_information(estimator):
 
 
 def state(model, inputs):
-    """All that a measurement must leave as it is."""
+    """Everything that a measurement must not change."""
     return (
         {name: tensor.clone() for name, tensor in model.state_dict().items()},
         {
@@ -374,7 +374,7 @@ def same(one, other):
 
 
 class Counting(nn.Module):
-    """Keeps count of its calls in a buffer and fails when told to."""
+    """Counts its calls in a buffer and fails after a given number of calls."""
 
     def __init__(self):
         super().__init__()
@@ -395,7 +395,7 @@ def test_the_model_is_left_as_it_was(estimator, allowed):
     body, inputs, targets = build("conv-bn-relu")
     counting = Counting()
     model = nn.Sequential(nn.ReLU(inplace=True), body, counting)
-    body[3].train()  # an odd mix of modes, none of which matters here
+    body[3].train()  # an unusual mix of modes, none of which matters here
     body[0].weight.requires_grad_(requires_grad=False)
     body[3].weight.grad = torch.ones_like(body[3].weight)
     body[3].register_forward_hook(lambda *_: None)
@@ -443,7 +443,9 @@ def test_train_mode_is_refused_where_it_matters(module, message):
     with pytest.raises(ValueError, match=message):
         layerwise_trace(model, inputs)
     assert same(state(model, inputs), before)
-    if not isinstance(module, nn.SyncBatchNorm | nn.RReLU):  # one wants a GPU, torch.func lacks the other
+    if not isinstance(
+        module, nn.SyncBatchNorm | nn.RReLU
+    ):  # SyncBatchNorm needs a GPU, torch.func does not support RReLU
         assert layerwise_trace(model.eval(), inputs).n == 3
 
 
@@ -476,10 +478,16 @@ class Pair(nn.Module):
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (nn.Sequential(nn.Linear(6, 1), nn.Flatten(0)), r"output for 2 inputs has shape \(2,\): .*\(N, K\)"),
-        (nn.Linear(6, 1), r"output for 2 inputs has shape \(2, 1\): .*K >= 2"),
-        (nn.Sequential(nn.Linear(6, 4), nn.Unflatten(1, (2, 2))), r"output for 2 inputs has shape \(2, 2, 2\)"),
-        (Pair(), "output is no tensor"),
+        (
+            nn.Sequential(nn.Linear(6, 1), nn.Flatten(0)),
+            r"output for 2 inputs must be logits of shape \(N, K\), .* not shape \(2,\)",
+        ),
+        (nn.Linear(6, 1), r"output for 2 inputs must be .*K >= 2, not shape \(2, 1\)"),
+        (
+            nn.Sequential(nn.Linear(6, 4), nn.Unflatten(1, (2, 2))),
+            r"output for 2 inputs must be .*, not shape \(2, 2, 2\)",
+        ),
+        (Pair(), "output for 2 inputs must be .*, not a tuple"),
         (nn.Flatten(), "no parameters"),
     ],
 )
@@ -499,10 +507,10 @@ def test_logits_that_are_not_finite_are_refused(bad):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model": None}, "model is a NoneType: a torch.nn.Module is needed"),
-        ({"images": np.zeros((7, 6))}, "images is a ndarray: a torch.Tensor is needed"),
-        ({"rng": 0}, "rng is a int: a numpy Generator is needed"),
-        ({"estimator": "empirical", "targets": [0] * 7}, "targets is a list: a torch.Tensor is needed"),
+        ({"model": None}, "model must be a torch.nn.Module, not a NoneType"),
+        ({"images": np.zeros((7, 6))}, "images must be a torch.Tensor, not a ndarray"),
+        ({"rng": 0}, "rng must be a numpy Generator, .*, not a int"),
+        ({"estimator": "empirical", "targets": [0] * 7}, "targets must be a torch.Tensor, not a list"),
     ],
 )
 def test_arguments_of_another_kind_are_refused(change, message):
@@ -514,28 +522,34 @@ def test_arguments_of_another_kind_are_refused(change, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"draws": 1.5}, r"draws is 1\.5, and must be a whole number"),
-        ({"sketch": 2.5}, r"sketch is 2\.5, and must be a whole number"),
-        ({"memory_mb": "1"}, "memory_mb is '1', and must be a finite number"),
-        ({"memory_mb": math.inf}, "memory_mb is inf, and must be a finite number"),
-        ({"estimator": "fisher"}, "unknown estimator 'fisher': there are model, exact, sampled, empirical"),
+        ({"draws": 1.5}, r"draws must be a whole number of at least 1, not 1\.5"),
+        ({"sketch": 2.5}, r"sketch must be a whole number of at least 1, not 2\.5"),
+        ({"memory_mb": "1"}, "memory_mb must be a finite number above 0, not '1'"),
+        ({"memory_mb": math.inf}, "memory_mb must be a finite number above 0, not inf"),
+        ({"estimator": "fisher"}, "estimator must be one of model, exact, sampled, empirical, not 'fisher'"),
         ({"images": torch.zeros(0, 6, dtype=torch.float64)}, "images is empty"),
         ({"images": torch.zeros((), dtype=torch.float64)}, "images is empty"),
-        ({"draws": 0}, "draws is 0, and must be a whole number of at least 1"),
-        ({"sketch": 0}, "sketch is 0, and must be a whole number of at least 1"),
-        ({"memory_mb": 0}, "memory_mb is 0, and must be a finite number above 0"),
-        ({"memory_mb": math.nan}, "memory_mb is nan, and must be a finite number above 0"),
-        ({"estimator": "empirical"}, "'empirical' takes the true labels: give targets"),
-        ({"estimator": "empirical", "targets": torch.zeros(6, dtype=torch.int64)}, r"shape \(6,\).*integers \(7,\)"),
-        ({"estimator": "empirical", "targets": torch.zeros(7)}, r"type torch\.float32: labels are needed"),
+        ({"draws": 0}, "draws must be a whole number of at least 1, not 0"),
+        ({"sketch": 0}, "sketch must be a whole number of at least 1, not 0"),
+        ({"memory_mb": 0}, "memory_mb must be a finite number above 0, not 0"),
+        ({"memory_mb": math.nan}, "memory_mb must be a finite number above 0, not nan"),
+        ({"estimator": "empirical"}, "'empirical' needs the true labels: give targets"),
+        (
+            {"estimator": "empirical", "targets": torch.zeros(6, dtype=torch.int64)},
+            r"integers of shape \(7,\), not torch\.int64 of shape \(6,\)",
+        ),
+        ({"estimator": "empirical", "targets": torch.zeros(7)}, r"targets must be labels, .* not torch\.float32"),
         (
             {"estimator": "empirical", "targets": torch.full((7,), -1)},
-            "class -1, but the model has 4 outputs: classes 0 to 3",
+            "classes from 0 to 3, since the model has 4 outputs, not -1",
         ),
-        ({"estimator": "empirical", "targets": torch.full((7,), 4)}, "class 4, but the model has 4 outputs"),
-        ({"layers": [Layer("all", ("0.weight",))]}, r"leaves out parameters: 0\.bias, 2\.weight"),
-        ({"layers": [Layer("all", ("9.weight",))]}, r"mentions parameters that the model does not have: 9\.weight"),
-        ({"layers": [Layer("all", ("0.weight", "0.weight"))]}, r"mentions parameters twice: 0\.weight"),
+        (
+            {"estimator": "empirical", "targets": torch.full((7,), 4)},
+            "classes from 0 to 3, since the model has 4 outputs, not 4",
+        ),
+        ({"layers": [Layer("all", ("0.weight",))]}, r"omits parameters: 0\.bias, 2\.weight"),
+        ({"layers": [Layer("all", ("9.weight",))]}, r"lists parameters that the model does not have: 9\.weight"),
+        ({"layers": [Layer("all", ("0.weight", "0.weight"))]}, r"lists parameters twice: 0\.weight"),
         ({"layers": [Layer("a", ("0.weight",)), Layer("a", ("0.bias",))]}, "uses a name for two layers: a"),
     ],
 )

@@ -31,7 +31,7 @@ class Pair(nn.Module):
         return (x @ self.first @ self.a + x @ self.second @ self.b)[:, None]
 
     def traces(self, x):
-        """Of the blocks of the Hessian of the mean of (output - target)^2."""
+        """The traces of the blocks of the Hessian of the mean of (output - target)^2."""
         return [2 * (x @ matrix).square().sum(dim=1).mean().item() for matrix in (self.first, self.second)]
 
 
@@ -129,7 +129,7 @@ def digits():
 
 @pytest.mark.parametrize("age", [0, 5, 30])
 def test_small_noise_finds_the_fisher_trace(digits, age):
-    """In float32, of an untrained network, in the thick of training and at its end, with the beta of the default."""
+    """In float32, before, during and after training, with the default beta."""
     model, ages, inputs, _ = digits
     model.load_state_dict(ages[age])
     exact = layerwise_trace(model, inputs, estimator="exact")
@@ -142,7 +142,7 @@ def test_small_noise_finds_the_fisher_trace(digits, age):
 
 
 def test_on_the_labels_it_finds_the_hessian_of_their_loss():
-    """Far from the minimum, where that is another matrix than the Fisher information, but here also above 0."""
+    """Far from the minimum, where the Hessian is not the Fisher information, but also positive here."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         model = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 3)).double()
@@ -177,7 +177,7 @@ def test_a_layer_out_of_reach_bears_any_noise():
 
 
 class Shifted(nn.Module):
-    """A classifier, and a second layer whose output is added to all its logits alike, or not at all."""
+    """A classifier, and a second layer whose output is added equally to all logits, or not at all."""
 
     def __init__(self, *, added):
         super().__init__()
@@ -191,7 +191,7 @@ class Shifted(nn.Module):
 
 
 def test_a_layer_without_curvature_keeps_its_noise_in_bounds():
-    """What is added to all logits alike changes no prediction: only rounding is left. The other layer is as ever."""
+    """A number added to all logits changes no prediction: its trace is rounding. The other layer is unaffected."""
     inputs = torch.from_numpy(np.random.default_rng(0).standard_normal((6, 4))).float()
     usual, found = (variational_trace(Shifted(added=added), inputs, steps=30, draws=300) for added in (False, True))
     assert usual.mean[1] == 0
@@ -205,17 +205,20 @@ def test_a_layer_without_curvature_keeps_its_noise_in_bounds():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"beta": 0.0}, "beta is 0.0, and must be a finite number above 0"),
-        ({"beta": -1.0}, "beta is -1.0"),
-        ({"beta": float("nan")}, "beta is nan"),
-        ({"beta": float("inf")}, "beta is inf"),
-        ({"steps": 0}, "steps is 0, and must be at least 1"),
+        ({"beta": 0.0}, "beta must be a finite number above 0, not 0.0"),
+        ({"beta": -1.0}, "beta must be a finite number above 0, not -1.0"),
+        ({"beta": float("nan")}, "beta must be a finite number above 0, not nan"),
+        ({"beta": float("inf")}, "beta must be a finite number above 0, not inf"),
+        ({"steps": 0}, "steps must be at least 1, not 0"),
         ({"loss": label_loss}, "a loss needs targets"),
-        ({"model": nn.Linear(4, 1)}, r"output has shape \(6, 1\): .*K >= 2"),
-        ({"model": nn.Sequential(nn.Linear(4, 4), nn.Unflatten(1, (2, 2)))}, r"output has shape \(6, 2, 2\)"),
+        ({"model": nn.Linear(4, 1)}, r"output must be .* K >= 2 classes, not shape \(6, 1\)"),
+        (
+            {"model": nn.Sequential(nn.Linear(4, 4), nn.Unflatten(1, (2, 2)))},
+            r"output must be logits of shape \(N, K\), .* not shape \(6, 2, 2\)",
+        ),
         (
             {"loss": lambda outputs, _: outputs.square().sum(dim=1).exp(), "targets": torch.zeros(6), "beta": 1e6},
-            "noise on its weights is too large .take a smaller beta",
+            "noise on its weights is too large .use a smaller beta",
         ),
     ],
 )

@@ -357,7 +357,7 @@ def test_what_is_said_when_nobody_offers_a_name(installed: Installer) -> None:
     )
     with pytest.raises(LookupError, match="'frog-plugin/fog' is not a known deficit; did you mean 'fog-plugin/fog'"):
         catalogue.find("deficit", "frog-plugin/fog")
-    with pytest.raises(LookupError, match=r"^'fog' is not a known metric; there are none"):
+    with pytest.raises(LookupError, match=r"^'fog' is not a known metric; known names: none"):
         catalogue.find("metric", "fog")
 
 

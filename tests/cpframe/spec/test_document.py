@@ -252,7 +252,7 @@ def test_a_key_far_too_deep_is_refused() -> None:
     ("profile", "text", "message"),
     [
         ("tabels", TEXT, "s.toml: --profile tabels: is not a profile of this spec; did you mean 'tables'?"),
-        ("cpu", "a = 1", "s.toml: --profile cpu: is not a profile of this spec; there are none"),
+        ("cpu", "a = 1", "s.toml: --profile cpu: is not a profile of this spec; known names: none"),
         ("cpu", "[profiles.gpu]", "s.toml: --profile cpu: is not a profile of this spec; did you mean 'gpu'?"),
         (None, "profiles = 1", "s.toml:1: profiles: should be tables, [profiles.NAME]"),
         (None, "\n[[profiles]]\nx = 1", "s.toml:2: profiles: should be tables, [profiles.NAME]"),

@@ -224,7 +224,7 @@ def test_a_grid_over_tables_and_keys_in_them_takes_effect_in_any_order(catalogue
         ('"deficits.blurr.size" = [2]', [
             "grid.\"deficits.blurr.size\": 'blurr' is not a deficit of this spec; did you mean 'blur'?"]),
         ('"deficits.new.use" = ["idle"]', [
-            "grid.\"deficits.new.use\": 'new' is not a deficit of this spec; there are 'blur', 'dark'"]),
+            "grid.\"deficits.new.use\": 'new' is not a deficit of this spec; known names: 'blur', 'dark'"]),
     ],
 )  # fmt: skip
 def test_slips_in_the_grid(line: str, expected: list[str], catalogue: Catalogue) -> None:
@@ -274,7 +274,7 @@ class Odd:
         ("names = 1", "deficits.odd.names: should be a table, not 1"),
         ("amount = 'some'", "deficits.odd.amount: should be a whole number or 'all', not \"some\""),
         ("small = { n = 'x' }", 'deficits.odd.small.n: should be a whole number, not "x"'),
-        ("maybe = { m = 1 }", "deficits.odd.maybe.m: is not a key of this table; there is only 'n'"),
+        ("maybe = { m = 1 }", "deficits.odd.maybe.m: is not a key of this table; known names: 'n'"),
         ("several = [{ n = 1 }, { n = 'x' }]", 'deficits.odd.several[1].n: should be a whole number, not "x"'),
         ("several = [1]", "deficits.odd.several[0]: should be a table, not 1"),
         ("anything = [{ a = 0 }, 2020-01-02]", "deficits.odd.anything[1]: cannot be a date or a time, 2020-01-02; "

@@ -47,19 +47,20 @@ every = 2
 inputs = 10
 """
 
-ARCHITECTURES = "there are 'all-cnn', 'depth-cnn', 'mlp', 'resnet18'"
-DATASETS = "there are 'cifar10', 'cifar100', 'digits', 'fashion-mnist', 'image-folder', 'mnist'"
+ARCHITECTURES = "known names: 'all-cnn', 'depth-cnn', 'mlp', 'resnet18'"
+DATASETS = "known names: 'cifar10', 'cifar100', 'digits', 'fashion-mnist', 'image-folder', 'mnist'"
 DEFICITS = (
-    "there are 'blur', 'coarse-labels', 'idle', 'label-permutation', 'noise', 'other-images', 'random-labels', "
+    "known names: 'blur', 'coarse-labels', 'idle', 'label-permutation', 'noise', 'other-images', 'random-labels', "
     "'rotation', 'vertical-flip'"
 )
 METRICS = (
-    "there are 'first-layer-filters', 'fisher-trace', 'fisher-variational', 'gradient', 'hessian-trace', 'weight-norm'"
+    "known names: 'first-layer-filters', 'fisher-trace', 'fisher-variational', 'gradient', 'hessian-trace', "
+    "'weight-norm'"
 )
-OPTIMIZERS = "there are 'adam', 'adamw', 'sgd'"
-SCHEDULES = "there are 'constant', 'cosine', 'exponential', 'step'"
+OPTIMIZERS = "known names: 'adam', 'adamw', 'sgd'"
+SCHEDULES = "known names: 'constant', 'cosine', 'exponential', 'step'"
 TABLES = (
-    "there are 'architecture', 'dataset', 'deficits', 'grid', 'metrics', 'observers', 'optimizer', 'profiles', "
+    "known names: 'architecture', 'dataset', 'deficits', 'grid', 'metrics', 'observers', 'optimizer', 'profiles', "
     "'protocols', 'score_epochs', 'seeds', 'title', 'training', 'variants'"
 )
 NO_PROTOCOLS = "should be at least one [[protocols]] table, which says when the deficits act"
@@ -155,16 +156,16 @@ SLIPS = [
     ('use = "removal"', 'use = "remove"', [
         "23: protocols[0].use: 'remove' is not a known protocol; did you mean 'removal'?"]),
     ('use = "removal"', "use = ['removal']", [
-        "23: protocols[0].use: should be the name of the protocol, in quotes; there are 'removal', 'sliding'"]),
+        "23: protocols[0].use: should be the name of the protocol, in quotes; known names: 'removal', 'sliding'"]),
     ('use = "removal"\n', "", [
-        "22: protocols[0].use: is missing: the name of the protocol, in quotes; there are 'removal', 'sliding'"]),
+        "22: protocols[0].use: is missing: the name of the protocol, in quotes; known names: 'removal', 'sliding'"]),
     ('use = "fisher-trace"', "use = {}", [
         f"33: metrics.fisher.use: should be the name of the metric, in quotes; {METRICS}"]),
     # keys
     ("lr = 0.1", "lrr = 0.1", ["12: optimizer.lrr: is not a key of this table; did you mean 'lr'?"]),
     ("lr = 0.1", "betas = []", [
-        "12: optimizer.betas: is not a key of this table; there are 'lr', 'momentum', 'nesterov', 'schedule', 'use', "
-        "'weight_decay'"]),
+        "12: optimizer.betas: is not a key of this table; known names: 'lr', 'momentum', 'nesterov', 'schedule', "
+        "'use', 'weight_decay'"]),
     ("batch_size = 50", "batchsize = 50", ["15: training.batchsize: is not a key of this table; "
                                            "did you mean 'batch_size'?"]),
     ("shift = 1", "shfit = 1", ["16: training.augment.shfit: is not a key of this table; did you mean 'shift'?"]),
@@ -288,7 +289,7 @@ def test_everything_that_is_missing(catalogue: Catalogue) -> None:
     assert problems(without("protocols"), catalogue) == [f"s.toml: protocols: {NO_PROTOCOLS}"]
     assert problems(without("deficits"), catalogue) == [
         "17: protocols[0]: has no deficit to apply: add a [deficits.NAME] table",
-        "23: protocols[1].deficits[0]: 'blur' is not a deficit of this spec; there are none",
+        "23: protocols[1].deficits[0]: 'blur' is not a deficit of this spec; known names: none",
     ]
 
 

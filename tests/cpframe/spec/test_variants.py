@@ -250,7 +250,7 @@ def test_a_profile_puts_another_component_into_a_variant(catalogue: Catalogue) -
         ("[variants.a]\n'optimzer.lr' = 1\n", [
             "2: variants.a.optimzer: is not what a variant can have keys of; did you mean 'optimizer'?"]),
         ("[variants.a]\nlr = 1\n", [
-            "2: variants.a.lr: is not what a variant can have keys of; there are 'architecture', 'dataset', "
+            "2: variants.a.lr: is not what a variant can have keys of; known names: 'architecture', 'dataset', "
             "'deficits', 'optimizer', 'training'"]),
         ("[variants.a]\n[[variants.a.protocols]]\nuse = 'removal'\n", [
             f"2: variants.a.protocols: is shared by all variants; a variant has keys of {VARIED}"]),
@@ -269,16 +269,18 @@ def test_a_profile_puts_another_component_into_a_variant(catalogue: Catalogue) -
         ("[variants.a]\n'deficits.blurr.size' = 3\n", [
             "2: variants.a.deficits.blurr: 'blurr' is not a deficit of this spec; did you mean 'blur'?"]),
         ("[variants.a]\ndeficits.blur = 3\n", [
-            "2: variants.a.deficits.blur: should be a table with use = \"...\", the name of the deficit; there are "]),
+            "2: variants.a.deficits.blur: should be a table with use = \"...\", the name of the deficit; "
+            "known names: "]),
         ("[variants.a]\noptimizer = 3\n", [
-            "2: variants.a.optimizer: should be a table with use = \"...\", the name of the optimizer; there are "]),
+            "2: variants.a.optimizer: should be a table with use = \"...\", the name of the optimizer; "
+            "known names: "]),
         ("[variants.a]\n'optimizer.lr' = -1\n[variants.b]\noptimizer.lrr = 1\n", [
             "2: variants.a.optimizer.lr: should be above 0, not -1",
             "4: variants.b.optimizer.lrr: is not a key of this table; did you mean 'lr'?"]),
         ("[variants.a]\n'architecture.sizes.2' = 1\n", [
             "2: variants.a.architecture: architecture.sizes is an array of 2, numbered from 0: it has no '2'"]),
         ("[variants.a]\noptimizer.use = 'adam'\n[grid]\n'optimizer.lr' = [1, 2]\n'optimizer.momentum' = [0.5]\n", [
-            "5: optimizer.momentum: is not a key of this table; there are 'betas', "]),
+            "5: optimizer.momentum: is not a key of this table; known names: 'betas', "]),
         ("[grid]\n'optimizer.lr' = [0.1, 0.2]\n[variants.a]\n[variants.b]\n'optimizer.lr' = 3\n", [
             "5: variants.b.optimizer.lr: is never used, since the grid varies optimizer.lr: leave it to one of "
             "them"]),

@@ -1,4 +1,4 @@
-"""Data on the device: augmentation, batches and views against loops over single images."""
+"""Data on the device: augmentation, batches and conditions against loops over single images."""
 
 from __future__ import annotations
 
@@ -15,16 +15,9 @@ from torch import Tensor
 from cpframe.api import Batch, DataError, Generator, Splits, Task, classification
 from cpframe.records.model import CLEAN
 from cpframe.spec.model import Augment, Training
-from cpframe.training.data import (
-    Condition,
-    DeviceData,
-    augmented,
-    batches,
-    degraded,
-    load,
-    probe_positions,
-    view,
-)
+from cpframe.training.batches import batches, shift_and_flip
+from cpframe.training.conditions import Condition, apply_condition, training_set
+from cpframe.training.data import DeviceData, load, probe_positions
 
 SIZE, CHANNELS, HEIGHT, WIDTH = 23, 3, 6, 5
 MEAN, STD = (0.3, 0.5, 0.6), (0.2, 0.25, 0.3)
@@ -36,7 +29,7 @@ CLEANLY = Condition(CLEAN, None)
 
 @dataclass(frozen=True, eq=False)
 class Held:
-    """A data set that is there already; equal only to itself, so that no cache takes it for another."""
+    """A data set in memory; equal only to itself, so that no cache confuses it with another."""
 
     splits: Splits
 
@@ -89,7 +82,7 @@ class NextLabel:
 
 @dataclass(frozen=True)
 class Static:
-    """Replaces images by uniform noise; `deterministic` says whether it claims to be the same each time."""
+    """Replaces images by uniform noise; `deterministic` is its claim to give the same result each time."""
 
     deterministic: bool = False
 
@@ -110,7 +103,7 @@ class Nothing:
 
 @dataclass(frozen=True, eq=False)
 class Recorder:
-    """Changes nothing, and keeps what it was given."""
+    """Changes nothing, and stores the batches that it receives."""
 
     seen: list[Batch]
     deterministic: bool = False
@@ -137,7 +130,7 @@ def positions_of(labels: list[list[int]]) -> list[int]:
 
 
 def moved(image: NDArray[np.float32], down: int, right: int, flip: bool, fill: NDArray[np.float32]) -> Any:
-    """One image shifted, then mirrored, pixel by pixel; `fill` is the colour of the border, one number a channel."""
+    """One image shifted, then mirrored, pixel by pixel; `fill` is the colour of the border, one number per channel."""
     channels, height, width = image.shape
     result = np.empty_like(image)
     for channel in range(channels):
@@ -159,11 +152,11 @@ def test_every_shift_and_flip_is_that_of_a_loop_over_pixels(border: int) -> None
     shifts = torch.tensor([[down, right] for down, right, _ in asked])
     flips = torch.tensor([flip for _, _, flip in asked])
     inputs = torch.from_numpy(image).expand(len(asked), -1, -1, -1)
-    found = augmented(inputs, shifts, flips, border, torch.from_numpy(fill).reshape(1, -1, 1, 1))
+    found = shift_and_flip(inputs, shifts, flips, border, torch.from_numpy(fill).reshape(1, -1, 1, 1))
     for one, (down, right, flip) in zip(found, asked, strict=True):
         np.testing.assert_array_equal(one, moved(image, down, right, flip, fill))
-    only_shifted = augmented(inputs, shifts, None, border, 0)
-    only_flipped = augmented(inputs, None, flips, border, 0)
+    only_shifted = shift_and_flip(inputs, shifts, None, border, 0)
+    only_flipped = shift_and_flip(inputs, None, flips, border, 0)
     none = np.zeros(CHANNELS, dtype=np.float32)
     for shifted, flipped, (down, right, flip) in zip(only_shifted, only_flipped, asked, strict=True):
         np.testing.assert_array_equal(shifted, moved(image, down, right, False, none))
@@ -184,11 +177,11 @@ Draw = tuple[int, int, bool]
 
 
 def draws_of(data: DeviceData, training: Training, seed: int, epoch: int) -> list[tuple[int, Draw]]:
-    """Position, shift and flip of every image of a clean epoch, found by trying all that there may be."""
+    """Position, shift and flip of every image of a clean epoch, found by trying all possible ones."""
     reach = range(-training.augment.shift, training.augment.shift + 1)
     flips = (False, True) if training.augment.flip else (False,)
     tried = [(down, right, flip) for down in reach for right in reach for flip in flips]
-    zero = np.zeros(CHANNELS, dtype=np.float32)  # the mean colour, once the mean is subtracted
+    zero = np.zeros(CHANNELS, dtype=np.float32)  # the mean colour after normalisation
     possible = np.stack([[moved(normal(image), *draw, zero) for draw in tried] for image in pixels_of(data)])
     steps, labels = epoch_of(data, None, training, seed, epoch)
     found = []
@@ -285,7 +278,7 @@ def test_after_augmentation_a_deficit_still_meets_the_pixels_themselves(data: De
     ("batch_size", "sizes"),
     [
         (1, [1] * 23),
-        (2, [2] * 10 + [3]),  # the last would be alone, and joins the one before
+        (2, [2] * 10 + [3]),  # a last batch of one joins the previous
         (5, [5, 5, 5, 5, 3]),
         (11, [11, 12]),
         (22, [23]),
@@ -345,15 +338,15 @@ def test_a_stochastic_deficit_draws_anew_in_every_step_and_epoch(data: DeviceDat
 
 
 def test_a_deterministic_deficit_gets_the_same_generator_whenever_it_acts(data: DeviceData) -> None:
-    # Not really deterministic: what it draws tells which generator it was given.
+    # Not really deterministic: its draws show which generator it received.
     training = Training(batch_size=100, order="augment-first")
     first, second = (epoch_of(data, Static(deterministic=True), training, 0, epoch)[0][0] for epoch in (0, 1))
     assert torch.equal(first, second)
-    whole = view(data, Condition("deficit", Static(deterministic=True)), 0)
+    whole = training_set(data, Condition("deficit", Static(deterministic=True)), 0)
     assert whole is not None
     assert torch.equal(first, whole.inputs)
-    other_name = view(data, Condition("other", Static(deterministic=True)), 0)
-    other_seed = view(data, Condition("deficit", Static(deterministic=True)), 1)
+    other_name = training_set(data, Condition("other", Static(deterministic=True)), 0)
+    other_seed = training_set(data, Condition("deficit", Static(deterministic=True)), 1)
     assert other_name is not None
     assert other_seed is not None
     assert not torch.equal(whole.inputs, other_name.inputs)
@@ -411,7 +404,7 @@ def test_a_deficit_must_keep_the_shape_of_its_batch(data: DeviceData) -> None:
             return batch._replace(inputs=batch.inputs[..., 1:])
 
     with pytest.raises(ValueError, match="changed the shape of its batch"):
-        degraded(data.batch(torch.arange(3)), Condition("crop", Crop()), 0)
+        apply_condition(data.batch(torch.arange(3)), Condition("crop", Crop()), 0)
 
 
 # --- loading --------------------------------------------------------------------------------------------------------
@@ -454,17 +447,17 @@ def test_augmentation_needs_images() -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"train_targets": torch.arange(22)}, "23 training inputs and 22 targets"),
-        ({"test_targets": torch.arange(8)}, "7 test inputs and 8 targets"),
+        ({"train_targets": torch.arange(22)}, "training set must have .* not 23 inputs and 22 targets"),
+        ({"test_targets": torch.arange(8)}, "test set must have .* not 7 inputs and 8 targets"),
         (
             {"test_inputs": torch.zeros(0, 3, 6, 5, dtype=torch.uint8), "test_targets": torch.zeros(0).long()},
-            "0 test inputs",
+            "test set must have .* at least one, not 0 inputs",
         ),
         ({"train_inputs": torch.zeros(23, 3, 6, 5, dtype=torch.float64)}, "not torch.float64"),
         ({"train_inputs": torch.zeros(23, dtype=torch.float32)}, r"not torch.float32 of shape \(23,\)"),
         ({"test_inputs": torch.zeros(7, 3, 6, 5, dtype=torch.int64)}, "not torch.int64"),
-        ({"test_inputs": torch.zeros(7, 3, 6, 4, dtype=torch.uint8)}, "should be alike"),
-        ({"test_inputs": torch.zeros(7, 3, 6, 5)}, "should be alike"),
+        ({"test_inputs": torch.zeros(7, 3, 6, 4, dtype=torch.uint8)}, "must have the same type and shape"),
+        ({"test_inputs": torch.zeros(7, 3, 6, 5)}, "must have the same type and shape"),
         ({"mean": (0.5,)}, "one number for each of 3 channels"),
         ({"std": (0.5, 0.5)}, "one number for each of 3 channels"),
         ({"std": (0.5, 0.0, 0.5)}, "std above 0"),

@@ -19,13 +19,13 @@ from cpframe.training import learner as learners
 from cpframe.training.data import DeviceData, load
 from cpframe.training.learner import (
     Learner,
-    drawing,
     new_learner,
     new_model,
     new_tally,
-    reestimated_batchnorm,
+    reestimate_batchnorm,
     restore,
-    saved,
+    seed_torch,
+    serialise_state,
     train_step,
 )
 
@@ -35,7 +35,7 @@ CLASSES = 3
 
 @dataclass(frozen=True, eq=False)
 class Held:
-    """A data set that is there already; equal only to itself."""
+    """A data set in memory; equal only to itself."""
 
     splits: Splits
 
@@ -104,7 +104,7 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 
 
 def normalised(data: DeviceData) -> Tensor:
-    return data.normalised(data.inputs.float() / 255)
+    return data.normalise(data.inputs.float() / 255)
 
 
 def take_steps(learner: Learner, data: DeviceData, count: int) -> None:
@@ -130,7 +130,7 @@ def test_a_seed_gives_its_weights_whatever_torch_drew_before_and_torch_goes_on_u
 
 def test_what_torch_draws_is_a_stream_of_its_own_for_every_seed_purpose_and_epoch() -> None:
     def drawn(*key: Any) -> float:
-        with drawing("cpu", *key):
+        with seed_torch("cpu", *key):
             return float(torch.rand(1, dtype=torch.float64))
 
     keys = [(0, "init"), (1, "init"), (0, "torch", 0), (0, "torch", 1), (1, "torch", 0)]
@@ -153,13 +153,13 @@ def test_a_failing_architecture_leaves_torchs_generator_as_it_was(data: DeviceDa
 def test_a_learner_restored_goes_on_as_the_one_that_was_saved(data: DeviceData) -> None:
     one = built(data)
     take_steps(one, data, 3)
-    state = saved(one)
+    state = serialise_state(one)
     other = built(data, seed=1)
     restore(other, state, optimizer=True)
     assert same(weights(other), weights(one))
     for learner in (one, other):
         take_steps(learner, data, 3)
-    # Adam divides by what it has gathered: a state that was lost in part would show in the next steps.
+    # Adam divides by its running averages, so a state that was lost in part changes the next steps.
     assert same(weights(other), weights(one))
     assert not same(weights(other), weights(built(data)))
 
@@ -167,7 +167,7 @@ def test_a_learner_restored_goes_on_as_the_one_that_was_saved(data: DeviceData) 
 def test_a_learner_may_be_restored_without_the_state_of_its_optimizer(data: DeviceData) -> None:
     one = built(data)
     take_steps(one, data, 3)
-    state = saved(one)
+    state = serialise_state(one)
     other = built(data)
     restore(other, state, optimizer=False)
     assert same(weights(other), weights(one))
@@ -212,7 +212,7 @@ def test_reestimated_statistics_are_those_of_the_whole_set(data: DeviceData, dro
     take_steps(learner, data, 6)
     before = weights(learner)
     generator = torch.random.get_rng_state()
-    with reestimated_batchnorm(learner, normalised(data), batch_size=20):
+    with reestimate_batchnorm(learner, normalised(data), batch_size=20):
         found = [statistics(learner.model[1]), statistics(learner.model[6])]  # type: ignore[index]
     assert torch.equal(torch.random.get_rng_state(), generator)
     assert same(weights(learner), before)
@@ -228,9 +228,9 @@ def test_statistics_of_several_batches_count_the_same_and_a_batch_of_one_does_no
     learner = built(data)
     inputs = normalised(data)
     parts = [inputs[:19], inputs[19:]]
-    with reestimated_batchnorm(learner, inputs, batch_size=19):
+    with reestimate_batchnorm(learner, inputs, batch_size=19):
         without_last, _ = statistics(learner.model[1])  # type: ignore[index]
-    with reestimated_batchnorm(learner, inputs, batch_size=12):
+    with reestimate_batchnorm(learner, inputs, batch_size=12):
         of_two, _ = statistics(learner.model[1])  # type: ignore[index]
     convolved = [learner.model[0](part).detach().double() for part in (parts[0], inputs[:12], inputs[12:])]  # type: ignore[index]
     means = [part.mean((0, 2, 3)).numpy() for part in convolved]
@@ -243,9 +243,9 @@ def test_statistics_are_put_back_after_an_exception_too(data: DeviceData) -> Non
     learner = built(data)
     take_steps(learner, data, 3)
     before = weights(learner)
-    with pytest.raises(KeyError), reestimated_batchnorm(learner, normalised(data), batch_size=20):
+    with pytest.raises(KeyError), reestimate_batchnorm(learner, normalised(data), batch_size=20):
         raise KeyError("in the test")
-    with pytest.raises(RuntimeError), reestimated_batchnorm(learner, normalised(data)[:, :, 1:], batch_size=20):
+    with pytest.raises(RuntimeError), reestimate_batchnorm(learner, normalised(data)[:, :, 1:], batch_size=20):
         pytest.fail("these inputs do not fit the network")
     assert same(weights(learner), before)
     assert [learner.model[place].momentum for place in (1, 6)] == [0.1, 0.3]  # type: ignore[index]
@@ -262,7 +262,7 @@ def test_a_network_without_batchnorm_is_not_run_at_all(data: DeviceData) -> None
 
     model = Untouchable()
     learner = Learner(model, torch.optim.SGD(model.parameters(), lr=0.1), EXACT)
-    with reestimated_batchnorm(learner, normalised(data), batch_size=20):
+    with reestimate_batchnorm(learner, normalised(data), batch_size=20):
         pass
 
 

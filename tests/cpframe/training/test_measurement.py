@@ -1,4 +1,4 @@
-"""What metrics may give: quantities with dimensions of their own, from the probe to the files; and what is refused."""
+"""Metrics: quantities with their own dimensions, from the probe to the files, and the results that are refused."""
 
 from __future__ import annotations
 
@@ -217,12 +217,12 @@ def test_sizes_of_dimensions() -> None:
             sizes({"one": replace(one, own=("unit", "class" if name == "class" else "clas_stderr")), name: by_layer})
 
 
-# --- what a rehearsal and a run make of odd metrics -----------------------------------------------------------------
+# --- invalid metrics in the preflight and in a run ------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Giving:
-    """A metric that gives what it is told to."""
+    """A metric that returns values of a given form."""
 
     shape: tuple[int, ...] = (3,)
     own: Any = ("unit",)
@@ -243,27 +243,34 @@ def with_metrics(spec: Spec, **calls: Any) -> Spec:
 @pytest.mark.parametrize(
     ("calls", "said"),
     [
-        ({"m": Giving((3,), None)}, "m: the metric m should give a number or one for each of 2 layers, or name its"),
-        ({"m": Giving((3, 2), ("unit",))}, "m: the metric m has values of shape 3 x 2, which are not of dimensions "),
-        ({"m": Giving((), ("unit",))}, "m: the metric m has values of shape a single number, which are not"),
-        ({"m": Giving((3, 0), ("unit", "class"))}, "m: the metric m has values of shape 3 x 0, which are not of"),
-        ({"m": Giving((2,), ("layer",))}, "m: the metric m cannot have a dimension called 'layer': it should be"),
-        ({"m": Giving(own=("epoch",))}, "m: the metric m cannot have a dimension called 'epoch'"),
-        ({"m": Giving(own=("measured_epoch",))}, "m: the metric m cannot have a dimension called 'measured_epoch'"),
-        ({"m": Giving(own=("test_loss",))}, "m: the metric m cannot have a dimension called 'test_loss'"),
-        ({"m": Giving(own=("a b",))}, "m: the metric m cannot have a dimension called 'a b'"),
-        ({"m": Giving(own=("",))}, "m: the metric m cannot have a dimension called ''"),
-        ({"m": Giving(own=(3,))}, "m: the metric m cannot have a dimension called 3"),
-        ({"m": Giving((3, 3), ("unit", "unit"))}, "m: the metric m has two dimensions of one name: unit, unit"),
-        ({"m": Giving(stderr=np.ones(2))}, "m: the metric m has values of shape 3 and standard errors of 2"),
+        ({"m": Giving((3,), None)}, "m: the metric m must return one number, or one for each of 2 layers, or name its"),
+        ({"m": Giving((3, 2), ("unit",))}, "m: the metric m names the dimensions (unit), which do not match its values "
+                                           "of shape (3, 2)"),
+        ({"m": Giving((), ("unit",))}, "m: the metric m names the dimensions (unit), which do not match its values of "
+                                       "shape ()"),
+        ({"m": Giving((3, 0), ("unit", "class"))}, "m: the metric m names the dimensions (unit, class), which do not "
+                                                   "match its values of shape (3, 0)"),
+        ({"m": Giving((2,), ("layer",))}, "m: the metric m names a dimension 'layer'; the name must be a word other "),
+        ({"m": Giving(own=("epoch",))}, "m: the metric m names a dimension 'epoch'"),
+        ({"m": Giving(own=("measured_epoch",))}, "m: the metric m names a dimension 'measured_epoch'"),
+        ({"m": Giving(own=("test_loss",))}, "m: the metric m names a dimension 'test_loss'"),
+        ({"m": Giving(own=("a b",))}, "m: the metric m names a dimension 'a b'"),
+        ({"m": Giving(own=("",))}, "m: the metric m names a dimension ''"),
+        ({"m": Giving(own=(3,))}, "m: the metric m names a dimension 3"),
+        ({"m": Giving((3, 3), ("unit", "unit"))}, "m: the metric m names two dimensions alike: unit, unit"),
+        ({"m": Giving(stderr=np.ones(2))}, "m: the metric m must return standard errors of the shape of its values, "
+                                           "(3,), not (2,)"),
         ({"m": Giving(own=("weights",))}, "m: the dimension weights of the metric m is called like a metric"),
         ({"m": Giving(), "n": Giving((4,))}, "n: the dimension unit has 3 in the metric m and 4 in n: one of them"),
         ({"m": Giving(own=("filter",))}, "m: the dimension filter has 5 in the metric filters and 3 in m"),
-        ({"m": Giving(keys=("a/b",))}, "m: the metric m cannot call a quantity 'a/b': it needs a word of its own"),
+        ({"m": Giving(keys=("a/b",))}, "m: the metric m returns a quantity named 'a/b'; the name must be a word, and "
+                                       "unique"),
         ({"m": Giving(keys=("x",)), "m-x": Giving()}, "m-x: gives m-x, which another metric gives as well"),
     ],
 )  # fmt: skip
-def test_a_rehearsal_finds_what_cannot_be_kept(calls: dict[str, Giving], said: str, tmp_path: Path) -> None:
+def test_the_preflight_refuses_results_that_cannot_be_stored(
+    calls: dict[str, Giving], said: str, tmp_path: Path
+) -> None:
     spec = with_metrics(spec_of(tmp_path), **calls)
     with pytest.raises(SpecError) as caught:
         preflight(spec, EXACT, tmp_path)
@@ -271,7 +278,7 @@ def test_a_rehearsal_finds_what_cannot_be_kept(calls: dict[str, Giving], said: s
     assert f"{problem.key}: {problem.why}".startswith(f"metrics.{said}")
 
 
-def test_a_rehearsal_counts_every_number_and_the_forecast_every_place_for_one(tmp_path: Path) -> None:
+def test_the_preflight_counts_every_number_and_the_forecast_every_array_entry(tmp_path: Path) -> None:
     spec = with_metrics(spec_of(tmp_path), m=Giving((3,), stderr=np.ones(3)))
     costs = preflight(spec, EXACT, tmp_path)
     assert dict(costs[0].numbers) == {"weights": 2, "filters": 5 * 64, "m": 6}
@@ -292,7 +299,7 @@ def test_a_rehearsal_counts_every_number_and_the_forecast_every_place_for_one(tm
 
 @dataclass(frozen=True)
 class Growing:
-    """A metric whose size changes once the weights have changed more than they do in a rehearsal."""
+    """A metric whose size changes once the weights have changed more than they do in the preflight."""
 
     calls: Any
 
@@ -312,9 +319,9 @@ def test_a_size_that_changes_within_a_stage_fails_it_in_one_line(tmp_path: Path)
     spec = with_metrics(spec_of(tmp_path, "protocols.0.until=[0]"), m=Growing(Calls()))
     (one,) = run(spec, tmp_path).trajectories
     assert one.status == "failed"
-    told = "the metric m has to keep its shape through a study: it gave 3 (unit) in epoch 1, and 4 (unit) in epoch "
-    assert one.reason.startswith(told)
-    assert one.reason.removeprefix(told).isdecimal()  # and no file of ours
+    start = "the metric m has to keep its shape through a study: it gave 3 (unit) in epoch 1, and 4 (unit) in epoch "
+    assert one.reason.startswith(start)
+    assert one.reason.removeprefix(start).isdecimal()  # and no file of ours
 
 
 def test_a_size_that_changes_between_stages_fails_the_trajectory(tmp_path: Path) -> None:

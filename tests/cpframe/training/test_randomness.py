@@ -15,11 +15,11 @@ GOLDEN = json.loads((Path(__file__).parent / "golden" / "streams.json").read_tex
 
 @pytest.mark.parametrize("entry", GOLDEN, ids=lambda entry: "-".join(map(str, entry["key"])))
 def test_draws_are_those_of_the_golden_file(entry) -> None:
-    """Results of earlier versions can be had again only as long as these hold."""
+    """Results of earlier versions can be reproduced only as long as these hold."""
     seed, purpose, *counters = entry["key"]
     assert stream(seed, purpose, *counters).integers(2**63, size=4).tolist() == entry["integers"]
     assert stream(seed, purpose, *counters).random(4).tolist() == entry["doubles"]
-    # exact: numpy's ziggurat takes only tabulated constants but in its rare tails
+    # exact: numpy's ziggurat uses only tabulated constants except in its rare tails
     assert stream(seed, purpose, *counters).standard_normal(4).tolist() == entry["normals"]
     assert stream(seed, purpose, *counters).permutation(10).tolist() == entry["permutation"]
 

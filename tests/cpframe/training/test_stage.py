@@ -39,7 +39,7 @@ def exact() -> None:
 
 @dataclass(frozen=True)
 class Stripes:
-    """Noisy stripes, of which the direction and the place are the class; 6 x 6 pixels."""
+    """Noisy stripes of 6 x 6 pixels; the class is their direction and position."""
 
     def __call__(self, folder: Path) -> Splits:
         rng = np.random.default_rng(4)
@@ -242,7 +242,7 @@ def test_a_branch_is_the_whole_run(tmp_path: Path, case: str, condition: str) ->
     assert_same_history(concatenate([bench.record(name).history for name in ("one", "two", "three")]), whole)
     assert whole.epoch.tolist() == [1, 2, 3, 4]
     assert np.isfinite(whole.train_loss).all()
-    # It is a training: another seed is another one.
+    # Another seed gives another training.
     trained(bench.job("other", condition, 0, 1, seed=1))
     assert bench.record("other").history.train_loss[0] != whole.train_loss[0]
 
@@ -429,7 +429,7 @@ def test_an_interrupted_stage_goes_on_from_its_last_commit(
     running = run_stage(job)
     assert epochs([next_epoch(running) for _ in range(after)]) == list(range(1, after + 1))
     running.close()  # type: ignore[attr-defined]
-    # Told of epoch `after`, the engine had not yet committed it: that one is trained again.
+    # Epoch `after` was reported but not yet committed, so it is trained again.
     assert epochs(list(run_stage(job))) == list(range(after, 5))
     assert_same_state(bench.state("broken"), bench.state("whole"))
     assert_same_history(bench.record("broken").history, bench.record("whole").history)
@@ -437,7 +437,7 @@ def test_an_interrupted_stage_goes_on_from_its_last_commit(
 
 
 class Crash(BaseException):
-    """The process is gone."""
+    """The end of the process."""
 
 
 def test_a_crash_at_any_write_costs_no_more_than_the_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -470,7 +470,7 @@ def test_a_crash_at_any_write_costs_no_more_than_the_epoch(tmp_path: Path, monke
             assert epochs(list(run_stage(job))) == list(range(committed + 1, 5))
             assert_same_state(bench.state(job.stage.id), bench.state("whole"))
             assert_same_history(bench.record(job.stage.id).history, bench.record("whole").history)
-            # A crash after the very last commit leaves the state before; any other is swept up by the next commit.
+            # A crash after the very last commit leaves the previous state; the next commit removes any other.
             assert len(names(job.folder)) == (3 if crash_at == 8 and not before_write else 2)
 
 
@@ -501,11 +501,11 @@ def test_the_state_of_a_complete_stage_can_be_made_again(bench: Bench, monkeypat
     running = run_stage(bench.job("stage"))
     for _ in range(3):
         next_epoch(running)
-        # What was complete stays so while its state is made.
+        # The complete stage stays complete while its state is made again.
         assert bench.record("stage").status == "complete"
         assert len(bench.record("stage").history.epoch) == 4
     running.close()  # type: ignore[attr-defined]
-    # Stopped in its third epoch, it goes on with that one; of the way there nothing is left.
+    # Stopped in its third epoch, it continues with that epoch; no intermediate files remain.
     assert epochs(list(run_stage(bench.job("stage")))) == [3, 4]
     assert not [path for path in (bench.folder / "stage").iterdir() if path.is_dir()]
     assert_same_state(bench.state("stage"), bench.state("whole"))
@@ -551,7 +551,7 @@ def test_a_diverging_training_fails_with_its_history_so_far(bench: Bench) -> Non
     assert epochs(events) == record.history.epoch.tolist() == [1, 2, 3]
     assert np.isfinite(record.history.test_loss[:2]).all()
     assert not np.isfinite(record.history.test_loss[2])
-    # It would diverge again: it is not tried again.
+    # It would diverge again, so it is not retried.
     assert list(run_stage(job)) == [StageDone("stage", record.reason)]
 
 
@@ -566,7 +566,7 @@ def test_a_plugin_that_raises_fails_its_stage_with_one_line(bench: Bench, messag
     assert message.partition("\n")[0].partition(" ")[0] in done.failure
     assert done.failure.isprintable()
     assert done.failure.encode()
-    # Nothing is committed: with the plugin mended, it is simply trained.
+    # Nothing is committed, so the stage is trained once the plugin is fixed.
     assert read_stage(bench.folder / "stage") is None
     bench.metrics = ()
     trained(bench.job("stage"))
@@ -578,14 +578,14 @@ def test_a_deficit_that_raises_fails_its_stage_and_no_other(bench: Bench) -> Non
     trained(bench.job("after", CLEAN, 1, 3, parent="before"))
 
 
-def test_a_metric_of_the_wrong_shape_is_told(bench: Bench) -> None:
+def test_a_metric_of_the_wrong_shape_is_refused(bench: Bench) -> None:
     @dataclass(frozen=True)
     class Three:
         def __call__(self, probe: Probe) -> Measurement:
             return Measurement([1.0, 2.0, 3.0])
 
     bench.metrics = (Metric("m", part(Three()), MetricSchedule()),)
-    assert "the metric m should give a number or one for each of 2 layers" in train(bench.job("stage")).failure
+    assert "the metric m must return one number, or one for each of 2 layers" in train(bench.job("stage")).failure
 
 
 # --- metrics --------------------------------------------------------------------------------------------------------
@@ -617,7 +617,7 @@ def test_metrics_are_measured_after_the_first_epoch_and_then_after_every_so_many
         (CLEAN, "clean", None),
         ("black", "clean", None),
         ("black", "condition", (0 - 0.3) / 0.2),
-        ("idle", "condition", None),  # the learner sees nothing: it is measured on clean inputs
+        ("idle", "condition", None),  # the learner sees nothing, so metrics are measured on clean inputs
     ],
 )
 def test_a_metric_sees_what_it_asks_for(bench: Bench, condition: str, on: Any, level: float | None) -> None:

@@ -24,7 +24,7 @@ from cpframe.execution.executors.pool import Pool, WorkerDiedError
 from cpframe.execution.executors.processes import processes
 from cpframe.execution.executors.selection import beside_observers, check, start
 from cpframe.execution.executors.worker import WorkerMessage
-from cpframe.numerics import Numerics, devices, shared_out
+from cpframe.numerics import Numerics, assign_devices, devices
 from cpframe.plan.stages import Stage
 from cpframe.plugins.discovery import discover
 from cpframe.spec.model import Variant
@@ -359,7 +359,7 @@ def test_workers_share_the_devices_out_and_results_keep_their_identity(
     there: list[str], workers: int, expected: list[str]
 ) -> None:
     whole = Numerics(there[0].partition(":")[0], "fast", "bfloat16")
-    each = shared_out(whole, there, workers)
+    each = assign_devices(whole, there, workers)
     assert [one.device for one in each] == expected
     assert {one.identity for one in each} == {whole.identity}
 
