@@ -31,7 +31,7 @@ from cpframe.api import (
 from cpframe.errors import SpecError
 from cpframe.execution.preflight import preflight
 from cpframe.fisher import layers_of
-from cpframe.numerics import prepare, resolve
+from cpframe.numerics import resolve
 from cpframe.plugins import hookspecs
 from cpframe.plugins.discovery import Catalogue, discover
 from cpframe.spec.reader import read_spec
@@ -103,9 +103,7 @@ def test_a_spec_uses_all_the_examples(catalogue: Catalogue, tmp_path: Path) -> N
     (variant,) = spec.variants
     assert variant.deficits["cornea"].call == component(catalogue, "deficit", "fog", density=0.6)
     assert [observer.component.use for observer in spec.observers] == ["csv_log/csv-log"]
-    numerics = resolve("cpu", "exact")
-    prepare(numerics)
-    assert preflight(spec, numerics, tmp_path).keys() == {0}
+    assert preflight(spec, resolve("cpu", "exact"), tmp_path).keys() == {0}
     line = path.read_text().splitlines().index("density = 0.6") + 1
     path.write_text(path.read_text().replace("0.6", "1.5"))
     with pytest.raises(SpecError, match=rf"spec\.toml:{line}: deficits\.cornea\.density: .* at most 1, not 1\.5"):

@@ -115,11 +115,12 @@ DATASET = 'dataset = { use = "image-folder", path = "own" }'
         (GROUPS, "groups = 1", "deficits.coarse.groups: should be at least 2 or an array, not 1"),
         (GROUPS, "groups = '2'", 'deficits.coarse.groups: should be a whole number or an array, not "2"'),
         (GROUPS, "groups = [[0], [-1]]", "deficits.coarse.groups[1][0]: should be at least 0, not -1"),
-        (GROUPS, "groups = [[0, 1]]", "deficits.coarse.groups: `groups` should be at least two, each with the numbers "
-                                      "of its classes"),
-        (GROUPS, "groups = [[0, 1], []]", "deficits.coarse.groups: `groups` should be at least two, each with the "
-                                          "numbers of its classes"),
-        (GROUPS, "groups = [[0, 1], [2, 1]]", "deficits.coarse.groups: `groups` names the class 1 more than once"),
+        (GROUPS, "groups = [[0, 1]]", "deficits.coarse.groups: `groups` must contain at least two groups, each with at "
+                                      "least one class number"),
+        (GROUPS, "groups = [[0, 1], []]", "deficits.coarse.groups: `groups` must contain at least two groups, each "
+                                          "with at least one class number"),
+        (GROUPS, "groups = [[0, 1], [2, 1]]", "deficits.coarse.groups: `groups` must contain each class once; class 1 "
+                                              "is repeated"),
         (DATASET, "", "deficits.other.dataset: is missing"),
         (DATASET, "dataset = 'mnist'", "deficits.other.dataset: should be a table that says which, "
                                        '{ use = "digits", ... }; known names: '),
@@ -201,7 +202,9 @@ def test_classes_that_do_not_fit_are_told_by_the_rehearsal(folder: Path) -> None
     text = SPEC.replace('dataset = { use = "image-folder", path = "own" }', 'dataset = { use = "digits" }')
     spec = spec_of(folder, "dataset.use='image-folder'", text=text.replace("train = 60", "path = 'own'"))
     spec = replace(spec, variants=(replace(spec.variants[0], deficits={"other": spec.variants[0].deficits["other"]}),))
-    with pytest.raises(SpecError, match=r"deficits\.other: digits has 10 classes, and this network 2 outputs"):
+    with pytest.raises(
+        SpecError, match=r"deficits\.other: other-images: digits has 10 classes and needs .* as many outputs, not 2"
+    ):
         preflight(spec, EXACT, folder)
 
 

@@ -119,10 +119,10 @@ class Raising:
             '"mlp"\nsizes = [16]',
             '"depth-cnn"\nwidth = 0.05\ndepth = 4',
             "architecture",
-            "needs at least 16 x 16 pixels",
+            "needs images of at least 16 x 16 pixels, not 8 x 8",
         ),
-        ("\nsize = 2", "\nsize = 8", "deficits.blur", "would not blur images of 8 x 8 pixels"),
-        ("\nsize = 2", "\nsize = 20", "deficits.blur", "would not blur images of 8 x 8 pixels"),
+        ("\nsize = 2", "\nsize = 8", "deficits.blur", "`size` must be below 8 for images of 8 x 8 pixels, not 8"),
+        ("\nsize = 2", "\nsize = 20", "deficits.blur", "`size` must be below 8 for images of 8 x 8 pixels, not 20"),
         ("batch_size = 20", "batch_size = 1", "training", "more than 1 value per channel"),
     ],
 )
@@ -221,7 +221,7 @@ def test_a_mistake_of_a_named_variant_is_told_where_it_was_written(tmp_path: Pat
     line, key, why = told(spec_of(tmp_path, text=SPEC + variants), tmp_path)
     assert line.startswith('"architecture" = ')
     assert key == "architecture"
-    assert "needs at least 16 x 16 pixels" in why
+    assert "needs images of at least 16 x 16 pixels, not 8 x 8" in why
     assert why.endswith("(variant deep)")
     # what the variant has from the spec is told there
     variants = "[variants.plain]\n[variants.small]\n'training.batch_size' = 10\n"
