@@ -70,12 +70,26 @@ def needed(what: str, extra: str) -> Iterator[None]:
         raise NotInstalledError(f"{what} needs {package}: pip install 'cpframe[{extra}]'") from None
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Suggest the known name nearest to `name`, or list those there are."""
+_MAX_NAMES = 20
+"""The most names that a message lists."""
+
+
+def nearest(name: str, known: Iterable[str], plural: str = "names") -> str:
+    """Suggest the known name nearest to `name`, and list all known names; the text follows an error after "; ".
+
+    Args:
+        name: the unknown name.
+        known: the known names.
+        plural: the plural noun for the names, such as "keys".
+    """
     names = sorted(known)
-    if not names:
-        return "there are none"
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    if close:
-        return f"did you mean {close[0]!r}?"
-    return "there " + ("is only " if len(names) == 1 else "are ") + ", ".join(map(repr, names))
+    listed = list_names(names, plural)
+    return f"did you mean {close[0]!r}? {listed[0].upper()}{listed[1:]}" if close else listed
+
+
+def list_names(known: Iterable[str], plural: str = "names") -> str:
+    """List the known names, at most 20: "known keys: 'lr', 'momentum'"."""
+    names = sorted(known)
+    more = f", and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
+    return f"known {plural}: {', '.join(map(repr, names[:_MAX_NAMES]))}{more}" if names else f"there are no {plural}"

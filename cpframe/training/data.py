@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import ParamSpec, TypeVar, cast
 
 import torch
 from torch import Tensor
 
-from cpframe.api import Batch, DataError, Splits, Task
+from cpframe.api import Batch, DataError, Dataset, Deficit, DeficitWithData, Splits, Task
+from cpframe.api.optional import is_deterministic
 from cpframe.spec.model import Augment, Training
 from cpframe.training.randomness import stream
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _cached(size: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Return `lru_cache` for results of a function, with the types of its parameters, which `lru_cache` loses."""
+    return cast("Callable[[Callable[P, R]], Callable[P, R]]", lru_cache(size))
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,22 +81,22 @@ class Condition:
     """What the learner experiences: its name, and the deficit behind it (None when it is clean)."""
 
     name: str
-    deficit: Any
+    deficit: Deficit | None
 
     @property
     def deterministic(self) -> bool:
         """Whether the same image always looks the same."""
-        return self.deficit is None or bool(getattr(self.deficit, "deterministic", False))
+        return self.deficit is None or is_deterministic(self.deficit)
 
 
-@lru_cache(maxsize=2)
-def load(dataset: Any, folder: Path, device: str) -> DeviceData:
+@_cached(2)
+def load(dataset: Dataset, folder: Path, device: str) -> DeviceData:
     """Load a data set onto a device, once a process.
 
     Raises:
         DataError: when it cannot be had, or what the plugin gave is not what `cpframe.api.Splits` promises.
     """
-    splits: Splits = dataset(folder)
+    splits = dataset(folder)
     _check(splits)
     shape = (1, -1) + (1,) * (splits.train_inputs.ndim - 2)
     mean = torch.tensor(splits.mean, dtype=torch.float32, device=device).reshape(shape)
@@ -147,21 +156,21 @@ def _check_labels(name: str, targets: Tensor, classes: int) -> None:
         )
 
 
-def ready(deficit: Any, folder: Path) -> Any:
+def ready(deficit: Deficit | DeficitWithData, folder: Path) -> Deficit:
     """A deficit with its data, if it needs any, in hand.
 
     Raises:
         DataError: when these cannot be had.
     """
-    return _loaded(deficit, folder) if hasattr(deficit, "loaded") else deficit
+    return _loaded(deficit, folder) if isinstance(deficit, DeficitWithData) else deficit
 
 
-@lru_cache(maxsize=4)
-def _loaded(deficit: Any, folder: Path) -> Any:
+@_cached(4)
+def _loaded(deficit: DeficitWithData, folder: Path) -> Deficit:
     return deficit.loaded(folder)
 
 
-@lru_cache(maxsize=6)
+@_cached(6)
 def view(data: DeviceData, condition: Condition, seed: int) -> View | None:
     """Apply a deterministic condition to the whole training set, once; None when the learner sees nothing."""
     everything = data.batch(torch.arange(data.size, device=data.inputs.device))
@@ -174,7 +183,7 @@ def degraded(batch: Batch, condition: Condition, seed: int, *moment: int) -> Bat
     if condition.deficit is None:
         return batch
     counters = () if condition.deterministic else moment
-    answer: Batch | None = condition.deficit(batch, stream(seed, f"deficit {condition.name}", *counters))
+    answer = condition.deficit(batch, stream(seed, f"deficit {condition.name}", *counters))
     if answer is not None and (answer.inputs.shape != batch.inputs.shape or len(answer.targets) != len(batch.targets)):
         raise ValueError(f"the deficit changed the shape of its batch to {tuple(answer.inputs.shape)}")
     return answer

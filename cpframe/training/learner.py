@@ -61,7 +61,7 @@ def drawing(device: str, seed: int, purpose: str, *counters: int) -> Iterator[No
 def new_model(variant: Variant, data: DeviceData, seed: int, numerics: Numerics) -> nn.Module:
     """Build a network; its weights are drawn on the CPU, the same on every device."""
     with drawing("cpu", seed, "init"):
-        model: nn.Module = variant.architecture.call(data.shape, data.task.outputs)
+        model = variant.architecture.call(data.shape, data.task.outputs)
     model = model.to(numerics.device)
     if data.inputs.ndim == 4:  # for convolutions the faster order, on CUDA and CPU alike
         model = model.to(memory_format=torch.channels_last)

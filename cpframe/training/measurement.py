@@ -9,7 +9,7 @@ import numpy as np
 from cpframe.api import Measurement, Probe
 from cpframe.errors import MetricError
 from cpframe.records.histories import sizes
-from cpframe.records.model import TAKEN, MetricHistory
+from cpframe.records.model import RESERVED_NAMES, MetricHistory
 from cpframe.spec.dotted_keys import is_word
 from cpframe.spec.model import Metric, MetricSchedule
 from cpframe.training.data import Condition, DeviceData, degraded, probe_positions
@@ -84,11 +84,11 @@ def _row(name: str, measurement: Measurement, source: str, layers: int) -> Metri
 
 
 def _check_dimensions(name: str, own: tuple[str, ...], shape: tuple[int, ...]) -> None:
-    odd = [one for one in own if not isinstance(one, str) or not is_word(one) or one in TAKEN]
+    odd = [one for one in own if not isinstance(one, str) or not is_word(one) or one in RESERVED_NAMES]
     if odd:
         raise MetricError(
             f"the metric {name} cannot have a dimension called {odd[0]!r}: it should be a word, other than "
-            f"{', '.join(sorted(TAKEN))}"
+            f"{', '.join(sorted(RESERVED_NAMES))}"
         )
     if len(set(own)) < len(own):
         raise MetricError(f"the metric {name} has two dimensions of one name: {', '.join(own)}")

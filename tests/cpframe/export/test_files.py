@@ -254,7 +254,7 @@ def test_the_command_refuses_in_one_line(tmp_path: Path, results: Results) -> No
     write_results(tmp_path / "results.h5", results.study)
     (tmp_path / "damaged.h5").write_bytes((tmp_path / "results.h5").read_bytes()[:-1])
     for words, code, why in (
-        (("results.h5", "--to", "xls"), 2, "there are 'csv', 'netcdf', 'parquet'"),
+        (("results.h5", "--to", "xls"), 2, "known names: 'csv', 'netcdf', 'parquet'"),
         (("results.h5", "--to", "netcd"), 2, "did you mean 'netcdf'?"),
         (("damaged.h5", "--to", "csv"), 1, "damaged.h5: is not a results file of cpframe"),
         (("nothing.h5", "--to", "csv"), 1, "nothing.h5: there is no such file"),
