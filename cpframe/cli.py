@@ -115,9 +115,7 @@ def run(
         from cpframe.commands.run import run_spec  # imports torch: only once the spec is sound
 
         folder = out or _folder(spec, profile)
-        if not run_spec(
-            checked, folder, data, workers, device, profile, overrides or (), executor, store, keep_states=keep_states
-        ):
+        if not run_spec(checked, folder, data, workers, device, executor, store, keep_states=keep_states):
             raise typer.Exit(1)
 
 

@@ -75,17 +75,29 @@ def require_extra(feature: str, extra: str) -> Iterator[None]:
         raise NotInstalledError(f"{feature} needs {package}: pip install 'cpframe[{extra}]'") from None
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return a hint for an unknown name, as the end of a sentence.
+_MAX_NAMES = 20
+"""The most names that a message lists."""
 
-    Returns:
-        ``did you mean 'x'?`` where a known name is similar, else ``known names: 'a', 'b'``, or ``known names: none``.
+
+def nearest(name: str, known: Iterable[str], plural: str = "names") -> str:
+    """Suggest the known name nearest to `name`, and list all known names; the text follows an error after "; ".
+
+    Args:
+        name: the unknown name.
+        known: the known names.
+        plural: the plural noun for the names, such as "keys".
     """
     names = sorted(known)
-    similar = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    if similar:
-        return f"did you mean {similar[0]!r}?"
-    return f"known names: {', '.join(map(repr, names)) or 'none'}"
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    listed = list_names(names, plural)
+    return f"did you mean {close[0]!r}? {listed[0].upper()}{listed[1:]}" if close else listed
+
+
+def list_names(known: Iterable[str], plural: str = "names") -> str:
+    """List the known names, at most 20: "known keys: 'lr', 'momentum'"."""
+    names = sorted(known)
+    more = f", and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
+    return f"known {plural}: {', '.join(map(repr, names[:_MAX_NAMES]))}{more}" if names else f"there are no {plural}"
 
 
 def describe_error(error: BaseException) -> str:

@@ -1,10 +1,14 @@
-"""What a component of each kind is called with, and what it returns."""
+"""The protocol of each component kind: what a component is called with, and what it returns.
+
+Components match a protocol by their methods; they inherit nothing. Attributes that a component may have in addition are
+in `cpframe.api.optional`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from numpy.random import Generator
 
@@ -17,53 +21,54 @@ if TYPE_CHECKING:
 
 
 class Architecture(Protocol):
-    """Builds a network; weights are drawn from torch's global generator, which the engine has seeded."""
+    """Builds a network, whose weights are drawn from torch's global generator; the engine has seeded it."""
 
     def __call__(self, shape: tuple[int, ...], outputs: int) -> nn.Module:
-        """Build a network for inputs of `shape`, (C, H, W) for images, with that many outputs.
+        """Build a network.
 
-        The module may have a method ``layers()`` that returns a mapping of layer name to its modules, in forward
-        order; otherwise a layer is a convolution or linear module with the normalisation that follows it.
+        The module may have a method ``layers()``, see `HasLayers`. Otherwise a layer is a convolution or linear module
+        with the normalisation that follows it.
+
+        Args:
+            shape: the shape of one input, (C, H, W) for images.
+            outputs: the number of outputs.
         """
         ...
 
 
 class Dataset(Protocol):
-    """Loads a data set.
-
-    One whose files can change under the same parameters has a method ``fingerprint(folder: Path) -> str`` as well: a
-    text that changes with them, found quickly. Stages trained on other data are then not used again.
-    """
+    """Loads a data set. A data set whose files can change may have a method ``fingerprint``, see `HasFingerprint`."""
 
     def __call__(self, folder: Path) -> Splits:
-        """Load from, and if need be download into, the data folder; raise `DataError` when that cannot be done."""
+        """Load the data set from the data folder, after a download if necessary.
+
+        Raises:
+            DataError: when the data cannot be obtained or read.
+        """
         ...
 
 
 class Deficit(Protocol):
-    """Degrades what the learner sees.
+    """Degrades the examples of the learner.
 
-    A deficit with a true attribute ``idle`` is an idle control: it always returns None, so that no training happens
-    while the learning-rate schedule runs on. The analysis compares the other deficits with it.
-    A deficit with a true attribute ``deterministic`` gives the same image the same degraded image whenever it is
-    asked (its generator is then the same in every call): the engine applies it once, to the whole training set.
+    Two optional attributes change how it is used: ``idle`` (see `HasIdle`) and ``deterministic`` (see
+    `HasDeterministic`).
     """
 
     def __call__(self, batch: Batch, rng: Generator) -> Batch | None:
-        """Return the degraded batch, or None: the learner sees nothing and no update is made."""
+        """Return the degraded batch, or None if the learner sees nothing and no update is made."""
         ...
 
 
+@runtime_checkable
 class DeficitWithData(Protocol):
-    """A deficit that shows something out of the data folder.
-
-    One whose files can change under the same parameters has a method ``fingerprint`` as a `Dataset` has.
-    """
+    """A deficit that shows examples from the data folder. It may have a method ``fingerprint``, as a `Dataset` may."""
 
     def loaded(self, folder: Path) -> Deficit:
-        """Return the deficit with its data in hand, which is called in its place; asked once a process.
+        """Return the deficit with its data, which is then called in its place; asked once per process.
 
-        Load from, or if need be download into, the data folder; raise `DataError` when that cannot be done.
+        Raises:
+            DataError: when the data cannot be obtained or read.
         """
         ...
 
@@ -72,11 +77,11 @@ class Optimizer(Protocol):
     """Builds an optimizer; its learning rate is a pure function of the absolute epoch."""
 
     def __call__(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        """Build the optimizer over `parameters`; the engine sets its learning rate at every epoch."""
+        """Build the optimizer for `parameters`; the engine sets the learning rate before every epoch."""
         ...
 
     def learning_rate(self, epoch: int) -> float:
-        """Learning rate of the epoch that starts when `epoch` epochs (0, 1, ...) have passed."""
+        """Return the learning rate of the epoch that starts after `epoch` completed epochs (0, 1, ...)."""
         ...
 
 
@@ -84,38 +89,37 @@ class Metric(Protocol):
     """Measures the network on the probe."""
 
     def __call__(self, probe: Probe) -> Measurement | Mapping[str, Measurement]:
-        """Measure; a mapping gives several quantities, stored as ``<metric>-<key>``."""
+        """Measure one quantity, or several by name, each of which is stored as ``<metric>-<name>``."""
         ...
 
 
 class Watcher(Protocol):
-    """Follows one run. Its methods are called one after the other, in a thread of its own."""
+    """Follows one run. Its methods are called one after the other, in a thread of the observer's own."""
 
     def epochs_committed(self, committed: EpochsCommitted) -> None:
-        """Take in epochs that are in the store."""
+        """Receive epochs that are in the store."""
         ...
 
     def run_finished(self, finished: RunFinished) -> None:
-        """Take in the end of the run; the last call."""
+        """Receive the end of the run; this is the last call."""
         ...
 
 
 class Observer(Protocol):
-    """Watches runs, in the process that drives them. Training is in other processes, which it cannot disturb.
+    """Watches runs, in the process that drives them; training happens in other processes.
 
-    What any of its calls raises is told, and the observer left out of the rest of the run; one that never returns is
-    left behind. One that is slow loses what it has no time for, and is told so; see `cpframe.execution.observers`.
-    What is the process's own is out of our hands: ``os._exit``, or a crash inside a C library, ends the run, and
-    another working directory, or files of the study that it writes in, are its author's to answer for. Even then every
-    epoch that was committed is safe, and the next run goes on from there.
+    An observer that raises is reported and left out of the rest of the run. One that never returns is abandoned after
+    the run. One that is too slow misses epochs, which is reported. Two things are not prevented: ``os._exit`` or a
+    crash inside a C library ends the run (committed epochs are safe, and the next run continues from them), and an
+    observer may change the working directory or write into the files of the study.
 
-    A parameter, or a package, that would make it useless it refuses in ``__post_init__``, by a ValueError, which is
-    told before anything is trained. What it keeps between runs should be noted for each place that it sends to: a spec
-    may have several of its kind, with other parameters.
+    An observer that cannot work, because of a parameter or a missing package, raises ValueError in ``__post_init__``:
+    it is then reported before any training. A spec may have several observers of one class with different parameters,
+    so what an observer stores between runs should be kept apart per destination.
     """
 
     def __call__(self, run: RunStarted) -> Watcher:
-        """Begin to watch a run; the epochs in its record are not told again."""
+        """Begin to watch a run; the epochs in its record are not sent again."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""The data that cross the plugin seam while a study trains: batches, data sets, tasks, probes, measurements."""
+"""The data that cross the plugin seam during training: batches, data sets, tasks, probes, measurements."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ if TYPE_CHECKING:
 
 
 class DataError(Exception):
-    """A data set that cannot be had or read; its message is shown to the user as it stands."""
+    """A data set that cannot be obtained or read; the message is shown to the user unchanged."""
 
 
 class Batch(NamedTuple):
-    """What the learner is about to see.
+    """The examples of one training step, before normalisation.
 
     Attributes:
-        inputs: images are float32 in [0, 1], (N, C, H, W), before normalisation.
-        targets: for classification int64 class labels, (N,).
-        positions: int64, of these examples in the training set, (N,); what is fixed per image depends on it.
-        outputs: the number of outputs of the network (for classification: of classes).
+        inputs: the inputs; images are float32 in [0, 1], (N, C, H, W).
+        targets: the targets; int64 class labels (N,) for classification.
+        positions: the positions of the examples in the training set, int64 (N,); a deficit that is fixed per image
+            depends on them.
+        outputs: the number of outputs of the network (the number of classes for classification).
     """
 
     inputs: Tensor
@@ -35,13 +36,13 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class Task:
-    """How loss and test score come from outputs and targets.
+    """The loss and the test score as functions of outputs and targets.
 
     Attributes:
-        name: ``"classification"``, or another word of the plugin's own.
+        name: ``"classification"``, or another word that the plugin chooses.
         outputs: the number of outputs of the network.
-        loss: (outputs, targets) -> the loss of every example, (N,), differentiable, in nats for classification.
-        score: (outputs, targets) -> the score of every example, (N,), in [0, 1]; for classification 1 where right.
+        loss: (outputs, targets) -> the loss per example, (N,), differentiable, in nats for classification.
+        score: (outputs, targets) -> the score per example, (N,), in [0, 1]; 1 for a correct classification.
     """
 
     name: str
@@ -61,22 +62,22 @@ def _accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def classification(classes: int) -> Task:
-    """The usual task: cross-entropy (nats) and accuracy over `classes` classes."""
+    """Return the task of classification into `classes` classes: cross-entropy (nats) and accuracy."""
     return Task("classification", classes, _cross_entropy, _accuracy)
 
 
 @dataclass(frozen=True)
 class Splits:
-    """A data set, whole, in the memory of the host.
+    """A whole data set, in the memory of the host.
 
     Attributes:
-        train_inputs: images uint8 (N, C, H, W), or float32 of any shape (N, ...) for data that are no images.
-        train_targets: for classification int64 (N,).
-        test_inputs: as `train_inputs`.
-        test_targets: as `train_targets`.
-        mean: per channel, of the inputs scaled to [0, 1]; subtracted before the network.
-        std: per channel, above 0; divided by before the network.
-        task: how loss and score are computed.
+        train_inputs: the training inputs, uint8 (N, C, H, W) for images, else float32 (N, C, ...).
+        train_targets: the training targets, int64 (N,) for classification.
+        test_inputs: the test inputs, of the same type and shape as the training inputs.
+        test_targets: the test targets, of the same type as the training targets.
+        mean: the mean per channel, of inputs scaled to [0, 1] for images; subtracted before the network.
+        std: the standard deviation per channel, above 0; inputs are divided by it before the network.
+        task: the loss and the score.
     """
 
     train_inputs: Tensor
@@ -89,7 +90,12 @@ class Splits:
 
 
 class Layer(NamedTuple):
-    """A named group of parameters, by their names in ``model.named_parameters()``."""
+    """A named group of parameters.
+
+    Attributes:
+        name: the name of the layer.
+        parameters: the names of its parameters in ``model.named_parameters()``.
+    """
 
     name: str
     parameters: tuple[str, ...]
@@ -97,15 +103,15 @@ class Layer(NamedTuple):
 
 @dataclass(frozen=True)
 class Probe:
-    """What a metric is given; it leaves the model as it finds it.
+    """The network and the fixed inputs that a metric measures. A metric must leave the model unchanged.
 
     Attributes:
-        model: in eval mode, on the device of the inputs.
-        inputs: the fixed probe inputs, normalised, (N, C, H, W) for images.
-        targets: their targets, (N,) for classification.
-        layers: every parameter of the model belongs to exactly one, in forward order.
-        task: how loss and score are computed.
-        rng: random numbers, the same at every epoch, so that curves are paired.
+        model: the network, in eval mode, on the device of the inputs.
+        inputs: the probe inputs, normalised, float32 (N, C, H, W) for images.
+        targets: the targets of the inputs, (N,) for classification.
+        layers: the layers of the network in forward order; every parameter belongs to exactly one.
+        task: the loss and the score.
+        rng: the generator of the metric, in the same state after every epoch, so that measurements are paired.
     """
 
     model: nn.Module
@@ -118,18 +124,19 @@ class Probe:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What a metric returns.
+    """One measured quantity, the return value of a metric.
 
     Attributes:
-        values: a number, or one per layer of the probe; or an array whose axes have names of their own, `dimensions`.
-        stderr: their standard errors, of the same shape, or None where there are none.
-        units: of the values; empty when they have none.
-        estimator: how it was computed, for the record.
-        dimensions: names of the axes of `values`, ``("filter", "channel", "height", "width")`` say: words, none of them
-            ``layer``, ``epoch`` or another name that results files use, with the same lengths at every measurement, and
-            in every metric of the study that has an axis of that name. None for a number or one per layer.
-        quantity: the quantity measured, in a word, by which reports and figures recognise it: `FISHER_TRACE`,
-            `FISHER_VARIATIONAL`, `GRADIENT_MEAN`, `GRADIENT_STD`, or a word of the plugin's own; empty by default.
+        values: a number, one number per layer of the probe, or an array whose axes are named by `dimensions`.
+        stderr: the standard errors of the values, of the same shape, or None.
+        units: the units of the values; empty for pure numbers.
+        estimator: how the values were computed, for the record.
+        dimensions: the names of the axes of `values`, such as ``("filter", "channel", "height", "width")``; None for a
+            number or one number per layer. A name is a word other than ``layer``, ``epoch`` and the other names of a
+            results file. An axis has the same length in every measurement, and in every metric of the study that has an
+            axis of that name.
+        quantity: the name of the measured quantity, by which reports and figures recognise it: `FISHER_TRACE`,
+            `FISHER_VARIATIONAL`, `GRADIENT_MEAN`, `GRADIENT_STD`, or a word that the plugin chooses; may be empty.
     """
 
     values: ArrayLike

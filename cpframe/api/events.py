@@ -1,6 +1,6 @@
-"""What observers are told about a run, as frozen dataclasses.
+"""The events of a run that observers receive, as frozen dataclasses.
 
-The arrays are those of the records: an observer reads them, and changes nothing in them.
+Their arrays are shared with the records of the run: an observer may read them but must not change them.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from cpframe.records.model import History, StudyRecord
 
 @dataclass(frozen=True)
 class RunStarted:
-    """A run is about to train what is left of a study.
+    """A run is about to train the remaining stages of a study.
 
     Attributes:
-        folder: of the study, in which an observer keeps what is its own.
-        record: the study as far as earlier runs have come: every trajectory, with the epochs committed before.
+        folder: the folder of the study, in which an observer may keep its own files.
+        record: the study as earlier runs left it: every trajectory, with the epochs committed so far.
     """
 
     folder: Path
@@ -27,15 +27,15 @@ class RunStarted:
 
 @dataclass(frozen=True)
 class EpochsCommitted:
-    """Epochs of a stage are in the store. Every epoch is told once in a run, those of a trajectory in their order.
+    """Epochs of a stage are in the store. A run sends every epoch once, those of a trajectory in order.
 
     Attributes:
-        stage: its id.
-        seed: of the training.
-        variant: the values of the spec's grid, by dotted key; empty without a grid.
-        condition: what the learner experienced: ``clean``, or a deficit's name in the spec.
-        trajectories: names of all that go through this stage, and have these epochs in common.
-        history: of these epochs alone, with their metrics.
+        stage: the id of the stage.
+        seed: the seed of the training.
+        variant: the values of the variant, as in `TrajectoryRecord`.
+        condition: the condition of the learner: ``clean``, or a deficit's name in the spec.
+        trajectories: the names of all trajectories that share this stage.
+        history: these epochs alone, with their metrics.
     """
 
     stage: str
@@ -48,11 +48,11 @@ class EpochsCommitted:
 
 @dataclass(frozen=True)
 class RunFinished:
-    """A run has ended; nothing is told after it.
+    """A run has ended; no event follows.
 
     Attributes:
-        record: the study as it is now.
-        stopped: whether the run was stopped, or ended by an error, before it had trained all it could.
+        record: the study as the run left it.
+        stopped: whether the run was stopped, or ended by an error, before it had trained all that it could.
     """
 
     record: StudyRecord

@@ -1,4 +1,4 @@
-"""Types of parameters with a range, which are checked when a spec is read."""
+"""Types of parameters with a range, which is checked when a spec is read."""
 
 from __future__ import annotations
 

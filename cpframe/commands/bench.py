@@ -13,10 +13,12 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from cpframe.api import Architecture
 from cpframe.fisher import layerwise_trace
 from cpframe.fisher.per_sample.convolution import synchronize
 from cpframe.numerics import hardware, prepare, resolve
 from cpframe.plugins.discovery import Catalogue
+from cpframe.plugins.kinds import ARCHITECTURE
 from cpframe.training.learner import seed_torch
 
 _NETWORKS: tuple[tuple[str, dict[str, Any], tuple[int, ...], int], ...] = (
@@ -52,12 +54,12 @@ def bench_fisher(catalogue: Catalogue, device: str, images: int, repeats: int, c
         table.add_column(heading, justify="right")
     for name, parameters, shape, at_once in _NETWORKS:
         try:
-            component = catalogue.find("architecture", name).component
+            build: Callable[..., Architecture] = catalogue.find(ARCHITECTURE, name).component
         except LookupError as error:
             console.print(f"{name} is left out: {error}")
             continue
         with seed_torch("cpu", 0, "init"):
-            model: nn.Module = component(**parameters)(shape, 10)
+            model = build(**parameters)(shape, 10)
         with console.status(f"timing {name}"):
             model = model.eval().to(numerics.device)
             length = at_once if numerics.device == "cpu" else images

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from cpframe.plugins.discovery import KINDS, Catalogue
+from cpframe.plugins.discovery import Catalogue
+from cpframe.plugins.kinds import KINDS
+from cpframe.plugins.parameters import parameters
 
 
 def list_plugins(catalogue: Catalogue, console: Console) -> None:
@@ -17,9 +17,9 @@ def list_plugins(catalogue: Catalogue, console: Console) -> None:
     for heading in ("kind", "name", "package", "parameters"):
         table.add_column(heading, overflow="fold")
     for kind in KINDS:
-        for offer in sorted((offer for offer in catalogue.offers if offer.kind == kind), key=lambda offer: offer.name):
-            parameters = ", ".join(field.name for field in dataclasses.fields(offer.component) if field.init)
-            table.add_row(kind, offer.name, f"{offer.package} {offer.version}", parameters)
+        for offer in sorted(catalogue.of_kind(kind), key=lambda offer: offer.name):
+            names = ", ".join(parameters(offer.component))
+            table.add_row(kind, offer.name, f"{offer.package} {offer.version}", names)
     console.print(table)
     for kind, name, packages in catalogue.clashes():
         ways = " or ".join(f"{package}/{name}" for package in packages)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -33,8 +32,6 @@ def run_spec(
     data: Path | None,
     workers: int | None,
     device: str,
-    profile: str | None,
-    overrides: Sequence[str],
     executor: str = "auto",
     store: Path | None = None,
     *,
@@ -48,8 +45,6 @@ def run_spec(
         data: folder of the data sets; None leaves the choice to the environment.
         workers: how many; None leaves the choice to us.
         device: ``auto``, or as torch names it.
-        profile: that was laid over the spec, for the record.
-        overrides: likewise.
         executor: ``auto``, ``inline``, ``processes``, ``ray`` or ``ray://HOST:PORT``; with observers not ``inline``.
         store: folder of the stages; None for ``.stages`` beside the study's folder.
         keep_states: whether the state at the end of every stage stays in the store.
@@ -68,7 +63,7 @@ def run_spec(
     executor = beside_observers(executor) if spec.observers else executor
     numerics = numerics_of(spec, device)
     prepare(numerics)
-    facts = provenance(spec, numerics, profile, overrides)
+    facts = provenance(spec, numerics)
     workspace = place_of(folder, store, data, numerics, facts, keep_states=keep_states)
     spec = with_data(spec, workspace.data_folder)
     study = plan(spec, determinants(numerics) | data_determinants(spec, workspace.data_folder))

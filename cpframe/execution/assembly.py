@@ -7,6 +7,7 @@ from datetime import datetime
 
 import numpy as np
 
+from cpframe.api.optional import is_idle
 from cpframe.plan.stages import Study, Trajectory
 from cpframe.records.histories import concatenate
 from cpframe.records.model import History, Status, StudyRecord, TrajectoryRecord
@@ -46,7 +47,7 @@ def assemble_study(
         created=datetime.now().astimezone().isoformat(timespec="seconds"),
         provenance=provenance,
         trajectories=tuple(_trajectory(study, one, records, failures) for one in study.trajectories),
-        idle=frozenset(name for name, deficit in spec.variants[0].deficits.items() if deficit.idle),
+        idle=frozenset(name for name, deficit in spec.variants[0].deficits.items() if is_idle(deficit.call)),
     )
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from inspect import ismethod
 
 from torch import nn
 
 from cpframe.api import Layer
+from cpframe.api.optional import declares_layers
 
 __all__ = ["check_layers", "declared_layers", "default_layers", "layers_of"]
 
@@ -23,7 +23,7 @@ def layers_of(model: nn.Module) -> tuple[Layer, ...]:
     Raises:
         ValueError: see `declared_layers`.
     """
-    return declared_layers(model) if ismethod(getattr(model, "layers", None)) else default_layers(model)
+    return declared_layers(model) if declares_layers(model) else default_layers(model)
 
 
 def default_layers(model: nn.Module) -> tuple[Layer, ...]:

@@ -1,5 +1,5 @@
-"""Spec in, `Study` out: the trajectories that a spec asks for, and the stages that they share. No torch in here.
+"""The plan: `Spec` in, `Study` out, with the trajectories of the spec and the stages that they share. No torch in here.
 
-`stages` lays out timelines and stages, `identity` says what determines the bits of a stage and hashes it,
-`provenance` states where results come from. Whatever new setting changes what is trained must reach `identity`.
+`stages` makes timelines, trajectories and stages; `identity` collects what determines the bits of a stage and hashes
+it; `provenance` records where results come from. A new setting that changes a training must become part of `identity`.
 """

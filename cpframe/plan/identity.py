@@ -1,4 +1,4 @@
-"""What identifies a stage: all that determines its bits, written in one canonical form that outlives renames."""
+"""The identity of a stage: everything that determines its bits, in one canonical form that survives renames."""
 
 from __future__ import annotations
 
@@ -12,30 +12,31 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from cpframe.api.optional import data_fingerprint
 from cpframe.numerics import Numerics
 from cpframe.plugins.source_digest import code_digest, source_digest
-from cpframe.spec.model import Component, Spec, Variant
+from cpframe.spec.model import Component, Deficit, Spec, Variant
 
 FORMAT = 2
-"""Part of every stage's id: raise it when the meaning of a stage changes."""
-TRAINING_CODE = ("api/data.py", "fisher", "numerics.py", "training")
-"""The files and folders of cpframe whose code decides the bits of a stage; nothing else in cpframe changes an id."""
+"""The version of the meaning of a stage, part of every stage's id; raise it when that meaning changes."""
+TRAINING_CODE = ("api/data.py", "api/optional.py", "api/optional.py", "fisher", "numerics.py", "training")
+"""The files and folders of cpframe whose code determines the bits of a stage; no other code changes an id."""
 
 
 def digest(facts: object) -> blake2b:
-    """Hash facts in their canonical form; the hash can be continued."""
+    """Return the hash of facts in their canonical form; it can be updated further."""
     return blake2b(canonical_text(facts).encode(), digest_size=16)
 
 
 def canonical_text(facts: object) -> str:
-    """Write facts as JSON with sorted keys; equal values give equal text in every process and version of Python."""
+    """Return facts as JSON with sorted keys, which is the same in every process and version of Python."""
     return json.dumps(canonical(facts), sort_keys=True)
 
 
 def canonical(value: object) -> object:
-    """Return the JSON form of a value: of a dataclass its fields by name, of a set its sorted members.
+    """Return the JSON form of a value: the fields of a dataclass by name, the sorted members of a set.
 
-    Names of classes are no part of it. What has no form of its own is written as its ``repr``.
+    Names of classes are not part of it. A value of any other type becomes its ``repr``.
     """
     if value is None or (isinstance(value, bool | int | float | str) and not isinstance(value, Enum)):
         return value
@@ -53,9 +54,13 @@ def canonical(value: object) -> object:
 
 
 def changes(settings: Any) -> dict[str, object]:
-    """Return the canonical form of a dataclass of cpframe's own, without the fields that have their default.
+    """Return the canonical form of the settings that differ from their defaults.
 
-    So a new field whose default means what was done before keeps every id. A default must never change its meaning.
+    A new setting whose default means the behaviour before it thus keeps every id. The meaning of a default must never
+    change.
+
+    Args:
+        settings: a dataclass of cpframe's own.
     """
     found: dict[str, object] = {}
     for field in dataclasses.fields(settings):
@@ -65,10 +70,11 @@ def changes(settings: Any) -> dict[str, object]:
     return found
 
 
-def component_facts(component: Component) -> dict[str, object]:
-    """Return all that tells a component from another: name, version, source, parameters, and data if it has any.
+def component_facts(component: Component[object]) -> dict[str, object]:
+    """Return the facts that identify a component: name, version, source, parameters and data.
 
-    The version of cpframe's own distribution is left out: the source says more, and a release must not retrain.
+    The version of cpframe's own distribution is left out: the source identifies the code, and a new release must not
+    invalidate stages.
     """
     package = component.use.partition("/")[0]
     facts: dict[str, object] = {
@@ -84,8 +90,8 @@ def component_facts(component: Component) -> dict[str, object]:
 
 
 def training_facts(spec: Spec, variant: Variant, seed: int, determinants: Mapping[str, str]) -> dict[str, object]:
-    """Return what determines every epoch of a training, whatever its timeline."""
-    # Restarts show in the stages that they change; the determinants say which numerics these came to.
+    """Return the facts that determine every epoch of a training, whatever its timeline."""
+    # A restart is part of the stages that it changes; the determinants contain the numerics profile that was chosen.
     training = dataclasses.replace(variant.training, restart_at_removal="nothing", numerics="auto")
     return {
         "format": FORMAT,
@@ -94,15 +100,17 @@ def training_facts(spec: Spec, variant: Variant, seed: int, determinants: Mappin
         "architecture": component_facts(variant.architecture),
         "optimizer": component_facts(variant.optimizer),
         "training": changes(training),
-        "metrics": {one.name: [component_facts(one.component), changes(one.schedule)] for one in spec.metrics},
+        "metrics": {
+            metric.name: [component_facts(metric.component), changes(metric.schedule)] for metric in spec.metrics
+        },
         "determinants": determinants,
     }
 
 
 def determinants(numerics: Numerics) -> dict[str, str]:
-    """Return whatever outside the spec determines the bits of a training: part of every stage's id.
+    """Return the facts outside the spec that determine the bits of a training; they are part of every stage's id.
 
-    The code of deficits is no part of it: a deficit changes only the stages that it acts in and those after.
+    The code of deficits is not among them: a deficit changes only the stages in which it acts, and those after them.
     """
     return {
         "numerics": numerics.identity,
@@ -114,7 +122,7 @@ def determinants(numerics: Numerics) -> dict[str, str]:
 
 @cache
 def training_code() -> str:
-    """Hash the code in cpframe that decides the bits of a stage."""
+    """Return the digest of the code in cpframe that determines the bits of a stage."""
     root = Path(__file__).parents[1]
     return code_digest(root, _training_files(root))
 
@@ -126,20 +134,31 @@ def _training_files(root: Path) -> Iterator[Path]:
 
 
 def data_determinants(spec: Spec, folder: Path) -> dict[str, str]:
-    """Return what the data sets say of their files, which can change under the same parameters; see `api.Dataset`."""
-    said = [getattr(variant.dataset.call, "fingerprint", lambda _: "")(folder) for variant in spec.variants]
-    return {"data": " ".join(dict.fromkeys(filter(None, said)))}
+    """Return the fingerprints of the data sets, part of every stage's id; see `cpframe.api.HasFingerprint`.
+
+    Args:
+        spec: the spec.
+        folder: the data folder.
+    """
+    fingerprints = [data_fingerprint(variant.dataset.call, folder) for variant in spec.variants]
+    return {"data": " ".join(dict.fromkeys(filter(None, fingerprints)))}
 
 
 def with_data(spec: Spec, folder: Path) -> Spec:
-    """Return the spec with what its deficits say of their files, part of the stages that such a deficit acts in."""
+    """Return the spec with the fingerprints of its deficits, part of the ids of the stages in which a deficit acts.
 
-    def said(deficit: Component) -> Component:
-        asked = getattr(deficit.call, "fingerprint", None)
-        return deficit if asked is None else dataclasses.replace(deficit, data=asked(folder))
+    Args:
+        spec: the spec.
+        folder: the data folder.
+    """
+
+    def fingerprinted(deficit: Deficit) -> Deficit:
+        return dataclasses.replace(deficit, data=data_fingerprint(deficit.call, folder))
 
     variants = (
-        dataclasses.replace(variant, deficits={name: said(deficit) for name, deficit in variant.deficits.items()})
+        dataclasses.replace(
+            variant, deficits={name: fingerprinted(deficit) for name, deficit in variant.deficits.items()}
+        )
         for variant in spec.variants
     )
     return dataclasses.replace(spec, variants=tuple(variants))

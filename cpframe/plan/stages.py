@@ -1,4 +1,4 @@
-"""Spec -> Study: timelines, trajectories, and the tree of stages that they share."""
+"""`Spec` -> `Study`: the timelines, the trajectories, and the tree of stages that they share."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from cpframe.spec.protocols import Segment, Timeline
 
 @dataclass(frozen=True)
 class Trajectory:
-    """One training that the study asks for.
+    """One training of the study.
 
     Attributes:
-        name: unique in the study.
-        timeline: its protocol and timeline.
-        seed: of the training.
-        variant: index into the spec's variants.
-        stages: ids of its stages, from the first epoch to the last.
+        name: the name, unique in the study.
+        timeline: the timeline and its protocol.
+        seed: the seed of the training.
+        variant: the index of the variant in the spec.
+        stages: the ids of its stages, in order.
     """
 
     name: str
@@ -34,18 +34,18 @@ class Trajectory:
 
 @dataclass(frozen=True)
 class Stage:
-    """A run of epochs under one condition that one or more trajectories share.
+    """Consecutive epochs under one condition that one or more trajectories share.
 
     Attributes:
-        id: hash of all that determines its bits.
-        parent: id of the stage it goes on from, or None: it starts from fresh weights.
-        seed: of the training.
-        variant: index into the spec's variants.
-        condition: ``clean``, or a deficit's name.
-        start: epochs completed before it.
-        stop: epochs completed after it.
-        rates: the learning rate of each of its epochs.
-        restart_state: the optimizer's state is dropped at its start.
+        id: the hash of everything that determines its bits.
+        parent: the id of the stage before it, or None for a stage that starts from fresh weights.
+        seed: the seed of the training.
+        variant: the index of the variant in the spec.
+        condition: ``clean``, or a deficit's name in the spec.
+        start: the number of epochs completed before it.
+        stop: the number of epochs completed after it.
+        rates: the learning rate per epoch.
+        restart_state: whether the optimizer's state is reset at its start.
     """
 
     id: str
@@ -60,18 +60,18 @@ class Stage:
 
     @property
     def epochs(self) -> int:
-        """Its length."""
+        """The number of epochs in the stage."""
         return self.stop - self.start
 
 
 @dataclass(frozen=True)
 class Study:
-    """Everything that a spec asks for.
+    """Everything that one spec asks for.
 
     Attributes:
-        spec: it.
-        trajectories: in the order of the report.
-        stages: by id, every parent before its children.
+        spec: the spec that was planned.
+        trajectories: the trajectories, in the order of the report.
+        stages: the stages by id, every parent before its children.
     """
 
     spec: Spec
@@ -80,21 +80,21 @@ class Study:
 
     @property
     def epochs_asked(self) -> int:
-        """Epochs of all trajectories."""
+        """The number of epochs of all trajectories."""
         return sum(trajectory.timeline.epochs for trajectory in self.trajectories)
 
     @property
     def epochs_to_train(self) -> int:
-        """Epochs of all stages: those asked for, with the shared ones counted once."""
+        """The number of epochs of all stages; an epoch that trajectories share is counted once."""
         return sum(stage.epochs for stage in self.stages.values())
 
 
 def plan(spec: Spec, determinants: Mapping[str, str]) -> Study:
-    """Lay out the trajectories of a spec and the stages that they share.
+    """Return the trajectories of a spec and the stages that they share.
 
     Args:
-        spec: checked.
-        determinants: whatever else determines the bits of a training: numerics profile, versions, training code.
+        spec: the spec.
+        determinants: the facts outside the spec that determine the bits of a training: numerics, versions, code, data.
     """
     trajectories: list[Trajectory] = []
     stages: dict[str, Stage] = {}
@@ -104,7 +104,7 @@ def plan(spec: Spec, determinants: Mapping[str, str]) -> Study:
         for seed in spec.seeds:
             root = digest(training_facts(spec, variant, seed, determinants))
             chains: list[list[str]] = [[] for _ in timelines]
-            for stage, members in _shared(timelines, variant, index, seed, root):
+            for stage, members in _share_stages(timelines, variant, index, seed, root):
                 stages[stage.id] = stage
                 for member in members:
                     chains[member].append(stage.id)
@@ -115,9 +115,9 @@ def plan(spec: Spec, determinants: Mapping[str, str]) -> Study:
 
 
 def _timelines(spec: Spec) -> tuple[Timeline, ...]:
-    """Every timeline that the protocols ask for, once.
+    """Return the distinct timelines of all protocols.
 
-    With sliding windows comes a no-deficit run, as long as the longest training, to compare them with.
+    Sliding windows are compared with a no-deficit run as long as the longest training, which is added.
     """
     asked = [timeline for protocol, deficits in spec.protocols for timeline in protocol.timelines(deficits)]
     if any(timeline.protocol == "sliding" for timeline in asked):
@@ -126,18 +126,18 @@ def _timelines(spec: Spec) -> tuple[Timeline, ...]:
 
 
 def _prefixes(spec: Spec) -> list[str]:
-    """What the names of a variant's trajectories begin with: its name, its number in the grid where there are more.
+    """Return the prefix of the trajectory names of every variant: its name, and its number if there is a grid.
 
-    The dot cannot be part of a name, so that no two trajectories come to be called the same.
+    A name cannot contain the dot, so the names of trajectories are unique.
     """
     names = [variant.values.get(VARIANT) for variant in spec.variants]
     gridded = len(names) > len(set(names))
     seen: Counter[object] = Counter()
-    found = []
+    prefixes = []
     for name in names:
-        found.append(("" if name is None else f"{name}.") + (f"variant{seen[name]}-" if gridded else ""))
+        prefixes.append(("" if name is None else f"{name}.") + (f"variant{seen[name]}-" if gridded else ""))
         seen[name] += 1
-    return found
+    return prefixes
 
 
 def _name(timeline: Timeline, seed: int, prefix: str) -> str:
@@ -147,7 +147,14 @@ def _name(timeline: Timeline, seed: int, prefix: str) -> str:
 
 @dataclass(frozen=True)
 class _Branch:
-    """Trajectories that have shared everything so far; each with the runs of its timeline still to come."""
+    """Timelines that have shared every epoch so far.
+
+    Attributes:
+        parent: the last stage that they share, or None.
+        history: the hash of everything that determines their epochs so far.
+        rate_origin: the epoch from which the learning-rate schedule counts.
+        members: the number of each timeline, with its remaining segments.
+    """
 
     parent: Stage | None
     history: blake2b
@@ -155,12 +162,12 @@ class _Branch:
     members: tuple[tuple[int, tuple[Segment, ...]], ...]
 
 
-def _shared(
+def _share_stages(
     timelines: tuple[Timeline, ...], variant: Variant, index: int, seed: int, root: blake2b
 ) -> Iterator[tuple[Stage, tuple[int, ...]]]:
-    """Yield every stage of one variant and seed, parents first, with the numbers of the timelines that run through it.
+    """Yield every stage of one variant and seed, parents first, with the numbers of the timelines that share it.
 
-    A stage ends where any of its timelines branches off, ends or changes its condition.
+    A stage ends where one of its timelines branches off, ends or changes its condition.
     """
     waiting = [_Branch(None, root, 0, tuple((number, timeline.segments) for number, timeline in enumerate(timelines)))]
     while waiting:
@@ -168,23 +175,24 @@ def _shared(
         for condition in dict.fromkeys(ahead[0].condition for _, ahead in branch.members):
             members = [(number, ahead) for number, ahead in branch.members if ahead[0].condition == condition]
             epochs = min(ahead[0].epochs for _, ahead in members)
-            stage, history, origin = _stage(branch, condition, epochs, variant, index, seed)
+            stage, history, origin = _make_stage(branch, condition, epochs, variant, index, seed)
             yield stage, tuple(number for number, _ in members)
-            rest = [(number, _after(ahead, epochs)) for number, ahead in members]
-            going_on = tuple((number, ahead) for number, ahead in rest if ahead)
-            if going_on:
-                waiting.append(_Branch(stage, history, origin, going_on))
+            rest = [(number, _skip_epochs(ahead, epochs)) for number, ahead in members]
+            unfinished = tuple((number, ahead) for number, ahead in rest if ahead)
+            if unfinished:
+                waiting.append(_Branch(stage, history, origin, unfinished))
 
 
-def _after(ahead: tuple[Segment, ...], epochs: int) -> tuple[Segment, ...]:
-    """What is left of a timeline when that many epochs of its first run have passed."""
-    left = ahead[0].epochs - epochs
-    return (Segment(ahead[0].condition, left), *ahead[1:]) if left else ahead[1:]
+def _skip_epochs(segments: tuple[Segment, ...], epochs: int) -> tuple[Segment, ...]:
+    """Return the segments without the first `epochs` epochs, at most those of the first segment."""
+    left = segments[0].epochs - epochs
+    return (Segment(segments[0].condition, left), *segments[1:]) if left else segments[1:]
 
 
-def _stage(
+def _make_stage(
     branch: _Branch, condition: str, epochs: int, variant: Variant, index: int, seed: int
 ) -> tuple[Stage, blake2b, int]:
+    """Return the next stage of a branch, with the hash and the rate origin of the branch after it."""
     parent = branch.parent
     start = parent.stop if parent is not None else 0
     removal = parent is not None and parent.condition != CLEAN and condition == CLEAN
@@ -196,7 +204,7 @@ def _stage(
     deficit = component_facts(variant.deficits[condition]) if condition != CLEAN else None
     experience = canonical_text([condition, deficit])
     for number, rate in enumerate(rates):
-        # One epoch at a time: the same experience gives the same hash wherever other trajectories happen to branch.
+        # Epoch by epoch, so that the same epochs give the same hash wherever other trajectories branch off.
         history.update(f"{experience}{rate!r}{restart_state and number == 0}\n".encode())
     ended = history.copy()
     ended.update(f"from {start}".encode())

@@ -1,7 +1,7 @@
-"""Every hook specification. A plugin implements those it has something for, each marked with `cpframe.api.hookimpl`.
+"""The hook specifications, one per component kind; a plugin implements some of them with `cpframe.api.hookimpl`.
 
-A hook returns a mapping from a component's name, as it is written after ``use =`` in a spec, to its frozen
-dataclass. Names are lower case, words joined by hyphens.
+A hook returns a mapping of component names to frozen dataclasses. A name is written after ``use =`` in a spec; it
+consists of lower-case words joined by hyphens.
 """
 
 import pluggy
@@ -13,32 +13,32 @@ hookspec = pluggy.HookspecMarker("cpframe")
 
 @hookspec
 def cpframe_architectures() -> Architectures:  # type: ignore[empty-body]
-    """Offer networks: called with input shape and number of outputs, returns an ``nn.Module``."""
+    """Offer architectures: called with input shape and number of outputs, they return an ``nn.Module``."""
 
 
 @hookspec
 def cpframe_datasets() -> Datasets:  # type: ignore[empty-body]
-    """Offer data sets: called with the data folder, returns `cpframe.api.Splits`."""
+    """Offer data sets: called with the data folder, they return `cpframe.api.Splits`."""
 
 
 @hookspec
 def cpframe_deficits() -> Deficits:  # type: ignore[empty-body]
-    """Offer deficits: called with a `cpframe.api.Batch` and a generator, returns the degraded batch or None.
+    """Offer deficits: called with a `cpframe.api.Batch` and a generator, they return the degraded batch or None.
 
-    Those that show something out of the data folder are `cpframe.api.DeficitWithData`.
+    A deficit that needs the data folder is a `cpframe.api.DeficitWithData`.
     """
 
 
 @hookspec
 def cpframe_optimizers() -> Optimizers:  # type: ignore[empty-body]
-    """Offer optimizers: called with the parameters, returns a ``torch.optim.Optimizer``."""
+    """Offer optimizers: called with the parameters, they return a ``torch.optim.Optimizer``."""
 
 
 @hookspec
 def cpframe_metrics() -> Metrics:  # type: ignore[empty-body]
-    """Offer metrics: called with a `cpframe.api.Probe`, returns a `cpframe.api.Measurement` or a mapping of them."""
+    """Offer metrics: called with a `cpframe.api.Probe`, they return a `cpframe.api.Measurement` or several by name."""
 
 
 @hookspec
 def cpframe_observers() -> Observers:  # type: ignore[empty-body]
-    """Offer observers: called with a `cpframe.api.RunStarted`, returns a `cpframe.api.Watcher`."""
+    """Offer observers: called with a `cpframe.api.RunStarted`, they return a `cpframe.api.Watcher`."""

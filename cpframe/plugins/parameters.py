@@ -1,4 +1,4 @@
-"""The parameters of a component: what the annotations of its dataclass allow a spec to say."""
+"""The parameters of a component: the fields of its dataclass, and the values that their annotations allow."""
 
 from __future__ import annotations
 
@@ -12,55 +12,55 @@ from pydantic.errors import PydanticUserError
 
 
 def parameters(cls: type[Any]) -> dict[str, dataclasses.Field[Any]]:
-    """The fields that a spec may set, by name."""
+    """Return the fields that a spec may set, by name."""
     return {field.name: field for field in dataclasses.fields(cls) if field.init}
 
 
 def hints(cls: type[Any]) -> dict[str, Any]:
-    """The annotations of a dataclass, resolved, by field.
+    """Return the resolved annotations of a dataclass, by field.
 
     Raises:
-        NameError: when an annotation names what its module does not have at run time.
+        NameError: when an annotation contains a name that the module does not have at run time.
     """
     return get_type_hints(cls, include_extras=True)
 
 
 @lru_cache(maxsize=1024)
 def adapter(hint: Any) -> TypeAdapter[Any]:
-    """The strict check (no text for a number, no true for 1) of values against an annotation."""
+    """Return the strict validator of an annotation: it takes no text for a number, and no true for 1."""
     return TypeAdapter(hint, config=ConfigDict(strict=True))
 
 
-def tables(hint: Any) -> dict[str | None, type[Any]]:
-    """The dataclasses that an annotation allows, ``A`` or ``A | B``, by their ``use``; none for any other annotation.
+def dataclass_choices(hint: Any) -> dict[str | None, type[Any]]:
+    """Return the dataclasses that an annotation ``A`` or ``A | B`` allows, by their ``use``; else an empty dict.
 
-    A dataclass says its name by a field ``use: Literal["name"]``, which may have more names than one; one without has
-    the name None.
+    A dataclass declares its name, or several, by a field ``use: Literal["name"]``; one without this field has the name
+    None.
     """
     return {use: choice for choice in _dataclasses(hint) for use in _uses(choice)}
 
 
 def check_annotations(cls: type[Any]) -> None:
-    """Make sure that values of a spec can be checked against every field of a dataclass.
+    """Check that every field of a dataclass can be validated against values of a spec.
 
     Raises:
-        NameError: when an annotation names what its module does not have at run time.
-        TypeError: when a field is of a type that no value of a spec can have.
+        NameError: when an annotation contains a name that the module does not have at run time.
+        TypeError: when no value of a spec can have the type of a field.
     """
-    found = hints(cls)
+    annotations = hints(cls)
     for name in parameters(cls):
-        choices = _dataclasses(found[name])
+        choices = _dataclasses(annotations[name])
         uses = [use for choice in choices for use in _uses(choice)]
         if len(choices) > 1 and (None in uses or len(set(uses)) < len(uses)):
-            why = 'every dataclass of a union needs a field of its own, `use: Literal["..."]`'
+            why = 'every dataclass of a union needs a distinct field `use: Literal["..."]`'
             raise TypeError(f"{cls.__name__}.{name}: {why}")
         for choice in choices:
             check_annotations(choice)
         if not choices:
             try:
-                adapter(found[name])
+                adapter(annotations[name])
             except PydanticUserError:
-                raise TypeError(f"{cls.__name__}.{name}: no value of a spec can be a {found[name]}") from None
+                raise TypeError(f"{cls.__name__}.{name}: no value of a spec can be a {annotations[name]}") from None
 
 
 def _dataclasses(hint: Any) -> list[type[Any]]:

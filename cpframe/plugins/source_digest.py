@@ -1,6 +1,6 @@
-"""Digests of source code: code that is edited is other code, whatever its version says.
+"""Digests of source code, so that edited code is recognised even if its version stays the same.
 
-What is hashed is the syntax tree without docstrings: comments, docstrings and layout of a file change no digest.
+The digest is that of the syntax tree without docstrings: comments, docstrings and layout of a file do not change it.
 """
 
 from __future__ import annotations
@@ -17,10 +17,13 @@ _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 @cache
 def source_digest(module: str) -> str:
-    """Hash the source of a module, by its name; in a package, of all modules in the same folder.
+    """Return the digest of a module's source; in a package, of all modules in the same folder.
 
-    So a folder of a package is the unit that counts: an edit in a file changes the digest of every component defined
-    beside it, and of none defined in another folder. A module without source has an empty digest.
+    The unit is a folder of a package: an edit of a file changes the digest of every component that is defined in the
+    same folder, and of none that is defined in another folder. A module without source has an empty digest.
+
+    Args:
+        module: the name of the module.
     """
     file = getattr(sys.modules.get(module), "__file__", None)
     if file is None:
@@ -33,10 +36,10 @@ def source_digest(module: str) -> str:
 
 
 def code_digest(root: Path, files: Iterable[Path]) -> str:
-    """Hash Python files by their paths below `root` and their code.
+    """Return the digest of Python files: of their paths relative to `root` and their code.
 
     Raises:
-        OSError: when one of them cannot be read.
+        OSError: when a file cannot be read.
     """
     digest = blake2b(digest_size=16)
     for name, path in sorted((path.relative_to(root).as_posix(), path) for path in files):
@@ -47,14 +50,14 @@ def code_digest(root: Path, files: Iterable[Path]) -> str:
 def _code(source: bytes) -> bytes:
     try:
         return repr(_plain(ast.parse(source))).encode(errors="surrogatepass")
-    except (SyntaxError, ValueError):  # no Python that this version reads: then its bytes count
+    except (SyntaxError, ValueError):  # this version of Python cannot parse it: hash its bytes
         return source
 
 
 def _plain(node: object) -> object:
-    """Write a syntax tree as tuples that are the same in every version of Python: empty fields are left out."""
+    """Return a syntax tree as tuples, without empty fields, which differ between versions of Python."""
     if isinstance(node, list):
-        return [_plain(one) for one in node]
+        return [_plain(item) for item in node]
     if not isinstance(node, ast.AST):
         return node
     fields = {name: value for name, value in ast.iter_fields(node) if value is not None and value != []}

@@ -89,7 +89,7 @@ class History:
     metrics: Mapping[str, MetricHistory]
 
 
-TAKEN = frozenset({"layer", "trajectory", *(one.name for one in fields(History))})
+RESERVED_NAMES = frozenset({"layer", "trajectory", *(one.name for one in fields(History))})
 """Names in a results file that neither a metric nor a dimension of its own can have."""
 
 

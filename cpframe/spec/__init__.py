@@ -1,6 +1,6 @@
-"""TOML in, a checked `Spec` out: everything is checked before anything trains. No torch in here.
+"""The spec: TOML in, a checked `Spec` out, before anything is trained. No torch in this package.
 
-A file becomes a `Document` (tables that know the line of every key, with profile and overrides laid over them), and
-`reader` turns it into the frozen dataclasses of `model`. A new setting is a field in `model`; a new protocol a class
-in `protocols`; `variants` has the grid.
+`source` reads a file, a text or a dict; `document` applies the profile and the overrides and knows where every key was
+written; `reader` turns the `Document` into the frozen dataclasses of `model`. A new setting is a field in `model`, a
+new protocol a class in `protocols`; `variants` expands named variants and the grid.
 """

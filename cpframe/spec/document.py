@@ -1,204 +1,180 @@
-"""A spec as tables, and where each of its keys was written: in the file, a profile, or on the command line."""
+"""A spec as tables with its profile and overrides applied, and the place where each of its keys was written."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import tomli
-
-from cpframe.errors import Problem, SpecError, nearest
-from cpframe.spec.dotted_keys import Table, dotted, key_path, parse
-from cpframe.spec.overlay import lay, spread
-from cpframe.spec.positions import KeyPath, key_lines
-
-_PLAIN = {
-    "Cannot overwrite a value": "this key has a value already",
-    'Expected "\'"': "a closing quote is missing",
-    "Illegal character '\\n'": "a closing quote is missing",
-    "Unterminated string": "a closing quote is missing",
-    "Invalid statement": "this is neither `key = value` nor a [table]",
-    "Invalid value": "this is no value; text needs quotes",
-}
-"""What the parser means, for the commonest slips."""
+from cpframe.errors import Problem, nearest
+from cpframe.spec.dotted_keys import dotted_key, key_path
+from cpframe.spec.overlay import expand_dotted_keys, overlay
+from cpframe.spec.overrides import Overrides, read_overrides
+from cpframe.spec.positions import KeyPath
+from cpframe.spec.source import SpecSource, read_source
+from cpframe.spec.toml import Table
 
 
 @dataclass(frozen=True)
 class Document:
-    """The tables of a spec after its profile and the command line were laid over it.
+    """The tables of a spec after its profile and the overrides were applied.
 
     Attributes:
-        path: of the spec's file.
-        text: of the spec's file.
+        label: the name of the spec in messages: the path of its file, ``<text>`` or ``<dict>``.
+        path: the path of the spec's file; None for a spec that is not a file.
+        text: the TOML text, before profile and overrides.
         tables: the parsed TOML, without ``profiles``.
-        origins: for the path of a key, where it was written: ``file:line`` or ``--set key=value``.
-        variant: name of the ``[variants.NAME]`` that is laid over the rest; empty where there is none.
+        origins: where each key was written, by its path: ``file:line``, ``<text>:line``, ``<dict>``,
+            ``--set key=value`` or ``overrides``.
+        profile: the name of the profile that was applied, or None.
+        overrides: the overrides that were applied, as ``key=value``.
+        variant: the name of the ``[variants.NAME]`` that was applied, or empty.
     """
 
-    path: Path
+    label: str
+    path: Path | None
     text: str
     tables: Table
     origins: Mapping[KeyPath, str]
+    profile: str | None = None
+    overrides: tuple[str, ...] = ()
     variant: str = ""
 
+    @property
+    def name(self) -> str:
+        """The name of the file without its ending; ``study`` for a spec that is not a file."""
+        return "study" if self.path is None else self.path.stem
+
     def where(self, path: KeyPath) -> str:
-        """Say where the key at `path` was written, or else the nearest table around it."""
-        return self.origins.get(self._written(path), str(self.path))
+        """Return where the key at `path`, or else the nearest table around it, was written."""
+        return self.origins.get(self._written(path), self.label)
 
     def problem(self, path: KeyPath, why: str) -> Problem:
-        """What is wrong with the key at `path`, which is told by the name it was written under."""
+        """Return a problem of the key at `path`, under the name by which the key was written."""
         where, written = self.where(path), self._written(path)
-        own: KeyPath = ("variants", self.variant)
-        # an element of an array is numbered there by a digit in its dotted key
-        there = [self.origins.get(own + one) for one in (written, tuple(map(str, written)))]
-        return Problem(where, dotted(own + path if self.variant and where in there else path), why)
+        variant: KeyPath = ("variants", self.variant)
+        # Variants are written with dotted keys, in which an array element is numbered by text.
+        in_variant = [self.origins.get(variant + place) for place in (written, tuple(map(str, written)))]
+        return Problem(where, dotted_key(variant + path if self.variant and where in in_variant else path), why)
 
     def _written(self, path: KeyPath) -> KeyPath:
-        """The key at `path`, or the nearest table around it, that was written somewhere."""
+        """Return the path itself, or that of the nearest table around it, that has an origin."""
         known = (path[:length] for length in range(len(path), -1, -1) if path[:length] in self.origins)
         return next(known, ())
 
-    def laid_over(self, key: str, value: object, origins: Mapping[KeyPath, str]) -> Document:
-        """Return the document with `value` at the dotted `key`.
+    def with_value(self, key: str, value: object, origins: Mapping[KeyPath, str]) -> Document:
+        """Return the document with a value at a dotted key.
 
         Args:
-            key: parts joined by dots, quoted as in TOML where they have dots of their own; the elements of arrays are
-                numbered from 0.
-            value: a table is laid over the table that is there, key by key, unless their ``use`` differ: then it
-                takes its place, since the parameters of one component mean nothing to another.
-            origins: where the value was written, by path from the value (the value itself has the path ()).
+            key: the dotted key; a part that contains dots is quoted as in TOML, and array elements are numbered from 0.
+            value: the value. A table is merged into the table that is there, key by key, unless their ``use`` differ:
+                then it replaces that table, because the parameters of one component mean nothing to another.
+            origins: where the value and its keys were written, by path relative to the value.
 
         Raises:
-            KeyError: when the key is none, or leads through something that is no table, or past the end of an array;
-                a sentence for the user.
+            KeyError: when the key is not valid, leads into a value that is not a table, or past the end of an array;
+                the message is meant for the user.
         """
-        tables, places = copy.deepcopy(self.tables), dict(self.origins)
+        tables, all_origins = copy.deepcopy(self.tables), dict(self.origins)
         path: KeyPath = key_path(key)
         if path[0] == "variants":
-            path, value, origins = self._of_variants(path, value, origins)
-        lay(tables, path, value, origins, (), places)
-        return replace(self, tables=tables, origins=places)
+            path, value, origins = self._expand_variant_keys(path, value, origins)
+        overlay(tables, path, value, origins, (), all_origins)
+        return replace(self, tables=tables, origins=all_origins)
 
-    def _of_variants(
+    def _expand_variant_keys(
         self, path: KeyPath, value: object, origins: Mapping[KeyPath, str]
     ) -> tuple[KeyPath, object, Mapping[KeyPath, str]]:
-        """Take apart the dotted keys of what is to be laid over variants, which are those that the spec names."""
+        """Expand the dotted keys in a value for ``variants``, all of whose names must be variants of the spec."""
         known = self.tables.get("variants")
         names = [path[1]] if len(path) > 1 else value if isinstance(value, dict) else []
         for name in names:
             if isinstance(known, dict) and known and name not in known:
-                raise KeyError(f"{name!r} is not a variant of this spec; {nearest(str(name), known)}")
+                raise KeyError(f"unknown variant {name!r}; {nearest(str(name), known, 'variants')}")
         if len(path) > 2:
             return (*path[:2], *key_path(str(path[2])), *path[3:]), value, origins
         tables: Table = {"variants": {path[1]: value} if len(path) > 1 else value}
-        places = {path + place: spot for place, spot in origins.items()}
-        for place, why in _spread_variants(tables, (), places):
-            raise KeyError(f"{dotted(place)} {why}")
+        expanded = {path + place: origin for place, origin in origins.items()}
+        for place, why in _expand_variants(tables, (), expanded):
+            raise KeyError(f"{dotted_key(place)} {why}")
         value = tables["variants"][path[1]] if len(path) > 1 else tables["variants"]
-        return path, value, {place[len(path) :]: spot for place, spot in places.items()}
+        return path, value, {place[len(path) :]: origin for place, origin in expanded.items()}
 
 
 def read_document(
-    path: Path, profile: str | None = None, overrides: Sequence[str] = ()
+    source: SpecSource, profile: str | None = None, overrides: Overrides = ()
 ) -> tuple[Document, list[Problem]]:
-    """Read a spec's file, lay a profile over it, then each ``key=value`` of `overrides` in turn.
+    """Read a spec and apply a profile, then the overrides in their order.
+
+    Args:
+        source: a path, TOML text or a dict.
+        profile: the name of a ``[profiles.NAME]`` table, or None.
+        overrides: texts ``key=value``, or a mapping of dotted keys to values.
 
     Returns:
-        The document, and the problems with what could not be laid over it.
+        The document, and the problems with what could not be applied.
 
     Raises:
-        SpecError: when the file cannot be read or is no TOML.
+        SpecError: when the file cannot be read, the text is not TOML, or the dict has values that TOML does not have.
     """
-    text = _read(path)
-    try:
-        tables = parse(text)
-    except tomli.TOMLDecodeError as error:
-        why = f"is not valid TOML: {_PLAIN.get(error.msg, error.msg)}"
-        raise SpecError([Problem(f"{path}:{error.lineno}", "", why)]) from None
-    except ValueError as error:
-        raise SpecError([Problem(str(path), "", str(error))]) from None
-    origins = {place: f"{path}:{line}" for place, line in key_lines(text).items()}
+    read = read_source(source)
+    tables, origins = read.tables, read.origins
     profiles = tables.pop("profiles", {})
-    slips = _spread_variants(tables, (), origins)
+    wrong = _expand_variants(tables, (), origins)
     if profile is not None and isinstance(profiles, dict) and isinstance(profiles.get(profile), dict):
-        slips += _spread_variants(profiles[profile], ("profiles", profile), origins)
-    document = Document(path, text, tables, origins)
-    problems = [document.problem(place, why) for place, why in slips]
+        wrong += _expand_variants(profiles[profile], ("profiles", profile), origins)
+    document = Document(read.label, read.path, read.text, tables, origins, profile)
+    problems = [document.problem(path, why) for path, why in wrong]
     if not isinstance(profiles, dict):
-        problems.append(document.problem(("profiles",), "should be tables, [profiles.NAME]"))
+        problems.append(document.problem(("profiles",), "must be tables, [profiles.NAME]"))
     else:
         for name in [name for name, table in profiles.items() if not isinstance(table, dict)]:
-            place = ("profiles", name)
-            problems.append(document.problem(place, f"should be a table, [{dotted(place)}]"))
+            path = ("profiles", name)
+            problems.append(document.problem(path, f"must be a table, [{dotted_key(path)}]"))
             del profiles[name]
-        document = _profiled(document, profiles, profile, problems)
-    for override in overrides:
-        origin = f"--set {override}"
-        key, equals, value = override.partition("=")
-        if not equals or not key.strip():
-            problems.append(Problem(origin, "", "should read key=value, as in --set optimizer.lr=0.1"))
-        else:
-            document = _attempt(document, key.strip(), _value(value.strip()), {(): origin}, origin, problems)
-    return document, problems
+        document = _apply_profile(document, profiles, problems)
+    read_ones = read_overrides(overrides, problems)
+    for one in read_ones:
+        document = _apply(document, one.key, one.value, {(): one.origin}, problems)
+    return replace(document, overrides=tuple(one.text for one in read_ones)), problems
 
 
-def _profiled(
-    document: Document, profiles: Mapping[str, Table], profile: str | None, problems: list[Problem]
-) -> Document:
+def _apply_profile(document: Document, profiles: Mapping[str, Table], problems: list[Problem]) -> Document:
+    profile = document.profile
     if profile is None:
         return document
     if profile not in profiles:
-        why = f"is not a profile of this spec; {nearest(profile, profiles)}"
-        problems.append(Problem(str(document.path), f"--profile {profile}", why))
+        why = f"unknown profile; {nearest(profile, profiles, 'profiles')}"
+        problems.append(Problem(document.label, dotted_key(("profiles", profile)), why))
     for key, value in profiles.get(profile, {}).items():
         base = ("profiles", profile, key)
-        inner = {place[3:]: spot for place, spot in document.origins.items() if place[:3] == base}
-        document = _attempt(document, key, value, inner, inner[()], problems)
+        origins = {place[3:]: origin for place, origin in document.origins.items() if place[:3] == base}
+        document = _apply(document, key, value, origins, problems)
     return document
 
 
-def _spread_variants(tables: Table, above: KeyPath, places: dict[KeyPath, str]) -> list[tuple[KeyPath, str]]:
-    """Take apart, in place, the dotted keys of every variant; returns those that cannot be, with the reason."""
+def _expand_variants(tables: Table, above: KeyPath, origins: dict[KeyPath, str]) -> list[tuple[KeyPath, str]]:
+    """Expand, in place, the dotted keys of every variant; return those that cannot be expanded, with the reason."""
     variants = tables.get("variants")
-    slips: list[tuple[KeyPath, str]] = []
+    problems: list[tuple[KeyPath, str]] = []
     if not isinstance(variants, dict):
-        return slips
+        return problems
     for name, table in variants.items():
         if isinstance(table, dict):
-            variants[name], found = spread(table, (*above, "variants", name), places)
-            slips += found
-    return slips
+            variants[name], wrong = expand_dotted_keys(table, (*above, "variants", name), origins)
+            problems += wrong
+    return problems
 
 
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise SpecError([Problem(str(path), "", "there is no such file")]) from None
-    except UnicodeDecodeError:
-        raise SpecError([Problem(str(path), "", "is not a text file in UTF-8")]) from None
-    except OSError as error:
-        raise SpecError([Problem(str(path), "", f"cannot be read: {error.strerror}")]) from None
-
-
-def _value(text: str) -> object:
-    """Read a value as TOML; what is no TOML is a plain word, so that quotes are not needed in a shell."""
-    try:
-        tables = parse(f"value = {text}")
-    except ValueError:
-        return text
-    return tables["value"] if len(tables) == 1 else text
-
-
-def _attempt(
-    document: Document, key: str, value: object, origins: Mapping[KeyPath, str], where: str, problems: list[Problem]
+def _apply(
+    document: Document, key: str, value: object, origins: Mapping[KeyPath, str], problems: list[Problem]
 ) -> Document:
+    """Return the document with a value at a key; where that is impossible, add a problem and return it unchanged."""
     try:
         if key_path(key)[0] == "profiles":
-            raise KeyError("cannot be set: profiles are what is laid over a spec, and are chosen by --profile")
-        return document.laid_over(key, value, origins)
+            raise KeyError("cannot be overridden; choose a profile with --profile, or with `profile` in Python")
+        return document.with_value(key, value, origins)
     except KeyError as error:
-        problems.append(Problem(where, key, str(error.args[0])))
+        problems.append(Problem(origins[()], key, str(error.args[0])))
         return document

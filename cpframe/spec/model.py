@@ -1,41 +1,41 @@
-"""The spec as checked, frozen dataclasses: what a study is asked to train and measure."""
+"""The checked spec as frozen dataclasses: what a study trains and measures."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Generic, Literal, TypeVar
 
+from cpframe import api
 from cpframe.api import Count, Natural, NonNegative
 from cpframe.spec.document import Document
 from cpframe.spec.protocols import Protocol
 
 VARIANT = "variant"
-"""The key, among a variant's values, of the name of its ``[variants.NAME]``."""
+"""The key of a named variant's name among the values of a `Variant`."""
+
+C_co = TypeVar("C_co", covariant=True)
 
 
 @dataclass(frozen=True)
-class Component:
-    """A component that the spec asks for.
+class Component(Generic[C_co]):
+    """A component of the spec; the type parameter is the protocol of its kind, such as `cpframe.api.Architecture`.
 
     Attributes:
         use: ``package/name``.
-        version: of the package.
-        call: the instance of the plugin's dataclass, with the parameters of the spec; what it is called with and
-            returns depends on the kind, see `cpframe.api`.
-        data: what it says of its files, where these can change under the same parameters (deficits only: what a data
-            set says is part of every stage's id).
+        version: the version of the package.
+        call: the instance of the plugin's dataclass, with the parameters of the spec.
+        data: the fingerprint of a deficit's files, see `cpframe.api.HasFingerprint`; empty for other components (the
+            fingerprint of a data set is part of every stage's id).
     """
 
     use: str
     version: str
-    call: Any
+    call: C_co
     data: str = ""
 
-    @property
-    def idle(self) -> bool:
-        """Whether it is a deficit without any training: the control for what lost training does."""
-        return bool(getattr(self.call, "idle", False))
+
+Deficit = Component[api.Deficit | api.DeficitWithData]
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ class Augment:
     """Augmentation of the training images, drawn anew in every epoch.
 
     Attributes:
-        shift: largest shift in pixels, up, down, left or right; the border is filled with the mean colour.
-        flip: mirror every image left to right with probability 1/2.
+        shift: the largest shift in pixels, up, down, left or right; the border is filled with the mean colour.
+        flip: whether every image is mirrored left to right with probability 1/2.
     """
 
     shift: Natural = 0
@@ -53,14 +53,15 @@ class Augment:
 
 @dataclass(frozen=True)
 class Training:
-    """How a stage is trained.
+    """The training settings.
 
     Attributes:
-        batch_size: images a step.
-        augment: augmentation.
-        order: whether deficits act before augmentation (then deterministic ones are computed once) or after it.
-        restart_at_removal: what starts anew when a deficit ends: the learning-rate schedule, the optimizer's state.
-        reestimate_batchnorm: before each test, estimate the statistics of BatchNorm anew on the clean training set.
+        batch_size: the number of images per step.
+        augment: the augmentation of training images.
+        order: whether deficits act before augmentation (deterministic ones are then computed once) or after it.
+        restart_at_removal: what is reset at the end of a deficit: the learning-rate schedule, the optimizer's state.
+        reestimate_batchnorm: whether the statistics of BatchNorm are estimated on the clean training set before each
+            test.
         numerics: ``exact`` (float32, deterministic), ``fast`` (bfloat16, CUDA only) or ``auto`` (fast on CUDA).
     """
 
@@ -74,12 +75,12 @@ class Training:
 
 @dataclass(frozen=True)
 class MetricSchedule:
-    """When and on what a metric is measured.
+    """When and on which images a metric is measured.
 
     Attributes:
-        every: measured after the first epoch and then after every so many.
-        inputs: how many training images the probe has, drawn once a seed; all when there are fewer.
-        on: ``clean`` images, or those of the ``condition`` the learner is in.
+        every: the interval in epochs; a metric is measured after the first epoch and after every multiple of it.
+        inputs: the number of training images in the probe, drawn once per seed; all if the training set has fewer.
+        on: ``clean`` images, or images under the ``condition`` of the epoch.
     """
 
     every: Count = 1
@@ -89,19 +90,26 @@ class MetricSchedule:
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric of the spec: its name there, the component, and when and on what it is measured."""
+    """A metric of the spec.
+
+    Attributes:
+        name: the name in the spec.
+        component: the component.
+        schedule: when and on which images it is measured.
+    """
 
     name: str
-    component: Component
+    component: Component[api.Metric]
     schedule: MetricSchedule
 
 
 @dataclass(frozen=True)
 class ObserverOptions:
-    """How long an observer may take.
+    """The options of an observer.
 
     Attributes:
-        wait: seconds that the end of a run waits for it; what it has not taken in by then is lost to it.
+        wait: the seconds that the end of a run waits for the observer; epochs that it has not processed by then are
+            lost to it.
     """
 
     wait: NonNegative = 60.0
@@ -109,30 +117,39 @@ class ObserverOptions:
 
 @dataclass(frozen=True)
 class Observer:
-    """An observer of the spec: its name there, the component, and how long it may take."""
+    """An observer of the spec.
+
+    Attributes:
+        name: the name in the spec.
+        component: the component.
+        options: the options.
+    """
 
     name: str
-    component: Component
+    component: Component[api.Observer]
     options: ObserverOptions
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A named variant, a point of the grid or both: everything that determines a training but seed and timeline.
+    """A named variant, a point of the grid, or both: everything that determines a training except seed and timeline.
 
     Attributes:
-        values: its name in the spec, with the key ``variant``, where it has one, then the grid's values by dotted key.
-        dataset, architecture, optimizer: components.
-        training: how it is trained.
-        deficits: components, by name.
+        values: the name of the variant in the spec, under the key `VARIANT`, if it has one; then the values of the
+            grid by dotted key.
+        dataset: the data set.
+        architecture: the architecture.
+        optimizer: the optimizer.
+        training: the training settings.
+        deficits: the deficits, by name.
     """
 
     values: Mapping[str, object]
-    dataset: Component
-    architecture: Component
-    optimizer: Component
+    dataset: Component[api.Dataset]
+    architecture: Component[api.Architecture]
+    optimizer: Component[api.Optimizer]
     training: Training
-    deficits: Mapping[str, Component]
+    deficits: Mapping[str, Deficit]
 
 
 @dataclass(frozen=True)
@@ -140,14 +157,14 @@ class Spec:
     """A checked spec.
 
     Attributes:
-        document: that it was read from; knows where each key was written.
-        title: of the study.
-        seeds: one training each.
-        score_epochs: how many last epochs a score is the mean of.
-        variants: at least one.
-        protocols: with the names of the deficits that each applies to.
-        metrics: in the order of the spec.
-        observers: in the order of the spec; no part of what determines a result.
+        document: the document that was read, which knows where each key was written.
+        title: the title of the study.
+        seeds: the seeds; every timeline of every variant is trained once per seed.
+        score_epochs: the number of last epochs whose mean test accuracy is the score.
+        variants: the variants, at least one.
+        protocols: the protocols, each with the names of the deficits that it applies to.
+        metrics: the metrics, in the order of the spec.
+        observers: the observers, in the order of the spec; they determine no result.
     """
 
     document: Document

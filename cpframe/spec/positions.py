@@ -1,7 +1,7 @@
-"""Where each key of a TOML text stands: its line, by its path.
+"""The positions of keys in a TOML text: the line of each, by its path.
 
-The parser (tomli) checks the text but does not say where a key was. This reads the same text, known to be valid
-TOML 1.1, only for its keys.
+The parser (tomli) validates a text but gives no positions. This module reads the same text, which is known to be valid
+TOML 1.1, for its keys alone.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import NamedTuple
 import tomli
 
 KeyPath = tuple[str | int, ...]
+"""A path to a key: keys of tables, and numbers of array elements from 0."""
 
 _TOKEN = re.compile(
     r"""(?P<comment>\#[^\n]*)
@@ -30,24 +31,24 @@ class _Token(NamedTuple):
 
 
 def _tokens(text: str) -> list[_Token]:
-    found = []
+    tokens = []
     line, seen = 1, 0
     for match in _TOKEN.finditer(text):
         line += text.count("\n", seen, match.start())
         seen = match.start()
         if match.lastgroup != "comment":
-            found.append(_Token(match.group(), line))
-    return [*found, _Token("\n", line)]
+            tokens.append(_Token(match.group(), line))
+    return [*tokens, _Token("\n", line)]
 
 
 def key_lines(text: str) -> dict[KeyPath, int]:
-    """Map the path of every table, key and array element to its line.
+    """Return the line of every table, key and array element.
 
     Args:
         text: valid TOML.
 
     Returns:
-        Line numbers from 1, by path; the elements of arrays and arrays of tables are numbered from 0.
+        Line numbers from 1, by path.
     """
     tokens = _tokens(text)
     lines: dict[KeyPath, int] = {}
@@ -60,7 +61,7 @@ def key_lines(text: str) -> dict[KeyPath, int]:
             at += 1
         elif token.text == "[":
             double = tokens[at + 1].text == "["
-            key, at = _key(tokens, at + 1 + double)
+            key, at = _read_key(tokens, at + 1 + double)
             table = _resolve(key[:-1], arrays) + key[-1:]
             if double:
                 arrays[table] = arrays.get(table, -1) + 1
@@ -71,12 +72,12 @@ def key_lines(text: str) -> dict[KeyPath, int]:
                 lines.setdefault(table[:depth], token.line)
             at += 1 + double
         else:
-            at = _pair(tokens, at, table, lines)
+            at = _read_pair(tokens, at, table, lines)
     return lines
 
 
 def _resolve(path: KeyPath, arrays: dict[KeyPath, int]) -> KeyPath:
-    """Put the number of the current element behind every array of tables on the way."""
+    """Insert the number of the current element after every array of tables in the path."""
     resolved: KeyPath = ()
     for part in path:
         resolved += (part,)
@@ -85,7 +86,7 @@ def _resolve(path: KeyPath, arrays: dict[KeyPath, int]) -> KeyPath:
     return resolved
 
 
-def _key(tokens: list[_Token], at: int) -> tuple[KeyPath, int]:
+def _read_key(tokens: list[_Token], at: int) -> tuple[KeyPath, int]:
     parts: list[str] = []
     while tokens[at].text not in ("=", "]"):
         text = tokens[at].text
@@ -95,15 +96,15 @@ def _key(tokens: list[_Token], at: int) -> tuple[KeyPath, int]:
     return tuple(parts), at
 
 
-def _pair(tokens: list[_Token], at: int, table: KeyPath, lines: dict[KeyPath, int]) -> int:
+def _read_pair(tokens: list[_Token], at: int, table: KeyPath, lines: dict[KeyPath, int]) -> int:
     line = tokens[at].line
-    key, at = _key(tokens, at)
+    key, at = _read_key(tokens, at)
     for depth in range(1, len(key) + 1):
         lines.setdefault(table + key[:depth], line)
-    return _value(tokens, at + 1, table + key, lines)
+    return _read_value(tokens, at + 1, table + key, lines)
 
 
-def _value(tokens: list[_Token], at: int, path: KeyPath, lines: dict[KeyPath, int]) -> int:
+def _read_value(tokens: list[_Token], at: int, path: KeyPath, lines: dict[KeyPath, int]) -> int:
     opening = tokens[at].text
     if opening not in ("[", "{"):
         while tokens[at].text not in ("\n", ",", "]", "}"):
@@ -117,7 +118,7 @@ def _value(tokens: list[_Token], at: int, path: KeyPath, lines: dict[KeyPath, in
             break
         if opening == "[":
             lines[(*path, number)] = tokens[at].line
-            at = _value(tokens, at, (*path, number), lines)
+            at = _read_value(tokens, at, (*path, number), lines)
         else:
-            at = _pair(tokens, at, path, lines)
+            at = _read_pair(tokens, at, path, lines)
     return at + 1

@@ -1,4 +1,4 @@
-"""Protocols: the rules that make timelines, and what each checks of its own."""
+"""Protocols: the rules that make timelines, and the checks of each."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cpframe.records.model import CLEAN
 from cpframe.spec.positions import KeyPath
 
 MOST_EPOCHS = 1_000_000
-"""No training is as long; a slip of the keyboard should not fill the memory with epochs."""
+"""The most epochs of a training: a typing error must not fill the memory with epochs."""
 
 Epoch = Annotated[int, Field(ge=0, le=MOST_EPOCHS)]
 Epochs = Annotated[int, Field(ge=1, le=MOST_EPOCHS)]
@@ -20,11 +20,11 @@ Epochs = Annotated[int, Field(ge=1, le=MOST_EPOCHS)]
 
 @dataclass(frozen=True)
 class Segment:
-    """A run of epochs under one condition.
+    """Consecutive epochs under one condition.
 
     Attributes:
         condition: ``clean``, or a deficit's name in the spec.
-        epochs: how many, at least 1.
+        epochs: the number of epochs, at least 1.
     """
 
     condition: str
@@ -36,11 +36,11 @@ class Timeline:
     """One timeline that a protocol asks for.
 
     Attributes:
-        protocol: the protocol's name.
-        deficit: a deficit's name, or ``clean``.
-        onset: first epoch under the deficit; 0 where there is none.
-        offset: first epoch after it; equal to `onset` where there is none.
-        epochs: length of the whole training.
+        protocol: the name of the protocol.
+        deficit: a deficit's name in the spec, or ``clean``.
+        onset: the first epoch under the deficit (0, 1, ...); 0 without a deficit.
+        offset: the first epoch after the deficit; equal to `onset` without a deficit.
+        epochs: the length of the whole training, in epochs.
     """
 
     protocol: str
@@ -51,38 +51,38 @@ class Timeline:
 
     @property
     def segments(self) -> tuple[Segment, ...]:
-        """The conditions, epoch by epoch, as runs."""
-        runs = (
+        """The conditions in order, without empty segments."""
+        segments = (
             Segment(CLEAN, self.onset),
             Segment(self.deficit, self.offset - self.onset),
             Segment(CLEAN, self.epochs - self.offset),
         )
-        return tuple(run for run in runs if run.epochs)
+        return tuple(segment for segment in segments if segment.epochs)
 
 
 @dataclass(frozen=True)
 class Removal:
-    """Deficit in [0, until), then `recovery` clean epochs; the run without deficit (until 0) always comes with it.
+    """The deficit acts in epochs [0, until), then come `recovery` clean epochs; the no-deficit run is always included.
 
     Attributes:
         until: the epochs at which the deficit is removed.
-        recovery: clean epochs afterwards.
-        deficits: by their names in the spec; all of them when empty.
+        recovery: the number of clean epochs after the removal.
+        deficits: the names of the deficits in the spec; empty for all.
     """
 
     until: tuple[Epoch, ...]
     recovery: Epochs
     deficits: tuple[str, ...] = ()
 
-    def flaws(self, score_epochs: int) -> Iterator[tuple[KeyPath, str]]:
-        """What is wrong with the fields taken together, each with the key at fault."""
+    def problems(self, score_epochs: int) -> Iterator[tuple[KeyPath, str]]:
+        """Yield the problems of the fields taken together, each with its key."""
         if not self.until:
-            yield ("until",), "is empty: name at least one epoch of removal"
+            yield ("until",), "must have at least one epoch of removal"
         if self.recovery < score_epochs:
             yield ("recovery",), _too_short(self.recovery, score_epochs)
 
     def timelines(self, deficits: tuple[str, ...]) -> Iterator[Timeline]:
-        """Every timeline of this protocol for these deficits, the no-deficit one first."""
+        """Yield the timelines for these deficits, the no-deficit one first."""
         yield Timeline("removal", CLEAN, 0, 0, self.recovery)
         for deficit in deficits:
             for until in sorted(set(self.until) - {0}):
@@ -91,13 +91,13 @@ class Removal:
 
 @dataclass(frozen=True)
 class Sliding:
-    """Deficit in [onset, onset + length) of a training of `epochs` epochs in all.
+    """The deficit acts in epochs [onset, onset + length) of a training of `epochs` epochs.
 
     Attributes:
-        onsets: where the window starts.
-        length: of the window.
-        epochs: of the whole training.
-        deficits: by their names in the spec; all of them when empty.
+        onsets: the first epochs of the windows.
+        length: the length of a window, in epochs.
+        epochs: the length of the whole training, in epochs.
+        deficits: the names of the deficits in the spec; empty for all.
     """
 
     onsets: tuple[Epoch, ...]
@@ -105,30 +105,30 @@ class Sliding:
     epochs: Epochs
     deficits: tuple[str, ...] = ()
 
-    def flaws(self, score_epochs: int) -> Iterator[tuple[KeyPath, str]]:
-        """What is wrong with the fields taken together, each with the key at fault."""
+    def problems(self, score_epochs: int) -> Iterator[tuple[KeyPath, str]]:
+        """Yield the problems of the fields taken together, each with its key."""
         if not self.onsets:
-            yield ("onsets",), "is empty: name at least one onset"
+            yield ("onsets",), "must have at least one onset"
         if self.epochs < score_epochs:
             yield ("epochs",), _too_short(self.epochs, score_epochs)
-        for place, onset in enumerate(self.onsets):
+        for index, onset in enumerate(self.onsets):
             end = onset + self.length
             if end > self.epochs:
                 yield (
-                    ("onsets", place),
+                    ("onsets", index),
                     f"a window of length {self.length} from epoch {onset} ends at epoch {end}, "
                     f"beyond the {self.epochs} epochs of the training",
                 )
 
     def timelines(self, deficits: tuple[str, ...]) -> Iterator[Timeline]:
-        """Every timeline of this protocol for these deficits."""
+        """Yield the timelines for these deficits."""
         for deficit in deficits:
             for onset in sorted(set(self.onsets)):
                 yield Timeline("sliding", deficit, onset, onset + self.length, self.epochs)
 
 
 def _too_short(epochs: int, score_epochs: int) -> str:
-    return f"trains {epochs} epochs only, and a score is the mean over the last {score_epochs} (`score_epochs`)"
+    return f"must be at least {score_epochs}, the number of epochs in a score (`score_epochs`), not {epochs}"
 
 
 Protocol = Removal | Sliding

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from cpframe.api import Batch
+from cpframe.api import Batch, Deficit, DeficitWithData
+from cpframe.api.optional import is_deterministic
 from cpframe.records.model import CLEAN
 from cpframe.spec.model import Variant
+from cpframe.training.cache import cached
 from cpframe.training.data import DeviceData
 from cpframe.training.randomness import stream
 
@@ -35,12 +35,12 @@ class Condition:
     """
 
     name: str
-    deficit: Any
+    deficit: Deficit | None
 
     @property
     def deterministic(self) -> bool:
         """Whether the condition always changes an image in the same way."""
-        return self.deficit is None or bool(getattr(self.deficit, "deterministic", False))
+        return self.deficit is None or is_deterministic(self.deficit)
 
 
 def condition_of(variant: Variant, name: str, data_folder: Path) -> Condition:
@@ -52,21 +52,21 @@ def condition_of(variant: Variant, name: str, data_folder: Path) -> Condition:
     return Condition(name, None if name == CLEAN else load_deficit(variant.deficits[name].call, data_folder))
 
 
-def load_deficit(deficit: Any, folder: Path) -> Any:
+def load_deficit(deficit: Deficit | DeficitWithData, folder: Path) -> Deficit:
     """Return a deficit that can be called: one that needs data is loaded with it, once per process.
 
     Raises:
         DataError: when the data cannot be obtained.
     """
-    return _load_deficit(deficit, folder) if hasattr(deficit, "loaded") else deficit
+    return _load_deficit(deficit, folder) if isinstance(deficit, DeficitWithData) else deficit
 
 
-@lru_cache(maxsize=4)
-def _load_deficit(deficit: Any, folder: Path) -> Any:
+@cached(4)
+def _load_deficit(deficit: DeficitWithData, folder: Path) -> Deficit:
     return deficit.loaded(folder)
 
 
-@lru_cache(maxsize=6)
+@cached(6)
 def training_set(data: DeviceData, condition: Condition, seed: int) -> TrainingSet | None:
     """Return the training set under a deterministic condition; None when the learner sees nothing."""
     examples = data.batch(torch.arange(data.size, device=data.inputs.device))
@@ -92,7 +92,7 @@ def apply_condition(batch: Batch, condition: Condition, seed: int, *counters: in
     if condition.deficit is None:
         return batch
     keys = () if condition.deterministic else counters
-    seen: Batch | None = condition.deficit(batch, stream(seed, f"deficit {condition.name}", *keys))
+    seen = condition.deficit(batch, stream(seed, f"deficit {condition.name}", *keys))
     if seen is not None and (seen.inputs.shape != batch.inputs.shape or len(seen.targets) != len(batch.targets)):
         raise ValueError(
             f"the deficit changed the shape of its batch: it must return inputs of shape {tuple(batch.inputs.shape)}"

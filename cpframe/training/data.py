@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from cpframe.api import Batch, DataError, Splits, Task
+from cpframe.api import Batch, DataError, Dataset, Splits, Task
+from cpframe.training.cache import cached
 from cpframe.training.randomness import stream
 
 
@@ -57,14 +56,14 @@ class DeviceData:
         return Batch(inputs, self.targets[positions], positions, self.task.outputs)
 
 
-@lru_cache(maxsize=2)
-def load(dataset: Any, folder: Path, device: str) -> DeviceData:
+@cached(2)
+def load(dataset: Dataset, folder: Path, device: str) -> DeviceData:
     """Load a data set onto a device, once per process.
 
     Raises:
         DataError: when the data cannot be obtained, or do not satisfy the contract of `cpframe.api.Splits`.
     """
-    splits: Splits = dataset(folder)
+    splits = dataset(folder)
     _check(splits)
     shape = (1, -1) + (1,) * (splits.train_inputs.ndim - 2)
     mean = torch.tensor(splits.mean, dtype=torch.float32, device=device).reshape(shape)

@@ -61,7 +61,7 @@ def seed_torch(device: str, seed: int, purpose: str, *counters: int) -> Iterator
 def new_model(variant: Variant, data: DeviceData, seed: int, numerics: Numerics) -> nn.Module:
     """Build a network; its weights are drawn on the CPU, so they are the same on every device."""
     with seed_torch("cpu", seed, "init"):
-        model: nn.Module = variant.architecture.call(data.shape, data.task.outputs)
+        model = variant.architecture.call(data.shape, data.task.outputs)
     model = model.to(numerics.device)
     if data.inputs.ndim == 4:  # the faster memory format for convolutions, on CUDA and on the CPU
         model = model.to(memory_format=torch.channels_last)

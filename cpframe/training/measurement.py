@@ -9,7 +9,7 @@ import numpy as np
 from cpframe.api import Measurement, Probe
 from cpframe.errors import MetricError
 from cpframe.records.histories import sizes
-from cpframe.records.model import TAKEN, MetricHistory
+from cpframe.records.model import RESERVED_NAMES, MetricHistory
 from cpframe.spec.dotted_keys import is_word
 from cpframe.spec.model import Metric, MetricSchedule
 from cpframe.training.conditions import Condition, apply_condition
@@ -105,11 +105,13 @@ def _row(name: str, measurement: Measurement, source: str, layers: int) -> Metri
 
 def _check_dimensions(name: str, dimensions: tuple[str, ...], shape: tuple[int, ...]) -> None:
     """Raise MetricError when the named dimensions of a measurement are invalid or do not match its shape."""
-    invalid = [given for given in dimensions if not isinstance(given, str) or not is_word(given) or given in TAKEN]
+    invalid = [
+        given for given in dimensions if not isinstance(given, str) or not is_word(given) or given in RESERVED_NAMES
+    ]
     if invalid:
         raise MetricError(
             f"the metric {name} names a dimension {invalid[0]!r}; the name must be a word other than "
-            f"{', '.join(sorted(TAKEN))}"
+            f"{', '.join(sorted(RESERVED_NAMES))}"
         )
     if len(set(dimensions)) < len(dimensions):
         raise MetricError(f"the metric {name} names two dimensions alike: {', '.join(dimensions)}")

@@ -210,7 +210,7 @@ def test_a_bad_spec_is_told_in_full_with_lines_and_writes_nothing(tmp_path: Path
     ("words", "code", "said"),
     [
         (["run", "nowhere.toml"], 2, "there is no such file"),
-        (["run", "tiny.toml", "--profile", "gpu"], 2, "is not a profile"),
+        (["run", "tiny.toml", "--profile", "gpu"], 2, "unknown profile"),
         (["run", "tiny.toml", "--set", "optimizer.lr=-1"], 2, "--set optimizer.lr=-1: optimizer.lr: "),
         (["run", "tiny.toml", "--set", "optimizer.momentun=0"], 2, "did you mean 'momentum'?"),
         (["run", "tiny.toml", "--device", "tpu"], 2, "--device tpu: no such device: this machine has "),

@@ -112,9 +112,9 @@ DATASET = 'dataset = { use = "image-folder", path = "own" }'
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
-        (GROUPS, "groups = 1", "deficits.coarse.groups: should be at least 2 or an array, not 1"),
-        (GROUPS, "groups = '2'", 'deficits.coarse.groups: should be a whole number or an array, not "2"'),
-        (GROUPS, "groups = [[0], [-1]]", "deficits.coarse.groups[1][0]: should be at least 0, not -1"),
+        (GROUPS, "groups = 1", "deficits.coarse.groups: must be at least 2 or an array, not 1"),
+        (GROUPS, "groups = '2'", 'deficits.coarse.groups: must be a whole number or an array, not "2"'),
+        (GROUPS, "groups = [[0], [-1]]", "deficits.coarse.groups[1][0]: must be at least 0, not -1"),
         (GROUPS, "groups = [[0, 1]]", "deficits.coarse.groups: `groups` must contain at least two groups, each with at "
                                       "least one class number"),
         (GROUPS, "groups = [[0, 1], []]", "deficits.coarse.groups: `groups` must contain at least two groups, each "
@@ -122,14 +122,15 @@ DATASET = 'dataset = { use = "image-folder", path = "own" }'
         (GROUPS, "groups = [[0, 1], [2, 1]]", "deficits.coarse.groups: `groups` must contain each class once; class 1 "
                                               "is repeated"),
         (DATASET, "", "deficits.other.dataset: is missing"),
-        (DATASET, "dataset = 'mnist'", "deficits.other.dataset: should be a table that says which, "
+        (DATASET, "dataset = 'mnist'", "deficits.other.dataset: must be a table with a name, "
                                        '{ use = "digits", ... }; known names: '),
-        (DATASET, "dataset = { use = 'mnits' }", "deficits.other.dataset.use: \"mnits\" is not known here; did you "
-                                                 "mean 'mnist'?"),
-        (DATASET, "dataset = { use = 'mnist', path = 'x' }", "deficits.other.dataset.path: is not a key of this table; "
-                                                             "known names: 'train', 'use'"),
+        (DATASET, "dataset = { use = 'mnits' }", "deficits.other.dataset.use: unknown name 'mnits'; did you "
+                                                 "mean 'mnist'? Known names: 'cifar10', 'cifar100', "
+                                                 "'digits', 'fashion-mnist', 'image-folder', 'mnist'"),
+        (DATASET, "dataset = { use = 'mnist', path = 'x' }", "deficits.other.dataset.path: unknown key; "
+                                                             "known keys: 'train', 'use'"),
         (DATASET, "dataset = { use = 'image-folder' }", "deficits.other.dataset.path: is missing"),
-        (DATASET, "dataset = { use = 'cifar10', train = 0 }", "deficits.other.dataset.train: should be at least 1, "
+        (DATASET, "dataset = { use = 'cifar10', train = 0 }", "deficits.other.dataset.train: must be at least 1, "
                                                               "not 0"),
     ],
 )  # fmt: skip

@@ -420,7 +420,7 @@ def test_what_one_does_to_torch_does_not_reach_the_training(tmp_path: Path) -> N
     numbers = torch.get_rng_state()
     try:
         for name, observers in (("alone", ()), ("observed", spec.observers)):
-            assert run_spec(replace(spec, observers=observers), tmp_path / name, tmp_path, 1, "cpu", None, ())
+            assert run_spec(replace(spec, observers=observers), tmp_path / name, tmp_path, 1, "cpu")
             shutil.rmtree(tmp_path / ".stages")
     finally:
         torch.set_default_dtype(torch.float32)
@@ -447,16 +447,16 @@ def test_what_is_wrong_with_an_observer_is_told_at_its_line(tmp_path: Path, monk
     for text, why in (
         (
             'use = "tensorbord"',
-            f"{line + 2}: observers.tb.use: 'tensorbord' is not a known observer; did you mean",
+            f"{line + 2}: observers.tb.use: unknown observer 'tensorbord'; did you mean",
         ),
-        ('use = "wandb"\nmode = "on"', f"{line + 3}: observers.tb.mode: should be 'offline' or 'online', not \"on\""),
-        ('use = "tensorboard"\nwait = -1', f"{line + 3}: observers.tb.wait: should be at least 0, not -1"),
+        ('use = "wandb"\nmode = "on"', f"{line + 3}: observers.tb.mode: must be 'offline' or 'online', not \"on\""),
+        ('use = "tensorboard"\nwait = -1', f"{line + 3}: observers.tb.wait: must be at least 0, not -1"),
         ('use = "mlflow"\nexperiment = ""', f"{line + 3}: observers.tb.experiment: `experiment` must not be empty"),
     ):
         (found,) = problems(tmp_path, f"[observers.tb]\n{text}\n")
         assert found.startswith(f"spec.toml:{why}"), found
     (found,) = problems(tmp_path, '[observers]\ntb = "tensorboard"\n')
-    assert 'observers.tb: should be a table with use = "..."' in found
+    assert 'observers.tb: must be a table with use = "..."' in found
     monkeypatch.setattr("cpframe_plugins.observers.curves.find_spec", lambda package: None)
     for name in ("tensorboard", "mlflow", "wandb"):
         (found,) = problems(tmp_path, f'[observers.tb]\nuse = "{name}"\n')
@@ -469,8 +469,10 @@ def test_two_observers_that_are_the_same_are_refused(tmp_path: Path) -> None:
     same = '[observers.one]\nuse = "wandb"\nproject = "eyes"\n[observers.two]\nuse = "wandb"\nproject = "{}"\n{}'
     # The default said, and how long it is waited for, make no other of it.
     (found,) = problems(tmp_path, same.format("eyes", 'mode = "offline"\nwait = 3\n'))
-    assert found.startswith(f"spec.toml:{line + 4}: observers.two: is the same as observers.one: ")
-    assert "other parameters" in found
+    assert found.startswith(
+        f"spec.toml:{line + 4}: observers.two: is the same as observers.one, so both would write to the same place;"
+    )
+    assert "change a parameter" in found
     with written(tmp_path, same.format("ears", "") + '[observers.three]\nuse = "tensorboard"\n') as path:
         assert len(read_spec(path, CATALOGUE).observers) == 3
 

@@ -691,14 +691,14 @@ def test_a_run_reports_what_failed_word_by_word(
 ) -> None:
     spec = moody(spec_of(tmp_path, SPEC, "seeds=[0]"))
     monkeypatch.setattr(Moody, "mood", "[/this] is [bold] :warning: not markup")
-    assert not run_spec(spec, tmp_path / "[runs]", tmp_path, 1, "cpu", None, ())
+    assert not run_spec(spec, tmp_path / "[runs]", tmp_path, 1, "cpu")
     told = capsys.readouterr().err
     assert "1 of 6 trajectories failed; the first, removal-off-0-2-of-5-seed0: " in told
     assert "RuntimeError: [/this] is [bold] :warning: not markup (test_scheduler.py:" in told
     assert "[runs]/results.h5" in told
     monkeypatch.setattr(Moody, "mood", "")
-    assert run_spec(spec, tmp_path / "[runs]", tmp_path, 1, "cpu", None, ())
-    assert run_spec(spec, tmp_path / "[runs]", tmp_path, 2, "cpu", None, ())
+    assert run_spec(spec, tmp_path / "[runs]", tmp_path, 1, "cpu")
+    assert run_spec(spec, tmp_path / "[runs]", tmp_path, 2, "cpu")
     assert "nothing to train: all 6 trajectories are done" in capsys.readouterr().err
 
 

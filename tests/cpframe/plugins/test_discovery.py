@@ -1,4 +1,4 @@
-"""Discovery: what plugins offer, what is broken about them and stops nothing else, and which one a name means."""
+"""Discovery: the components of plugins, broken plugins, which stop nothing else, and the components of a name."""
 
 import re
 import sys
@@ -146,7 +146,7 @@ def test_a_package_that_is_installed_is_found_and_used(installed: Installer, tmp
     np.testing.assert_allclose(fog.call(batch, rng).inputs.numpy(), expected, atol=1e-6)
 
     (tmp_path / "s.toml").write_text(SPEC.replace("0.25", "1.25"))
-    with pytest.raises(SpecError, match=r"s\.toml:4: deficits\.fog\.density: should be at most 1, not 1\.25$"):
+    with pytest.raises(SpecError, match=r"s\.toml:4: deficits\.fog\.density: must be at most 1, not 1\.25$"):
         read_spec(tmp_path / "s.toml", catalogue)
 
 
@@ -161,63 +161,65 @@ BROKEN = {
     ),
     "the hook returns a list": (
         PLAIN + "@hookimpl\ndef cpframe_metrics(): return [Plain]",
-        "TypeError: cpframe_metrics should return a mapping of names to dataclasses, not list$",
+        "TypeError: cpframe_metrics must return a mapping of names to dataclasses, not list$",
     ),
     "the hook returns nothing": (
         PLAIN + "@hookimpl\ndef cpframe_metrics(): pass",
-        "TypeError: cpframe_metrics should return a mapping of names to dataclasses, not NoneType$",
+        "TypeError: cpframe_metrics must return a mapping of names to dataclasses, not NoneType$",
     ),
     "an instance, not its class": (
         PLAIN + "@hookimpl\ndef cpframe_metrics(): return {'plain': Plain()}",
-        "TypeError: cpframe_metrics: plain should be a frozen dataclass$",
+        "TypeError: cpframe_metrics: plain must be a frozen dataclass$",
     ),
     "no dataclass": (
         PLAIN + "class Bare:\n    def __call__(self): pass\n@hookimpl\ndef cpframe_metrics(): return {'bare': Bare}",
-        "TypeError: cpframe_metrics: bare should be a frozen dataclass$",
+        "TypeError: cpframe_metrics: bare must be a frozen dataclass$",
     ),
     "not frozen": (
         PLAIN + "@dataclass\nclass Soft:\n    def __call__(self): pass\n"
         "@hookimpl\ndef cpframe_metrics(): return {'soft': Soft}",
-        r"TypeError: cpframe_metrics: soft should be a frozen dataclass: @dataclass\(frozen=True\)$",
+        r"TypeError: cpframe_metrics: soft must be a frozen dataclass: @dataclass\(frozen=True\)$",
     ),
     "cannot be called": (
         PLAIN + "@dataclass(frozen=True)\nclass Still:\n    n: int = 1\n"
         "@hookimpl\ndef cpframe_metrics(): return {'still': Still}",
-        "TypeError: cpframe_metrics: still has no __call__$",
+        "TypeError: cpframe_metrics: still has no method __call__$",
     ),
     "a deficit that can neither be called nor loaded": (
         PLAIN + "@dataclass(frozen=True)\nclass Still:\n    n: int = 1\n"
         "@hookimpl\ndef cpframe_deficits(): return {'still': Still}",
-        "TypeError: cpframe_deficits: still has no __call__$",
+        "TypeError: cpframe_deficits: still has no method __call__$",
     ),
     "data loaded by what is no deficit": (
         PLAIN + "@dataclass(frozen=True)\nclass Still:\n    def loaded(self, folder): return self\n"
         "@hookimpl\ndef cpframe_metrics(): return {'still': Still}",
-        "TypeError: cpframe_metrics: still has no __call__$",
+        "TypeError: cpframe_metrics: still has no method __call__$",
     ),
     "an optimizer without a schedule": (
         PLAIN + "@hookimpl\ndef cpframe_optimizers(): return {'plain': Plain}",
-        "TypeError: cpframe_optimizers: plain has no learning_rate$",
+        "TypeError: cpframe_optimizers: plain has no method learning_rate$",
     ),
     "capitals in the name": (
         PLAIN + "@hookimpl\ndef cpframe_metrics(): return {'Plain': Plain}",
-        "TypeError: cpframe_metrics: 'Plain' should be lower-case words joined by hyphens$",
+        "TypeError: cpframe_metrics: the name 'Plain' must be lower-case words joined by hyphens$",
     ),
     "a slash in the name": (
         PLAIN + "@hookimpl\ndef cpframe_metrics(): return {'a/b': Plain}",
-        "TypeError: cpframe_metrics: 'a/b' should be lower-case words joined by hyphens$",
+        "TypeError: cpframe_metrics: the name 'a/b' must be lower-case words joined by hyphens$",
     ),
     "a number for a name": (
         PLAIN + "@hookimpl\ndef cpframe_metrics(): return {1: Plain}",
-        "TypeError: cpframe_metrics: 1 should be lower-case words joined by hyphens$",
+        "TypeError: cpframe_metrics: the name 1 must be lower-case words joined by hyphens$",
     ),
     "a misspelt hook": (
         PLAIN + "@hookimpl\ndef cpframe_metric(): return {'plain': Plain}",
-        r"TypeError: cpframe_metric is not a hook; did you mean 'cpframe_metrics'\?$",
+        r"TypeError: unknown hook cpframe_metric; did you mean 'cpframe_metrics'\? "
+        r"Known hooks: 'cpframe_architectures', .*$",
     ),
     "a hook that is not marked": (
         PLAIN + "def cpframe_metrics(): return {'plain': Plain}",
-        "TypeError: has no hook: a function named cpframe_architectures, .* or cpframe_observers, marked @hookimpl$",
+        "TypeError: the plugin has no hook: define cpframe_architectures, .* or cpframe_observers, "
+        "and mark it with @hookimpl$",
     ),
     "a hook that wants arguments": (
         PLAIN + "@hookimpl\ndef cpframe_metrics(spec): return {'plain': Plain}",
@@ -234,15 +236,15 @@ BROKEN = {
     ),
     "tables that cannot be told apart": (
         TABLES.format(a="n: int = 1", b="m: int = 1"),
-        r"TypeError: Both\.of: every dataclass of a union needs a field of its own, `use: Literal\[\"...\"\]`$",
+        r"TypeError: Both\.of: every dataclass of a union needs a distinct field `use: Literal\[\"...\"\]`$",
     ),
     "tables of which one has no name": (
         TABLES.format(a="use: Literal['a'] = 'a'", b="m: int = 1"),
-        r"TypeError: Both\.of: every dataclass of a union needs a field of its own, `use: Literal\[\"...\"\]`$",
+        r"TypeError: Both\.of: every dataclass of a union needs a distinct field `use: Literal\[\"...\"\]`$",
     ),
     "tables of one name": (
         TABLES.format(a="use: Literal['a'] = 'a'", b="use: Literal['a'] = 'a'"),
-        r"TypeError: Both\.of: every dataclass of a union needs a field of its own, `use: Literal\[\"...\"\]`$",
+        r"TypeError: Both\.of: every dataclass of a union needs a distinct field `use: Literal\[\"...\"\]`$",
     ),
     "a table with a parameter that no spec can give": (
         TABLES.format(a="use: Literal['a'] = 'a'", b="use: Literal['b'] = 'b'\n    m: type(hookimpl) = 1"),
@@ -278,7 +280,7 @@ def test_an_entry_point_to_nothing(installed: Installer) -> None:
     garbled = EntryPoint("garbled", "? 3", "cpframe")
     catalogue = discover([lost, wrong, garbled, point])
     assert [offer.name for offer in catalogue.offers] == ["fog"]
-    # without a package that brought it, the module's name has to do
+    # without a package, the name of the module is used
     assert {(row.plugin, row.package) for row in catalogue.broken} == {
         ("lost", "no_such_module"),
         ("wrong", "fog_plugin_fog"),
@@ -286,7 +288,7 @@ def test_an_entry_point_to_nothing(installed: Installer) -> None:
     }
 
 
-def test_a_package_without_metadata_is_found_all_the_same(installed: Installer) -> None:
+def test_a_package_without_metadata_is_found(installed: Installer) -> None:
     points = installed("fog-plugin", metadata=False, fog=FOG) + installed("other", other=FOG.replace('"fog"', '"haze"'))
     assert {(offer.name, offer.package, offer.version) for offer in discover(points).offers} == {
         ("fog", "fog_plugin_fog", ""),
@@ -343,21 +345,21 @@ def test_one_package_cannot_offer_one_name_twice(installed: Installer) -> None:
     assert [offer.component().density for offer in catalogue.offers] == [0.8]
     assert catalogue.clashes() == ()
     assert catalogue.broken == (
-        Broken("two", "twice", "TypeError: another plugin of this package offers the deficit fog already"),
+        Broken("two", "twice", "TypeError: another plugin of this package already offers the deficit fog"),
     )
 
 
-def test_what_is_said_when_nobody_offers_a_name(installed: Installer) -> None:
+def test_the_message_when_no_package_offers_a_name(installed: Installer) -> None:
     points = installed("fog-plugin", fog=FOG) + installed("bad", one="1 / 0", two="1 / 0")
     catalogue = discover(points)
     with pytest.raises(LookupError) as caught:
         catalogue.find("deficit", "fogg")
     assert str(caught.value) == (
-        "'fogg' is not a known deficit; did you mean 'fog'? (broken plugins: bad; see cpframe plugins)"
+        "unknown deficit 'fogg'; did you mean 'fog'? Known deficits: 'fog' (broken plugins: bad; see cpframe plugins)"
     )
-    with pytest.raises(LookupError, match="'frog-plugin/fog' is not a known deficit; did you mean 'fog-plugin/fog'"):
+    with pytest.raises(LookupError, match="unknown deficit 'frog-plugin/fog'; did you mean 'fog-plugin/fog'"):
         catalogue.find("deficit", "frog-plugin/fog")
-    with pytest.raises(LookupError, match=r"^'fog' is not a known metric; known names: none"):
+    with pytest.raises(LookupError, match=r"^unknown metric 'fog'; there are no metrics"):
         catalogue.find("metric", "fog")
 
 

@@ -1,4 +1,4 @@
-"""Protocols: the timelines they ask for, spelled out epoch by epoch, and what they find wrong with themselves."""
+"""Protocols: their timelines, epoch by epoch, and the problems of their fields."""
 
 import random
 
@@ -6,6 +6,8 @@ import pytest
 
 from cpframe.records.model import CLEAN
 from cpframe.spec.protocols import PROTOCOLS, Removal, Sliding, Timeline
+
+TOO_SHORT = "must be at least 5, the number of epochs in a score (`score_epochs`), not 4"
 
 
 def epochs(timeline: Timeline) -> list[str]:
@@ -53,22 +55,22 @@ def test_timelines_are_as_long_as_they_say_and_degraded_in_the_window_alone() ->
 
 
 @pytest.mark.parametrize(
-    ("protocol", "flaws"),
+    ("protocol", "expected"),
     [
         (Removal((0, 1), 5), {}),
-        (Removal((0, 1), 4), {("recovery",): "trains 4 epochs only"}),
-        (Removal((), 4), {("until",): "is empty", ("recovery",): "trains 4 epochs only"}),
+        (Removal((0, 1), 4), {("recovery",): TOO_SHORT}),
+        (Removal((), 4), {("until",): "must have at least one epoch of removal", ("recovery",): TOO_SHORT}),
         (Sliding((0, 3), 2, 5), {}),
         (Sliding((0, 4), 2, 5), {("onsets", 1): "from epoch 4 ends at epoch 6, beyond the 5 epochs"}),
         (Sliding((4, 0, 9), 2, 5), {("onsets", 0): "ends at epoch 6", ("onsets", 2): "ends at epoch 11"}),
-        (Sliding((), 2, 5), {("onsets",): "is empty"}),
-        (Sliding((0,), 2, 4), {("epochs",): "trains 4 epochs only"}),
+        (Sliding((), 2, 5), {("onsets",): "must have at least one onset"}),
+        (Sliding((0,), 2, 4), {("epochs",): TOO_SHORT}),
     ],
 )
-def test_flaws(protocol: Removal | Sliding, flaws: dict[tuple[str | int, ...], str]) -> None:
-    found = dict(protocol.flaws(score_epochs=5))
-    assert found.keys() == flaws.keys()
-    assert all(flaws[key] in found[key] for key in flaws)
+def test_problems(protocol: Removal | Sliding, expected: dict[tuple[str | int, ...], str]) -> None:
+    found = dict(protocol.problems(score_epochs=5))
+    assert found.keys() == expected.keys()
+    assert all(expected[key] in found[key] for key in expected)
 
 
 def test_every_protocol_has_its_name() -> None:

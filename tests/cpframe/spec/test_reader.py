@@ -1,4 +1,4 @@
-"""Reading a spec: what a sound one becomes, overlays and grids, and the parameters of other people's plugins."""
+"""Reading a spec: a valid one, profiles, overrides and grids, and the parameters of other packages' plugins."""
 
 import re
 import subprocess
@@ -56,6 +56,7 @@ use = "fisher-trace"
 every = 2
 inputs = 10
 """
+SGD = "'lr', 'momentum', 'nesterov', 'schedule', 'use', 'weight_decay'"
 
 
 @pytest.fixture(scope="session")
@@ -85,7 +86,7 @@ def edited(old: str, new: str, text: str = BASE) -> str:
     return text.replace(old, new)
 
 
-def test_a_sound_spec(catalogue: Catalogue) -> None:
+def test_a_valid_spec(catalogue: Catalogue) -> None:
     spec = read(BASE, catalogue)
     assert (spec.title, spec.seeds, spec.score_epochs) == ("A study", (0, 1), 3)
     assert spec.protocols == (
@@ -121,7 +122,7 @@ def test_a_sound_spec(catalogue: Catalogue) -> None:
     )
 
 
-def test_what_a_spec_leaves_out_has_defaults(catalogue: Catalogue) -> None:
+def test_missing_keys_have_defaults(catalogue: Catalogue) -> None:
     short = """
 dataset.use = "digits"
 architecture.use = "mlp"
@@ -134,20 +135,20 @@ protocols = [{ use = "removal", until = [1], recovery = 5 }]
     assert spec.variants[0].training == Training()
 
 
-def test_a_whole_number_will_do_where_a_number_is_asked_for(catalogue: Catalogue) -> None:
+def test_a_whole_number_is_accepted_for_a_number(catalogue: Catalogue) -> None:
     rate = read(edited("lr = 0.1", "lr = 1"), catalogue).variants[0].optimizer.call.lr
     assert (rate, type(rate)) == (1.0, float)
 
 
-def test_slips_in_what_is_laid_over_come_together_with_those_of_the_spec(catalogue: Catalogue) -> None:
+def test_mistakes_in_overrides_and_in_the_spec_are_reported_together(catalogue: Catalogue) -> None:
     text = edited("seeds = [0, 1]", "seeds = [true]") + '[profiles.p]\n"optimizer.lr" = "x"\n"seeds.7" = 1\n'
     assert problems(text, catalogue, "p", "dataset.train=many", "x", "optimizer.momentun=0.5") == [
-        "38: seeds.7: seeds is an array of 1, numbered from 0: it has no '7'",
-        "--set x: should read key=value, as in --set optimizer.lr=0.1",
-        "2: seeds[0]: should be a whole number, not true",
-        '--set dataset.train=many: dataset.train: should be a whole number, not "many"',
-        "--set optimizer.momentun=0.5: optimizer.momentun: is not a key of this table; did you mean 'momentum'?",
-        '37: optimizer.lr: should be a number, not "x"',
+        "38: seeds.7: seeds is an array of length 1, numbered from 0; it has no element '7'",
+        "--set x: must have the form key=value, as in --set optimizer.lr=0.1",
+        "2: seeds[0]: must be a whole number, not true",
+        '--set dataset.train=many: dataset.train: must be a whole number, not "many"',
+        "--set optimizer.momentun=0.5: optimizer.momentun: unknown key; did you mean 'momentum'? Known keys: " + SGD,
+        '37: optimizer.lr: must be a number, not "x"',
     ]
 
 
@@ -160,14 +161,14 @@ def test_set_and_profile_change_the_spec(catalogue: Catalogue) -> None:
     assert spec.document.text == text
 
 
-def test_messages_after_an_overlay_point_at_what_was_laid_over(catalogue: Catalogue) -> None:
+def test_messages_name_the_origin_of_an_applied_value(catalogue: Catalogue) -> None:
     short = BASE + "[[profiles.p.protocols]]\nuse = 'removal'\nuntil = [1]\nrecovery = 2\n"
-    too_short = "trains 2 epochs only, and a score is the mean over the last 3 (`score_epochs`)"
+    too_short = "must be at least 3, the number of epochs in a score (`score_epochs`), not 2"
     assert problems(short, catalogue, "p") == [f"39: protocols[0].recovery: {too_short}"]
     assert problems(BASE, catalogue, None, "protocols.0.recovery=2") == [
         f"--set protocols.0.recovery=2: protocols[0].recovery: {too_short}"
     ]
-    # a component put in the place of another: the other's keys are gone, and what is missing is missing there
+    # a component that replaces another: the other's keys are gone, and a missing key is missing there
     other = BASE + "[profiles.p]\ndataset = { use = 'image-folder' }\n"
     assert problems(other, catalogue, "p") == ["37: dataset.path: is missing"]
 
@@ -188,10 +189,10 @@ def test_a_grid_may_bring_what_the_spec_lacks(catalogue: Catalogue) -> None:
     assert problems(text, catalogue) == ["4: dataset.path: is missing"]
     variants = read(text + '[grid]\n"dataset.path" = ["a", "b"]', catalogue).variants
     assert [v.dataset.call.path for v in variants] == ["a", "b"]
-    # even when something else is wrong, nothing is said to be missing
+    # even when something else is wrong, no key is reported as missing
     assert problems(
         edited("seeds = [0, 1]", "seeds = []", text) + '[grid]\n"dataset.path" = ["a", "b"]', catalogue
-    ) == ["2: seeds: is empty: name at least one seed"]
+    ) == ["2: seeds: must have at least one seed"]
 
 
 def test_a_grid_over_tables_and_keys_in_them_takes_effect_in_any_order(catalogue: Catalogue) -> None:
@@ -206,36 +207,38 @@ def test_a_grid_over_tables_and_keys_in_them_takes_effect_in_any_order(catalogue
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ('"optimizer.lr" = []', ['grid."optimizer.lr": should be an array of the values to try, not []']),
-        ('"optimizer.lr" = 0.1', ['grid."optimizer.lr": should be an array of the values to try, not 0.1']),
-        ("optimizer.lr = [0.1]", ["grid.optimizer: should be an array of the values to try, not a table"]),
-        ('"optimizer.lr" = [0.1, 0.2, 1e-1]', ['grid."optimizer.lr"[2]: names 0.1 more than once']),
+        ('"optimizer.lr" = []', ['grid."optimizer.lr": must be an array of the values to try, not []']),
+        ('"optimizer.lr" = 0.1', ['grid."optimizer.lr": must be an array of the values to try, not 0.1']),
+        ("optimizer.lr = [0.1]", ["grid.optimizer: must be an array of the values to try, not a table"]),
+        ('"optimizer.lr" = [0.1, 0.2, 1e-1]', ['grid."optimizer.lr"[2]: repeats 0.1']),
         ('"optimizer.lr" = [0.1, "x", -1]', [
-            'optimizer.lr: should be a number, not "x"', "optimizer.lr: should be above 0, not -1"]),
-        ('"optimizer.lrr" = [1, 2]', ["optimizer.lrr: is not a key of this table; did you mean 'lr'?"]),
-        ('"optimizer.lr.x" = [1]', ['grid."optimizer.lr.x": optimizer.lr is not a table, so nothing can be set '
-                                    "inside it"]),
-        ('"optimizer." = [1]', ['grid."optimizer.": is not a key; write parts joined by dots, as in optimizer.lr']),
+            'optimizer.lr: must be a number, not "x"', "optimizer.lr: must be above 0, not -1"]),
+        ('"optimizer.lrr" = [1, 2]', ["optimizer.lrr: unknown key; did you mean 'lr'? Known keys: " + SGD]),
+        ('"optimizer.lr.x" = [1]', ['grid."optimizer.lr.x": optimizer.lr is not a table, so no key can be set in '
+                                    "it"]),
+        ('"optimizer." = [1]', ['grid."optimizer.": is not a valid key; write parts joined by dots, as in '
+            'optimizer.lr']),
         ('seeds = [[1], [2]]', [
-            "grid.seeds: cannot vary; a grid varies keys of dataset, architecture, optimizer, training, deficits"]),
-        ('"protocols.0.recovery" = [6, 7]', ['grid."protocols.0.recovery": cannot vary; a grid varies keys of '
+            "grid.seeds: cannot vary; a grid can vary keys of dataset, architecture, optimizer, training, deficits"]),
+        ('"protocols.0.recovery" = [6, 7]', ['grid."protocols.0.recovery": cannot vary; a grid can vary keys of '
                                              "dataset, architecture, optimizer, training, deficits"]),
-        ("deficits = [{}]", ["grid.deficits: cannot vary as a whole; a grid varies one of them, deficits.NAME"]),
+        ("deficits = [{}]", ["grid.deficits: cannot vary as a whole; vary one deficit, deficits.NAME"]),
         ('"deficits.blurr.size" = [2]', [
-            "grid.\"deficits.blurr.size\": 'blurr' is not a deficit of this spec; did you mean 'blur'?"]),
+            "grid.\"deficits.blurr.size\": unknown deficit 'blurr'; did you mean 'blur'? Known deficits: 'blur', "
+            "'dark'"]),
         ('"deficits.new.use" = ["idle"]', [
-            "grid.\"deficits.new.use\": 'new' is not a deficit of this spec; known names: 'blur', 'dark'"]),
+            "grid.\"deficits.new.use\": unknown deficit 'new'; known deficits: 'blur', 'dark'"]),
     ],
 )  # fmt: skip
-def test_slips_in_the_grid(line: str, expected: list[str], catalogue: Catalogue) -> None:
+def test_mistakes_in_the_grid(line: str, expected: list[str], catalogue: Catalogue) -> None:
     assert problems(BASE + "[grid]\n" + line, catalogue) == [f"37: {problem}" for problem in expected]
 
 
-def test_a_grid_beyond_all_measure_is_refused(catalogue: Catalogue) -> None:
+def test_a_grid_that_is_too_large_is_rejected(catalogue: Catalogue) -> None:
     sizes = "[grid]\n" + "".join(
         f'"{key}" = {list(range(1, 102))}\n' for key in ("dataset.train", "deficits.blur.size")
     )
-    assert problems(BASE + sizes, catalogue) == ["36: grid: asks for 10201 variants; a study has at most 10000"]
+    assert problems(BASE + sizes, catalogue) == ["36: grid: asks for 10201 variants; at most 10000 are allowed"]
 
 
 @dataclass(frozen=True)
@@ -247,7 +250,7 @@ class Small:
 
 @dataclass(frozen=True)
 class Odd:
-    """A deficit of someone's, with the parameters that the bundled ones have not."""
+    """A deficit of another package, with parameters that the bundled ones do not have."""
 
     names: dict[str, int] = field(default_factory=dict)
     amount: int | Literal["all"] = 1
@@ -270,15 +273,15 @@ class Odd:
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("names = { a = 1, b = 'x' }", 'deficits.odd.names.b: should be a whole number, not "x"'),
-        ("names = 1", "deficits.odd.names: should be a table, not 1"),
-        ("amount = 'some'", "deficits.odd.amount: should be a whole number or 'all', not \"some\""),
-        ("small = { n = 'x' }", 'deficits.odd.small.n: should be a whole number, not "x"'),
-        ("maybe = { m = 1 }", "deficits.odd.maybe.m: is not a key of this table; known names: 'n'"),
-        ("several = [{ n = 1 }, { n = 'x' }]", 'deficits.odd.several[1].n: should be a whole number, not "x"'),
-        ("several = [1]", "deficits.odd.several[0]: should be a table, not 1"),
-        ("anything = [{ a = 0 }, 2020-01-02]", "deficits.odd.anything[1]: cannot be a date or a time, 2020-01-02; "
-                                               "if text is meant, it needs quotes"),
+        ("names = { a = 1, b = 'x' }", 'deficits.odd.names.b: must be a whole number, not "x"'),
+        ("names = 1", "deficits.odd.names: must be a table, not 1"),
+        ("amount = 'some'", "deficits.odd.amount: must be a whole number or 'all', not \"some\""),
+        ("small = { n = 'x' }", 'deficits.odd.small.n: must be a whole number, not "x"'),
+        ("maybe = { m = 1 }", "deficits.odd.maybe.m: unknown key; known keys: 'n'"),
+        ("several = [{ n = 1 }, { n = 'x' }]", 'deficits.odd.several[1].n: must be a whole number, not "x"'),
+        ("several = [1]", "deficits.odd.several[0]: must be a table, not 1"),
+        ("anything = [{ a = 0 }, 2020-01-02]", "deficits.odd.anything[1]: must not be a date or a time, 2020-01-02; "
+                                               "put text in quotes"),
         ("code = 'ours'", "deficits.odd.code: `code` is ours"),
     ],
 )  # fmt: skip
@@ -293,12 +296,12 @@ def test_parameters_of_other_plugins(line: str, expected: str, catalogue: Catalo
 def test_a_plugin_that_raises_is_a_problem_of_the_spec(catalogue: Catalogue) -> None:
     more = replace(catalogue, offers=(*catalogue.offers, Offer("deficit", "odd", "odd-plugin", "1", Odd)))
     assert problems(BASE + "[deficits.odd]\nuse = 'odd'\ncode = 'theirs'", more) == [
-        "36: deficits.odd: Odd cannot be made of these values: ZeroDivisionError: oh"
+        "36: deficits.odd: Odd rejects these values: ZeroDivisionError: oh"
     ]
 
 
 @pytest.mark.parametrize("path", sorted(SPECS.glob("*.toml")), ids=lambda path: path.stem)
-def test_the_specs_that_come_with_cpframe_are_sound(path: Path, catalogue: Catalogue) -> None:
+def test_the_specs_that_come_with_cpframe_are_valid(path: Path, catalogue: Catalogue) -> None:
     profiles = tomli.loads(path.read_text()).get("profiles", {})
     for profile in (None, *profiles):
         assert read_spec(path, catalogue, profile).variants

@@ -1,4 +1,4 @@
-"""Whatever a spec says, it is read or refused: bundled specs with lines lost, copied, garbled or given odd values."""
+"""Any text is read or rejected in sentences: bundled specs with lines lost, copied, garbled or given odd values."""
 
 import random
 from pathlib import Path
@@ -68,7 +68,7 @@ deficits.blur.size = 3
 @pytest.mark.parametrize(
     ("path", "more"), [("quickstart.toml", ""), ("flip_vs_blur.toml", ""), ("flip_vs_blur.toml", VARIANTS)]
 )
-def test_read_or_refused_in_sentences(path: str, more: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_read_or_rejected_in_sentences(path: str, more: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     catalogue = discover()
     rng = random.Random(path + more)

@@ -1,4 +1,4 @@
-"""Named variants: overlays of a spec under a name, what profiles and the command line do to them, and every slip."""
+"""Named variants: changes of a spec under a name, how profiles and overrides change them, and every mistake."""
 
 import re
 from collections.abc import Mapping
@@ -35,7 +35,8 @@ until = [0, 4]
 recovery = 6
 """
 LINE = BASE.count("\n") + 1
-"""Of what is written after it."""
+"""The first line after the base."""
+KEYS = "'architecture', 'dataset', 'deficits', 'optimizer', 'training'"
 VARIED = "dataset, architecture, optimizer, training, deficits"
 
 
@@ -61,11 +62,11 @@ def by_name(spec: Spec) -> Mapping[str, Variant]:
 def problems(text: str, catalogue: Catalogue, profile: str | None = None, *overrides: str) -> list[str]:
     with pytest.raises(SpecError) as caught:
         read(text, catalogue, profile, *overrides)
-    told = [re.fullmatch(r"s\.toml:(\d+): (.*)", str(problem)) for problem in caught.value.problems]
+    located = [re.fullmatch(r"s\.toml:(\d+): (.*)", str(problem)) for problem in caught.value.problems]
     # lines are counted from the end of the base
     return [
         f"{int(match[1]) - LINE + 1}: {match[2]}" if match else str(problem)
-        for match, problem in zip(told, caught.value.problems, strict=True)
+        for match, problem in zip(located, caught.value.problems, strict=True)
     ]
 
 
@@ -97,13 +98,13 @@ def test_named_variants(catalogue: Catalogue) -> None:
     assert (constant.deficits["blur"].call.size, falling.deficits["blur"].call.size) == (3, 2)
     assert restart.training == Training(batch_size=10, restart_at_removal="rate")
     assert restart.optimizer == falling.optimizer
-    # a table with another `use` takes the place of the one that is there: no schedule is left of it
+    # a table with another `use` replaces the present table: its schedule is gone
     assert (adam.optimizer.use, adam.optimizer.call.learning_rate(9)) == ("cpframe/adam", 0.001)
     assert adam.architecture.call.sizes == (4,)
 
 
 def test_a_variant_is_what_a_profile_of_the_same_text_is(catalogue: Catalogue) -> None:
-    """Whatever the notation: the two are laid over a spec by one rule."""
+    """In every notation: the two are applied to a spec by one rule."""
     for changes in (
         '"optimizer.lr" = 0.2\n"optimizer.schedule.gamma" = 0.5',
         "optimizer = { lr = 0.2, schedule = { use = 'step', every = 3 } }",
@@ -117,8 +118,8 @@ def test_a_variant_is_what_a_profile_of_the_same_text_is(catalogue: Catalogue) -
             assert getattr(one, part) == getattr(other, part), changes
 
 
-def test_a_slip_is_told_under_the_name_that_was_written(catalogue: Catalogue) -> None:
-    told = problems(
+def test_a_mistake_is_reported_under_the_name_that_was_written(catalogue: Catalogue) -> None:
+    found = problems(
         "[variants.a]\n"
         '[variants.b]\n"optimizer.lr" = -1\narchitecture = { sizes = [0] }\n'
         "[variants.c]\noptimizer = { use = 'adam', betas = 3 }\n\"deficits.blur.size\" = 1.5\n"
@@ -129,7 +130,7 @@ def test_a_slip_is_told_under_the_name_that_was_written(catalogue: Catalogue) ->
         "variants.b.training.batch_sice=3",
         "training.augment.shift=-1",
     )
-    assert [line.partition(": should")[0].partition(": is")[0] for line in told] == [
+    assert [line.partition(": must")[0].partition(": unknown")[0] for line in found] == [
         "11: variants.a.optimizer.mommentum",
         "--set training.augment.shift=-1: training.augment.shift",
         "4: variants.b.architecture.sizes[0]",
@@ -158,7 +159,7 @@ def test_a_variant_may_bring_what_the_spec_lacks(catalogue: Catalogue) -> None:
     ],
 )
 def test_a_deficit_is_idle_in_all_variants_or_in_none(catalogue: Catalogue, text: str) -> None:
-    """Every loss is judged against the idle control of its name."""
+    """Every drop is compared with the idle control of that name."""
     with pytest.raises(SpecError, match=r"deficits\.odd: is idle in some variants and not in others"):
         read(text, catalogue)
 
@@ -189,7 +190,7 @@ def test_trajectories_are_called_by_the_name_of_their_variant(catalogue: Catalog
         for seed in (0, 1)
         for what in ("clean-of-6", "blur-0-4-of-10", "dark-0-4-of-10")
     ]
-    # names of other trajectories cannot be hit upon, however a variant and a deficit are called
+    # no two names are equal, whatever the names of variants and deficits
     text = "[variants.a]\n[variants.a-removal]\n[deficits.removal-blur]\nuse = 'blur'\nsize = 3\n"
     names = [trajectory.name for trajectory in plan(read(text, catalogue), {}).trajectories]
     assert len(set(names)) == len(names)
@@ -216,7 +217,7 @@ def test_profiles_change_variants_in_any_notation(profile: str, line: str, catal
     assert by_name(read(text, catalogue))["constant"].optimizer.call.lr == expected
     variants = by_name(read(text, catalogue, "p"))
     assert [variants[name].optimizer.call.learning_rate(1) for name in ("plain", "constant")] == [0.1 * 0.9, 0.7]
-    # and the command line comes after the profile
+    # and overrides come after the profile
     for override in (
         "variants.constant.optimizer.lr=2",
         "variants.constant.'optimizer.lr'=2",
@@ -231,65 +232,66 @@ def test_a_profile_puts_another_component_into_a_variant(catalogue: Catalogue) -
     changed = by_name(read(text, catalogue, "p", "optimizer.lr=0.4"))
     assert (changed["adam"].optimizer.call.lr, changed["adam"].optimizer.call.momentum) == (0.4, 0.5)
     assert changed["falling"].optimizer.call.momentum == 0.9
-    # what is laid over the spec outside its variants stays below them
+    # an override outside the variants has less weight than a variant
     assert by_name(read(NAMED, catalogue, None, "optimizer.lr=0.4"))["adam"].optimizer.call.lr == 0.001
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("variants = 3\n", ["1: variants: should be tables, [variants.NAME], not 3"]),
-        ("[[variants]]\nx = 1\n", ["1: variants: should be tables, [variants.NAME], not an array of tables"]),
-        ("[variants]\n", ["1: variants: is empty: name at least one, [variants.NAME], or leave it out"]),
-        ("[variants]\na = 3\n", ["2: variants.a: should be a table, [variants.a], not 3"]),
-        ("[variants.'']\n", ['1: variants."": should be a word of letters, digits, - and _']),
-        ("[variants.'a b']\n", ['1: variants."a b": should be a word of letters, digits, - and _']),
-        ("[variants.'a.b']\n", ['1: variants."a.b": should be a word of letters, digits, - and _']),
+        ("variants = 3\n", ["1: variants: must be tables, [variants.NAME], not 3"]),
+        ("[[variants]]\nx = 1\n", ["1: variants: must be tables, [variants.NAME], not an array of tables"]),
+        ("[variants]\n", ["1: variants: is empty; add a table [variants.NAME], or remove it"]),
+        ("[variants]\na = 3\n", ["2: variants.a: must be a table, [variants.a], not 3"]),
+        ("[variants.'']\n", ['1: variants."": the name must consist of letters, digits, - and _']),
+        ("[variants.'a b']\n", ['1: variants."a b": the name must consist of letters, digits, - and _']),
+        ("[variants.'a.b']\n", ['1: variants."a.b": the name must consist of letters, digits, - and _']),
         ("[variants.a]\noptimzer.lr = 1\n", [
-            "2: variants.a.optimzer: is not what a variant can have keys of; did you mean 'optimizer'?"]),
+            "2: variants.a.optimzer: unknown key; did you mean 'optimizer'? Known keys: " + KEYS]),
         ("[variants.a]\n'optimzer.lr' = 1\n", [
-            "2: variants.a.optimzer: is not what a variant can have keys of; did you mean 'optimizer'?"]),
+            "2: variants.a.optimzer: unknown key; did you mean 'optimizer'? Known keys: " + KEYS]),
         ("[variants.a]\nlr = 1\n", [
-            "2: variants.a.lr: is not what a variant can have keys of; known names: 'architecture', 'dataset', "
-            "'deficits', 'optimizer', 'training'"]),
+            "2: variants.a.lr: unknown key; known keys: " + KEYS]),
         ("[variants.a]\n[[variants.a.protocols]]\nuse = 'removal'\n", [
-            f"2: variants.a.protocols: is shared by all variants; a variant has keys of {VARIED}"]),
+            f"2: variants.a.protocols: is shared by all variants; a variant can have keys of {VARIED}"]),
         ("[variants.a]\n'protocols.0.recovery' = 3\nseeds = [3]\n", [
-            f"2: variants.a.protocols: is shared by all variants; a variant has keys of {VARIED}",
-            f"3: variants.a.seeds: is shared by all variants; a variant has keys of {VARIED}"]),
+            f"2: variants.a.protocols: is shared by all variants; a variant can have keys of {VARIED}",
+            f"3: variants.a.seeds: is shared by all variants; a variant can have keys of {VARIED}"]),
         ("[variants.a]\n'optimizer.' = 3\n", [
-            '2: variants.a."optimizer.": is not a key; write parts joined by dots, as in optimizer.lr']),
+            '2: variants.a."optimizer.": is not a valid key; write parts joined by dots, as in optimizer.lr']),
         ("[variants.a]\n'optimizer.lr' = 3\noptimizer.lr = 2\n", [
-            "3: variants.a.optimizer: is said twice in this table"]),
+            "3: variants.a.optimizer: is set twice in this table"]),
         ("[variants.a]\noptimizer.lr = 2\n'optimizer.lr' = 3\n", [
-            '3: variants.a."optimizer.lr": is said twice in this table']),
+            '3: variants.a."optimizer.lr": is set twice in this table']),
         ("[variants.a]\n'optimizer.lr' = 2\n'optimizer.lr.x' = 3\n", [
-            '3: variants.a."optimizer.lr.x": is said twice in this table']),
-        ("[variants.a]\ndeficits = 3\n", ["2: variants.a.deficits: should be tables, deficits.NAME, not 3"]),
+            '3: variants.a."optimizer.lr.x": is set twice in this table']),
+        ("[variants.a]\ndeficits = 3\n", ["2: variants.a.deficits: must be tables, deficits.NAME, not 3"]),
         ("[variants.a]\n'deficits.blurr.size' = 3\n", [
-            "2: variants.a.deficits.blurr: 'blurr' is not a deficit of this spec; did you mean 'blur'?"]),
+            "2: variants.a.deficits.blurr: unknown deficit 'blurr'; did you mean 'blur'? Known deficits: "
+            "'blur', 'dark'"]),
         ("[variants.a]\ndeficits.blur = 3\n", [
-            "2: variants.a.deficits.blur: should be a table with use = \"...\", the name of the deficit; "
-            "known names: "]),
+            "2: variants.a.deficits.blur: must be a table with use = \"...\", the name of the deficit; known "
+                "deficits: "]),
         ("[variants.a]\noptimizer = 3\n", [
-            "2: variants.a.optimizer: should be a table with use = \"...\", the name of the optimizer; "
-            "known names: "]),
+            "2: variants.a.optimizer: must be a table with use = \"...\", the name of the optimizer; known "
+                "optimizers: "]),
         ("[variants.a]\n'optimizer.lr' = -1\n[variants.b]\noptimizer.lrr = 1\n", [
-            "2: variants.a.optimizer.lr: should be above 0, not -1",
-            "4: variants.b.optimizer.lrr: is not a key of this table; did you mean 'lr'?"]),
+            "2: variants.a.optimizer.lr: must be above 0, not -1",
+            "4: variants.b.optimizer.lrr: unknown key; did you mean 'lr'? Known keys: "]),
         ("[variants.a]\n'architecture.sizes.2' = 1\n", [
-            "2: variants.a.architecture: architecture.sizes is an array of 2, numbered from 0: it has no '2'"]),
+            "2: variants.a.architecture: architecture.sizes is an array of length 2, numbered from 0; it has no "
+                "element '2'"]),
         ("[variants.a]\noptimizer.use = 'adam'\n[grid]\n'optimizer.lr' = [1, 2]\n'optimizer.momentum' = [0.5]\n", [
-            "5: optimizer.momentum: is not a key of this table; known names: 'betas', "]),
+            "5: optimizer.momentum: unknown key; known keys: 'betas', "]),
         ("[grid]\n'optimizer.lr' = [0.1, 0.2]\n[variants.a]\n[variants.b]\n'optimizer.lr' = 3\n", [
-            "5: variants.b.optimizer.lr: is never used, since the grid varies optimizer.lr: leave it to one of "
-            "them"]),
+            "5: variants.b.optimizer.lr: has no effect, because the grid varies optimizer.lr; remove one of "
+            "the two"]),
         ("[grid]\n'optimizer.schedule' = [{ use = 'constant' }]\n[variants.b]\noptimizer.schedule.gamma = 0.5\n", [
-            "4: variants.b.optimizer.schedule: is never used, since the grid varies optimizer.schedule: leave it to "
-            "one of them"]),
+            "4: variants.b.optimizer.schedule: has no effect, because the grid varies optimizer.schedule; remove "
+            "one of the two"]),
     ],
 )  # fmt: skip
-def test_slips(text: str, expected: list[str], catalogue: Catalogue) -> None:
+def test_mistakes(text: str, expected: list[str], catalogue: Catalogue) -> None:
     if text.startswith("variants"):
         Path("s.toml").write_text(text + BASE)
         with pytest.raises(SpecError) as caught:
@@ -300,33 +302,35 @@ def test_slips(text: str, expected: list[str], catalogue: Catalogue) -> None:
     assert [one[: len(start)] for one, start in zip(found, expected, strict=True)] == expected
 
 
-def test_slips_in_what_is_laid_over_variants(catalogue: Catalogue) -> None:
+def test_mistakes_in_what_is_applied_to_variants(catalogue: Catalogue) -> None:
     profile = "[profiles.p.variants.constnat]\n'optimizer.lr' = 1\n"
     assert problems(NAMED + profile, catalogue, "p") == [
-        "11: variants: 'constnat' is not a variant of this spec; did you mean 'constant'?"
+        "11: variants: unknown variant 'constnat'; did you mean 'constant'? Known variants: 'adam', 'constant', "
+        "'falling', 'restart'"
     ]
     assert problems(NAMED, catalogue, None, "variants.constnat.optimizer.lr=1") == [
-        "--set variants.constnat.optimizer.lr=1: variants.constnat.optimizer.lr: 'constnat' is not a variant of this "
-        "spec; did you mean 'constant'?"
+        "--set variants.constnat.optimizer.lr=1: variants.constnat.optimizer.lr: unknown variant 'constnat'; did "
+        "you mean 'constant'? Known variants: 'adam', 'constant', 'falling', 'restart'"
     ]
     assert problems(NAMED, catalogue, None, "variants.constant.seeds=[1]") == [
-        "--set variants.constant.seeds=[1]: variants.constant.seeds: is shared by all variants; a variant has keys of "
-        + VARIED
+        "--set variants.constant.seeds=[1]: variants.constant.seeds: is shared by all variants; a variant can have "
+        "keys of " + VARIED
     ]
     assert problems(NAMED, catalogue, None, "variants.adam.optimizer.lr=x") == [
-        '--set variants.adam.optimizer.lr=x: variants.adam.optimizer.lr: should be a number, not "x"'
+        '--set variants.adam.optimizer.lr=x: variants.adam.optimizer.lr: must be a number, not "x"'
     ]
     twice = "[profiles.p.variants.adam]\n'optimizer.lr' = 1\noptimizer.lr = 2\n"
     assert problems(NAMED + twice, catalogue, "p") == [
-        "13: profiles.p.variants.adam.optimizer: is said twice in this table"
+        "13: profiles.p.variants.adam.optimizer: is set twice in this table"
     ]
     assert problems(NAMED, catalogue, None, "variants.adam={ 'optimizer.' = 1 }") == [
-        "--set variants.adam={ 'optimizer.' = 1 }: variants.adam: variants.adam.\"optimizer.\" is not a key; write "
+        "--set variants.adam={ 'optimizer.' = 1 }: variants.adam: variants.adam.\"optimizer.\" is not a valid key; "
+        "write "
         "parts joined by dots, as in optimizer.lr"
     ]
 
 
-def test_variants_beyond_all_measure_are_refused(catalogue: Catalogue) -> None:
+def test_too_many_variants_are_rejected(catalogue: Catalogue) -> None:
     text = "".join(f"[variants.v{number}]\n" for number in range(101))
     grid = f'[grid]\n"dataset.train" = {list(range(10, 110))}\n'
-    assert problems(text + grid, catalogue) == ["102: grid: asks for 10100 variants; a study has at most 10000"]
+    assert problems(text + grid, catalogue) == ["102: grid: asks for 10100 variants; at most 10000 are allowed"]
