@@ -8,7 +8,7 @@ import numpy as np
 
 from cpframe.api import Measurement, Probe
 from cpframe.errors import MetricError
-from cpframe.records.histories import sizes
+from cpframe.records.histories import axis_sizes
 from cpframe.records.model import RESERVED_NAMES, MetricHistory
 from cpframe.spec.dotted_keys import is_word
 from cpframe.spec.model import Metric, MetricSchedule
@@ -55,7 +55,7 @@ def measure(
                     f"the metric {metric.name} cannot call a quantity {key!r}: it needs a word of its own"
                 )
             found[name] = _row(name, measurement, metric.schedule.on, len(probe.layers))
-    sizes(found)
+    axis_sizes(found)
     return found
 
 
@@ -78,7 +78,7 @@ def _row(name: str, measurement: Measurement, source: str, layers: int) -> Metri
         units=measurement.units,
         estimator=measurement.estimator,
         source=source,
-        own=own or (),
+        axes=own or (),
         quantity=measurement.quantity,
     )
 
