@@ -88,7 +88,7 @@ def array_metric_names(study: StudyRecord) -> tuple[str, ...]:
 
 def _metrics(study: StudyRecord) -> dict[str, bool]:
     """All metrics measured, and whether they are numbers or one number a layer."""
-    return {name: not m.own for t in study.trajectories for name, m in t.history.metrics.items()}
+    return {name: not m.axes for t in study.trajectories for name, m in t.history.metrics.items()}
 
 
 def is_fisher(study: StudyRecord, metric: str) -> bool:
@@ -108,7 +108,7 @@ def metric_curves(study: StudyRecord, metric: str) -> tuple[MetricCurve, ...]:
     """
     groups: dict[Timeline, dict[str, list[TrajectoryRecord]]] = {}
     for t in study.trajectories:
-        if metric in t.history.metrics and not t.history.metrics[metric].own and t.status != "failed":
+        if metric in t.history.metrics and not t.history.metrics[metric].axes and t.status != "failed":
             timeline = variant_key(t.variant), t.deficit, t.onset, t.offset, t.epochs
             groups.setdefault(timeline, {}).setdefault(t.protocol, []).append(t)
     curves: list[MetricCurve] = []

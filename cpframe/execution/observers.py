@@ -20,7 +20,7 @@ from cpframe.execution.assembly import assemble_study
 from cpframe.execution.progress import StudyProgress
 from cpframe.execution.workspace import Workspace
 from cpframe.plan.stages import Stage, Study
-from cpframe.records.histories import after
+from cpframe.records.histories import rows_after
 from cpframe.records.model import StudyRecord
 from cpframe.spec.model import Observer
 from cpframe.store import StageRecord, StoreError, read_stage
@@ -113,7 +113,7 @@ class _Teller:
             variant=self._progress.study.spec.variants[stage.variant].values,
             condition=stage.condition,
             trajectories=self._names[stage.id],
-            history=after(record.history, self._told[stage.id]),
+            history=rows_after(record.history, self._told[stage.id]),
         )
         self._told[stage.id] = int(record.history.epoch[-1])
         for watch in self._watches:

@@ -15,7 +15,7 @@ from cpframe.api import DataError
 from cpframe.errors import Problem, SpecError, describe_error
 from cpframe.execution.costs import Costs
 from cpframe.numerics import Numerics
-from cpframe.records.histories import sizes
+from cpframe.records.histories import axis_sizes
 from cpframe.records.model import CLEAN, MetricHistory
 from cpframe.spec.model import VARIANT, Spec, Variant
 from cpframe.spec.positions import KeyPath
@@ -96,7 +96,7 @@ def _costs(spec: Spec, variant: Variant, numerics: Numerics, data_folder: Path) 
             if again := [name for name in found if name in measured]:
                 raise ValueError(f"gives {again[0]}, which another metric gives as well: one needs another name")
             measured |= found
-            sizes(measured)
+            axis_sizes(measured)
         of = found.values()
         numbers[metric.name] = sum(one.values.size + (0 if one.stderr is None else one.stderr.size) for one in of)
         metrics[metric.name] = seconds * inputs / small.schedule.inputs

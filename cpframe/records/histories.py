@@ -1,4 +1,4 @@
-"""The arithmetic of histories: put behind one another, cut, and checked."""
+"""Arithmetic on histories: they are concatenated, cut and validated."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ CURVES = {
     "test_loss": "mean loss on the clean test set after the epoch",
     "test_accuracy": "accuracy on the clean test set after the epoch",
 }
+"""The curves of a history, with the meaning of each, which results files contain."""
 
 
 def concatenate(parts: Sequence[History]) -> History:
-    """Put the histories of consecutive epochs behind one another; a metric is nan where a part did not measure it.
+    """Concatenate the histories of consecutive epochs; a metric is nan where a part did not measure it.
 
     Raises:
-        MetricError: when a metric has another shape in one part than in another.
+        MetricError: when the shape of a metric differs between the parts.
     """
     names = dict.fromkeys(name for part in parts for name in part.metrics)
     return History(
@@ -44,65 +45,75 @@ def _concatenate_metric(name: str, parts: Sequence[History]) -> MetricHistory:
         if name in part.metrics
     }
     if len(shapes) > 1:
-        told = ", and ".join(f"{_shaped(own, shape)} in epoch {epoch}" for (own, shape), epoch in shapes.items())
-        raise MetricError(f"the metric {name} has to keep its shape through a study: it gave {told}")
+        returned = ", and ".join(
+            f"{_describe(axes, shape)} in epoch {epoch}" for (axes, shape), epoch in shapes.items()
+        )
+        raise MetricError(f"the metric {name} must keep its shape throughout a study; it returned {returned}")
     has_stderr = any(part.metrics[name].stderr is not None for part in parts if name in part.metrics)
 
     def rows(part: History, of: Callable[[MetricHistory], Floats | None]) -> Floats:
-        found = of(part.metrics[name]) if name in part.metrics else None
-        return np.full((len(part.measured_epoch), *known.values.shape[1:]), np.nan) if found is None else found
+        array = of(part.metrics[name]) if name in part.metrics else None
+        return np.full((len(part.measured_epoch), *known.values.shape[1:]), np.nan) if array is None else array
 
     values = np.concatenate([rows(part, lambda metric: metric.values) for part in parts])
     stderr = np.concatenate([rows(part, lambda metric: metric.stderr) for part in parts]) if has_stderr else None
     return replace(known, values=values, stderr=stderr)
 
 
-def _shaped(own: Sequence[str], shape: Sequence[int]) -> str:
-    """A shape in words: "3 (unit) x 2 (class)"."""
-    return " x ".join(f"{size} ({name})" for name, size in zip(own, shape, strict=True)) or "a single number"
+def _describe(axes: Sequence[str], shape: Sequence[int]) -> str:
+    """Describe a shape: "3 (unit) x 2 (class)"."""
+    return " x ".join(f"{size} ({name})" for name, size in zip(axes, shape, strict=True)) or "a single number"
 
 
-def sizes(metrics: Mapping[str, MetricHistory]) -> dict[str, int]:
-    """The length of every dimension that metrics have of their own, by its name.
+def axis_sizes(metrics: Mapping[str, MetricHistory]) -> dict[str, int]:
+    """Return the length of every axis that a metric has chosen, by its name.
 
     Raises:
-        MetricError: when two metrics have a dimension of one name and different lengths, or it is called like a metric.
+        MetricError: when an axis has different lengths in two metrics, or the name of a metric.
     """
-    found: dict[str, tuple[int, str]] = {}
+    sizes: dict[str, tuple[int, str]] = {}
     for metric, history in metrics.items():
-        for dimension, size in zip(history.own, history.values.shape[1:], strict=False):  # of layers nothing is said
-            if dimension in metrics or dimension.removesuffix("_stderr") in metrics:
-                raise MetricError(f"the dimension {dimension} of the metric {metric} is called like a metric")
-            known, first = found.setdefault(dimension, (size, metric))
+        for axis, size in zip(history.axes, history.values.shape[1:], strict=False):  # no axes: numbers, or layers
+            if axis in metrics or axis.removesuffix("_stderr") in metrics:
+                raise MetricError(f"the dimension {axis} of the metric {metric} has the name of a metric; rename it")
+            known, first = sizes.setdefault(axis, (size, metric))
             if known != size:
                 raise MetricError(
-                    f"the dimension {dimension} has {known} in the metric {first} and {size} in {metric}: "
-                    "one of them needs another name"
+                    f"the dimension {axis} has length {known} in the metric {first} and length {size} in {metric}; "
+                    "rename one of the two"
                 )
-    return {dimension: size for dimension, (size, _) in found.items()}
+    return {axis: size for axis, (size, _) in sizes.items()}
 
 
-def validated(history: History) -> History:
-    """The history; raises ValueError unless all its parts are of one length."""
+def validate(history: History) -> History:
+    """Return the history if its arrays fit together.
+
+    Raises:
+        ValueError: when they do not.
+    """
     epochs, measured = history.epoch.shape, history.measured_epoch.shape
     curves = [getattr(history, name).shape for name in CURVES]
     if len(epochs) != 1 or any(shape != epochs for shape in [*curves, (len(history.condition),)]):
-        raise ValueError("its curves are not of one length")
+        raise ValueError("the curves differ in length")
     for name, metric in history.metrics.items():
         shape = metric.values.shape
-        fits = len(shape) == 1 + len(metric.own) if metric.own else shape[1:] in ((), (len(history.layers),))
+        fits = len(shape) == 1 + len(metric.axes) if metric.axes else shape[1:] in ((), (len(history.layers),))
         if not fits or shape[:1] != measured or (metric.stderr is not None and metric.stderr.shape != shape):
             raise ValueError(f"the metric {name} has the wrong shape")
-    sizes(history.metrics)
+    axis_sizes(history.metrics)
     return history
 
 
-def after(history: History, epoch: int) -> History:
-    """The rows of a history after an epoch."""
+def rows_after(history: History, epoch: int) -> History:
+    """Return the rows of a history after an epoch."""
     rows, measured = history.epoch > epoch, history.measured_epoch > epoch
     metrics = {
-        name: replace(one, values=one.values[measured], stderr=None if one.stderr is None else one.stderr[measured])
-        for name, one in history.metrics.items()
+        name: replace(
+            metric,
+            values=metric.values[measured],
+            stderr=None if metric.stderr is None else metric.stderr[measured],
+        )
+        for name, metric in history.metrics.items()
     }
     return replace(
         history,

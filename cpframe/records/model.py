@@ -1,4 +1,4 @@
-"""What a study has produced, as frozen dataclasses of numpy arrays: the records that store, analysis and report share.
+"""The records of a study, shared by store, analysis and report.
 
 Importing this module imports neither torch nor h5py.
 """
@@ -13,37 +13,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 CLEAN = "clean"
-"""The condition without a deficit, and the deficit of a trajectory that has none."""
+"""The condition without a deficit, and the deficit of a no-deficit trajectory."""
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Status = Literal["complete", "unfinished", "failed"]
 
 FISHER_TRACE = "fisher-trace"
-"""The quantity of a metric that is the trace of the Fisher information, computed at the weights themselves."""
+"""The quantity of a metric: the trace of the Fisher information, computed at the weights themselves."""
 FISHER_VARIATIONAL = "fisher-variational"
-"""The quantity of a metric that is the trace of the Fisher information, estimated by noise on the weights."""
+"""The quantity of a metric: the trace of the Fisher information, estimated by noise on the weights."""
 FISHER_QUANTITIES = frozenset({FISHER_TRACE, FISHER_VARIATIONAL})
-"""The quantities that the analysis takes for Fisher information."""
+"""The quantities that the analysis treats as Fisher information."""
 GRADIENT_MEAN = "gradient-mean"
-"""The quantity of a metric that is the norm, by layer, of the mean gradient over examples."""
+"""The quantity of a metric: the norm per layer of the mean gradient over examples."""
 GRADIENT_STD = "gradient-std"
-"""The quantity of a metric that is the norm, by layer, of the standard deviation of the gradient over examples."""
+"""The quantity of a metric: the norm per layer of the standard deviation of the gradient over examples."""
 
 
 @dataclass(frozen=True)
 class MetricHistory:
-    """One metric through a training.
+    """The measurements of one metric during a training.
 
     Attributes:
-        values: (measured_epoch, *dimensions); nan where it was not measured at that epoch.
-        stderr: standard errors of the same shape, or None.
-        units: of the values; empty when they have none.
-        estimator: how it was computed.
-        source: which inputs it was measured on: ``clean``, or ``condition`` (what the learner saw in that epoch).
-        own: names of the axes of the values after the first where these are the metric's own; empty where it is one
-            number, or one per layer.
-        quantity: the quantity measured, such as `FISHER_TRACE`, by which analysis and figures recognise it; or empty.
+        values: the measured values, float64 (measured_epoch, *dimensions); nan in epochs without a measurement.
+        stderr: the standard errors of the values, of the same shape, or None.
+        units: the units of the values; empty for pure numbers.
+        estimator: how the values were computed.
+        source: the inputs that were measured: ``clean``, or ``condition`` (as the learner saw them in that epoch).
+        axes: the names of the axes after the first that the metric chose; empty for one number or one per layer.
+        quantity: the measured quantity, such as `FISHER_TRACE`, by which analysis and figures recognise it; or empty.
     """
 
     values: Floats
@@ -51,30 +50,30 @@ class MetricHistory:
     units: str
     estimator: str
     source: str
-    own: tuple[str, ...] = ()
+    axes: tuple[str, ...] = ()
     quantity: str = ""
 
     @property
     def dimensions(self) -> tuple[str, ...]:
-        """Names of the axes of the values after the first: () for numbers, ("layer",), or the metric's own."""
-        return self.own or ("layer",) * (self.values.ndim - 1)
+        """The names of the axes after the first: () for one number, ("layer",) for one per layer, or `axes`."""
+        return self.axes or ("layer",) * (self.values.ndim - 1)
 
 
 @dataclass(frozen=True)
 class History:
-    """A training's record, epoch by epoch.
+    """The record of a training, epoch by epoch.
 
     Attributes:
-        epoch: (E,) epochs completed when the row was written: 1, 2, ...
-        condition: (E,) what the learner experienced in that epoch: ``clean``, or a deficit's name in the spec.
-        learning_rate: (E,) of that epoch.
-        train_loss: (E,) mean over the epoch's examples as the learner saw them, in nats; nan where it was idle.
-        train_accuracy: (E,) likewise, from 0 to 1.
-        test_loss: (E,) on the clean test set after the epoch.
-        test_accuracy: (E,) likewise, from 0 to 1.
-        measured_epoch: (M,) the epochs, counted as `epoch` is, at which any metric was measured.
-        layers: names of the layers of the network, in forward order.
-        metrics: by the metric's name in the spec.
+        epoch: the number of epochs completed at each row, int64 (E,): 1, 2, ...
+        condition: the condition of each epoch, (E,): ``clean``, or a deficit's name in the spec.
+        learning_rate: the learning rate of each epoch, (E,).
+        train_loss: the mean loss over the epoch's examples as the learner saw them, in nats, (E,); nan in idle epochs.
+        train_accuracy: the accuracy on these examples, from 0 to 1, (E,); nan in idle epochs.
+        test_loss: the mean loss on the clean test set after each epoch, in nats, (E,).
+        test_accuracy: the accuracy on the clean test set after each epoch, from 0 to 1, (E,).
+        measured_epoch: the values of `epoch` after which any metric was measured, int64 (M,).
+        layers: the names of the network's layers, in forward order.
+        metrics: the metrics by name.
     """
 
     epoch: Integers
@@ -89,28 +88,28 @@ class History:
     metrics: Mapping[str, MetricHistory]
 
 
-RESERVED_NAMES = frozenset({"layer", "trajectory", *(one.name for one in fields(History))})
-"""Names in a results file that neither a metric nor a dimension of its own can have."""
+RESERVED_NAMES = frozenset({"layer", "trajectory", *(item.name for item in fields(History))})
+"""The names in a results file that neither a metric nor an axis of a metric can have."""
 
 
 @dataclass(frozen=True)
 class TrajectoryRecord:
-    """One training and what came of it.
+    """One training and its result.
 
     Attributes:
-        name: unique in the study.
-        protocol: ``removal``, ``sliding``, or ``clean`` for the no-deficit run that is as long as the longest.
+        name: the name, unique in the study.
+        protocol: ``removal``, ``sliding``, or ``clean`` for the no-deficit run that is as long as the longest training.
         deficit: a deficit's name in the spec, or ``clean``.
-        onset: first epoch (0, 1, ...) under the deficit; 0 where there is none.
-        offset: first epoch after the deficit; equal to `onset` where there is none.
-        epochs: length of the whole training.
-        seed: of the training.
-        variant: its name in the spec, with the key ``variant``, where it has one, then the values of the spec's grid by
-            dotted key; empty where the spec has neither.
-        status: ``complete``; ``unfinished`` (more is to be trained); ``failed`` (diverged, or a plugin raised).
-        reason: of the failure, else empty.
-        score: final test accuracy, the mean over the last `score_epochs` epochs; nan unless complete.
-        history: epoch by epoch, as far as it got.
+        onset: the first epoch under the deficit (0, 1, ...); 0 without a deficit.
+        offset: the first epoch after the deficit; equal to `onset` without a deficit.
+        epochs: the length of the whole training, in epochs.
+        seed: the seed of the training.
+        variant: the name of the variant in the spec, under the key ``variant``, if it has one; then the values of the
+            spec's grid by dotted key.
+        status: ``complete``; ``unfinished`` (epochs remain to be trained); ``failed`` (diverged, or a plugin raised).
+        reason: the reason of a failure, else empty.
+        score: the final test accuracy, the mean over the last `score_epochs` epochs; nan unless complete.
+        history: the epochs trained so far.
     """
 
     name: str
@@ -132,14 +131,14 @@ class StudyRecord:
     """Everything in a results file.
 
     Attributes:
-        title: of the study.
-        spec: the text of the spec, as it was written.
-        score_epochs: how many last epochs a score is the mean of.
-        deficits: the component behind every deficit, by its name in the spec: ``{"cataract": "blur"}``.
-        created: when the file was written, ISO 8601 with offset.
-        provenance: further facts for the reader, by name: device, numerics, versions, command, git commit, profile ...
-        trajectories: in the order of the plan.
-        idle: names of the deficits that are idle controls: no training while the learning-rate schedule runs on.
+        title: the title of the study.
+        spec: the TOML text of the spec, before profile and overrides.
+        score_epochs: the number of last epochs whose mean test accuracy is the score.
+        deficits: the component of every deficit, by the deficit's name in the spec: ``{"cataract": "blur"}``.
+        created: the time at which the file was written, ISO 8601 with offset.
+        provenance: further facts by name, such as device, numerics, versions, git commit and profile.
+        trajectories: the trajectories, in the order of the plan.
+        idle: the names of the idle controls: deficits without training while the learning-rate schedule runs on.
     """
 
     title: str

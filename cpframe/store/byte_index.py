@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 from h5py import h5d
 
-from cpframe.records.histories import CURVES, validated
+from cpframe.records.histories import CURVES, validate
 from cpframe.records.model import (
     FISHER_TRACE,
     FISHER_VARIATIONAL,
@@ -60,7 +60,7 @@ def places_of(history: History, written: Mapping[str, h5d.DatasetID]) -> dict[st
             "values": place(name),
             "stderr": None if metric.stderr is None else place(f"{name}_stderr"),
             "about": [metric.units, metric.estimator, metric.source],
-            "own": list(metric.own),
+            "own": list(metric.axes),
             "quantity": metric.quantity,
         }
         for name, metric in history.metrics.items()
@@ -108,7 +108,7 @@ def history_at(row: Mapping[str, Any], content: bytes, order: str) -> History:
         metrics={name: metric(name, one) for name, one in row["metrics"].items()},
         **{name: floats(places[name]) for name in CURVES},
     )
-    return validated(history)
+    return validate(history)
 
 
 def _unnamed_quantity(name: str, estimator: str) -> str:

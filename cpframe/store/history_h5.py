@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 from h5py import h5d, h5ds
 
-from cpframe.records.histories import CURVES, sizes
+from cpframe.records.histories import CURVES, axis_sizes
 from cpframe.records.model import Floats, History
 from cpframe.store.h5_low_level import note, put, put_texts
 
@@ -24,7 +24,7 @@ def write_history(group: h5py.Group, history: History) -> dict[str, h5d.DatasetI
     measured = _scale(made["measured_epoch"], "measured_epoch", "epochs completed when metrics were measured")
     layer = _scale(put_texts(group, "layer", history.layers), "layer", "layers of the network")
     scales = {"layer": layer}
-    for name, size in sizes(history.metrics).items():
+    for name, size in axis_sizes(history.metrics).items():
         scales[name] = _scale(put(group, name, np.arange(size)), name, f"{name}, counted from 0")
     for name, metric in history.metrics.items():
         along = [measured, *(scales[dimension] for dimension in metric.dimensions)]

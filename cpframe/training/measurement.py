@@ -8,7 +8,7 @@ import numpy as np
 
 from cpframe.api import Measurement, Probe
 from cpframe.errors import MetricError
-from cpframe.records.histories import sizes
+from cpframe.records.histories import axis_sizes
 from cpframe.records.model import RESERVED_NAMES, MetricHistory
 from cpframe.spec.dotted_keys import is_word
 from cpframe.spec.model import Metric, MetricSchedule
@@ -67,7 +67,7 @@ def measure(
                     f"the metric {metric.name} returns a quantity named {key!r}; the name must be a word, and unique"
                 )
             found[name] = _row(name, measurement, metric.schedule.on, len(probe.layers))
-    sizes(found)
+    axis_sizes(found)
     return found
 
 
@@ -98,7 +98,7 @@ def _row(name: str, measurement: Measurement, source: str, layers: int) -> Metri
         units=measurement.units,
         estimator=measurement.estimator,
         source=source,
-        own=dimensions or (),
+        axes=dimensions or (),
         quantity=measurement.quantity,
     )
 

@@ -191,7 +191,7 @@ def test_fisher_information_is_recognised_by_its_quantity(
 
 def test_larger_arrays_are_no_curves(study: StudyRecord) -> None:
     filters = MetricHistory(
-        np.ones((28, 4, 3, 3)), None, "", "first-layer filters", "clean", own=("filter", "height", "width")
+        np.ones((28, 4, 3, 3)), None, "", "first-layer filters", "clean", axes=("filter", "height", "width")
     )
 
     def add(t: TrajectoryRecord) -> TrajectoryRecord:
@@ -218,7 +218,7 @@ def test_a_curve_keeps_what_every_seed_measured(study: StudyRecord) -> None:
 def test_metrics_with_dimensions_of_their_own_have_no_curve(study: StudyRecord) -> None:
     """Even when they look like one number a layer."""
     first = study.trajectories[0]
-    filters = MetricHistory(np.ones((28, 4)), None, "", "Fisher", "clean", own=("filter",))
+    filters = MetricHistory(np.ones((28, 4)), None, "", "Fisher", "clean", axes=("filter",))
     metrics = {**first.history.metrics, "filters": filters}
     more = replace(study, trajectories=(replace(first, history=replace(first.history, metrics=metrics)),))
     assert metric_names(more) == metric_names(study)

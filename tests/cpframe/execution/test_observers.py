@@ -33,7 +33,7 @@ from cpframe.execution.workspace import Workspace
 from cpframe.numerics import Numerics
 from cpframe.plan.stages import Study, plan
 from cpframe.plugins.discovery import Catalogue, discover
-from cpframe.records.histories import after
+from cpframe.records.histories import rows_after
 from cpframe.records.model import History, StudyRecord
 from cpframe.spec.model import Component, Observer, ObserverOptions
 from cpframe.spec.reader import read_spec
@@ -486,7 +486,7 @@ def test_an_observer_by_the_command_line(tmp_path: Path) -> None:
 
 def test_rows_after_an_epoch(unobserved: StudyRecord) -> None:
     history = unobserved.trajectories[-1].history
-    rest = after(history, 2)
+    rest = rows_after(history, 2)
     assert rest.epoch.tolist() == [3, 4]
     assert rest.measured_epoch.tolist() == [4]
     assert rest.condition == history.condition[2:]

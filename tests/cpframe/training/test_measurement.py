@@ -25,7 +25,7 @@ from cpframe.execution.workspace import Workspace
 from cpframe.numerics import Numerics, prepare
 from cpframe.plan.stages import plan
 from cpframe.plugins.discovery import discover
-from cpframe.records.histories import concatenate, sizes
+from cpframe.records.histories import axis_sizes, concatenate
 from cpframe.records.model import History, MetricHistory, StudyRecord
 from cpframe.spec.model import Component, Metric, MetricSchedule, Spec
 from cpframe.spec.reader import read_spec
@@ -111,15 +111,15 @@ def test_filters_of_a_study_are_in_its_results(tmp_path: Path) -> None:
 
 def test_results_of_metrics_with_dimensions_are_read_as_they_were_written(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    history = MetricHistory(rng.random((2, 4, 3)), rng.random((2, 4, 3)), "nat", "θ", "clean", own=("input", "class"))
-    other = MetricHistory(rng.random((2, 3)), None, "", "", "clean", own=("class",))
+    history = MetricHistory(rng.random((2, 4, 3)), rng.random((2, 4, 3)), "nat", "θ", "clean", axes=("input", "class"))
+    other = MetricHistory(rng.random((2, 3)), None, "", "", "clean", axes=("class",))
     commit(tmp_path / "stage", "complete", "", of({"one": history, "other": other}), None)
     record = read_stage(tmp_path / "stage")
     assert record is not None
     for name, metric in {"one": history, "other": other}.items():
         found = record.history.metrics[name]
         np.testing.assert_array_equal(found.values, metric.values, strict=True)
-        assert (found.own, found.stderr is None) == (metric.own, metric.stderr is None)
+        assert (found.axes, found.stderr is None) == (metric.axes, metric.stderr is None)
     with xarray.open_dataset(tmp_path / "stage" / "history.h5", group="history", engine="h5netcdf") as dataset:
         assert dataset["one_stderr"].dims == dataset["one"].dims == ("measured_epoch", "input", "class")
         assert dataset["other"].dims == ("measured_epoch", "class")  # the number of classes is that of the layers
@@ -178,9 +178,9 @@ def test_dimensions_that_are_not_those_of_the_values_are_damage(own: list[str], 
 
 def test_what_was_not_measured_is_nan_in_the_shape_of_what_was() -> None:
     values = np.arange(12.0).reshape(2, 3, 2)
-    with_it = of({"m": MetricHistory(values, values / 2, "", "", "clean", own=("unit", "class"))}, start=2)
+    with_it = of({"m": MetricHistory(values, values / 2, "", "", "clean", axes=("unit", "class"))}, start=2)
     whole = concatenate([of({}), with_it]).metrics["m"]
-    assert whole.own == ("unit", "class")
+    assert whole.axes == ("unit", "class")
     for whole_values, part in ((whole.values, values), (whole.stderr, values / 2)):
         assert whole_values is not None
         assert np.isnan(whole_values[:2]).all()
@@ -198,23 +198,25 @@ def test_what_was_not_measured_is_nan_in_the_shape_of_what_was() -> None:
     ],
 )
 def test_a_metric_has_to_keep_its_shape(shape: tuple[int, ...], own: tuple[str, ...], said: str) -> None:
-    first = of({"m": MetricHistory(np.zeros((2, 3)), None, "", "", "clean", own=("unit",))})
-    second = of({"m": MetricHistory(np.zeros(shape), None, "", "", "clean", own=own)}, start=2)
-    with pytest.raises(ValueError, match=f"the metric m has to keep its shape through a study: it gave .*{said}"):
+    first = of({"m": MetricHistory(np.zeros((2, 3)), None, "", "", "clean", axes=("unit",))})
+    second = of({"m": MetricHistory(np.zeros(shape), None, "", "", "clean", axes=own)}, start=2)
+    with pytest.raises(ValueError, match=f"the metric m must keep its shape throughout a study; it returned .*{said}"):
         concatenate([first, second])
 
 
 def test_sizes_of_dimensions() -> None:
-    one = MetricHistory(np.zeros((1, 3, 2)), None, "", "", "clean", own=("unit", "class"))
-    other = MetricHistory(np.zeros((1, 2)), None, "", "", "clean", own=("class",))
+    one = MetricHistory(np.zeros((1, 3, 2)), None, "", "", "clean", axes=("unit", "class"))
+    other = MetricHistory(np.zeros((1, 2)), None, "", "", "clean", axes=("class",))
     by_layer = MetricHistory(np.zeros((1, 7)), None, "", "", "clean")
-    assert sizes({"one": one, "by layer": by_layer, "other": other}) == {"unit": 3, "class": 2}
+    assert axis_sizes({"one": one, "by layer": by_layer, "other": other}) == {"unit": 3, "class": 2}
     longer = replace(other, values=np.zeros((1, 5)))
-    with pytest.raises(ValueError, match="the dimension class has 2 in the metric one and 5 in longer: one of them"):
-        sizes({"one": one, "longer": longer})
+    with pytest.raises(ValueError, match="class has length 2 in the metric one and length 5 in longer; rename one"):
+        axis_sizes({"one": one, "longer": longer})
     for name in ("class", "clas"):
-        with pytest.raises(ValueError, match=r"the dimension .* of the metric one is called like a metric"):
-            sizes({"one": replace(one, own=("unit", "class" if name == "class" else "clas_stderr")), name: by_layer})
+        with pytest.raises(ValueError, match=r"the dimension .* of the metric one has the name of a metric"):
+            axis_sizes(
+                {"one": replace(one, axes=("unit", "class" if name == "class" else "clas_stderr")), name: by_layer}
+            )
 
 
 # --- invalid metrics in the preflight and in a run ------------------------------------------------------------------
@@ -260,9 +262,9 @@ def with_metrics(spec: Spec, **calls: Any) -> Spec:
         ({"m": Giving((3, 3), ("unit", "unit"))}, "m: the metric m names two dimensions alike: unit, unit"),
         ({"m": Giving(stderr=np.ones(2))}, "m: the metric m must return standard errors of the shape of its values, "
                                            "(3,), not (2,)"),
-        ({"m": Giving(own=("weights",))}, "m: the dimension weights of the metric m is called like a metric"),
-        ({"m": Giving(), "n": Giving((4,))}, "n: the dimension unit has 3 in the metric m and 4 in n: one of them"),
-        ({"m": Giving(own=("filter",))}, "m: the dimension filter has 5 in the metric filters and 3 in m"),
+        ({"m": Giving(own=("weights",))}, "m: the dimension weights of the metric m has the name of a metric"),
+        ({"m": Giving(), "n": Giving((4,))}, "n: the dimension unit has length 3 in the metric m and length 4 in n"),
+        ({"m": Giving(own=("filter",))}, "m: the dimension filter has length 5 in the metric filters and length 3 "),
         ({"m": Giving(keys=("a/b",))}, "m: the metric m returns a quantity named 'a/b'; the name must be a word, and "
                                        "unique"),
         ({"m": Giving(keys=("x",)), "m-x": Giving()}, "m-x: gives m-x, which another metric gives as well"),
@@ -319,9 +321,11 @@ def test_a_size_that_changes_within_a_stage_fails_it_in_one_line(tmp_path: Path)
     spec = with_metrics(spec_of(tmp_path, "protocols.0.until=[0]"), m=Growing(Calls()))
     (one,) = run(spec, tmp_path).trajectories
     assert one.status == "failed"
-    start = "the metric m has to keep its shape through a study: it gave 3 (unit) in epoch 1, and 4 (unit) in epoch "
-    assert one.reason.startswith(start)
-    assert one.reason.removeprefix(start).isdecimal()  # and no file of ours
+    told = (
+        "the metric m must keep its shape throughout a study; it returned 3 (unit) in epoch 1, and 4 (unit) in epoch "
+    )
+    assert one.reason.startswith(told)
+    assert one.reason.removeprefix(told).isdecimal()  # and no file of ours
 
 
 def test_a_size_that_changes_between_stages_fails_the_trajectory(tmp_path: Path) -> None:
@@ -341,7 +345,7 @@ def test_a_size_that_changes_between_stages_fails_the_trajectory(tmp_path: Path)
     clean, blur = record.trajectories
     assert clean.status == "complete"  # whichever order the stages took, one of them began with the two calls
     assert blur.status == "failed"
-    assert "the metric m has to keep its shape" in blur.reason
+    assert "the metric m must keep its shape" in blur.reason
     assert blur.history.epoch.tolist() == [1, 2]
     write_results(tmp_path / "again.h5", record)
     assert read_results(tmp_path / "again.h5").trajectories[1].status == "failed"

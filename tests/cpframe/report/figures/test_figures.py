@@ -86,13 +86,13 @@ GRADIENTS = {GRADIENT_MEAN, GRADIENT_STD}
 
 
 def with_metrics(
-    study: StudyRecord, metrics: Mapping[str, Values], units: str = "", own: tuple[str, ...] = ()
+    study: StudyRecord, metrics: Mapping[str, Values], units: str = "", axes: tuple[str, ...] = ()
 ) -> StudyRecord:
     """The study with these metrics instead of its own."""
     made = []
     for t in study.trajectories:
         histories = {
-            name: MetricHistory(make(t), None, units, "", "clean", own, name if name in GRADIENTS else "")
+            name: MetricHistory(make(t), None, units, "", "clean", axes, name if name in GRADIENTS else "")
             for name, make in metrics.items()
         }
         made.append(replace(t, history=replace(t.history, metrics=histories)))
@@ -302,7 +302,7 @@ def test_filters_are_shown_first_and_last_with_and_without(study: StudyRecord) -
         values[0] = np.nan  # not measured then
         return values
 
-    made = with_metrics(study, {"filters": weights}, own=("filter", "channel", "height", "width"))
+    made = with_metrics(study, {"filters": weights}, axes=("filter", "channel", "height", "width"))
     drawings = drawn(filters_drawings, made)
     assert [drawing.stem for drawing in drawings] == ["filters", "filters-2", "filters-3"]
     shown = panels(drawings[0])
