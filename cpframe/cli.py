@@ -13,6 +13,7 @@ from typing import Annotated, Optional
 
 import typer
 
+from cpframe.export import Format as ExportFormat
 from cpframe.report.figures import FIGURES, Format
 
 app = typer.Typer(
@@ -235,22 +236,21 @@ def plot(
 def export(
     results: ResultsFile,
     to: Annotated[
-        str,
+        ExportFormat,
         typer.Option("--to", metavar="FORMAT", help="csv, parquet (tables), netcdf (histories).", show_default=False),
     ],
     out: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(metavar="PATH", help="Folder, or netCDF file.  [default: beside RESULTS]", show_default=False),
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write to an existing folder or file.")] = False,
 ) -> None:
     """Write a study's tables as CSV or Parquet, or its histories as one netCDF file."""
     with _told():
         from cpframe import open_results
-        from cpframe.export.files import check_format
         from cpframe.export.files import export as exported
 
-        check_format(to)
-        for line in exported(open_results(results), to, out):
+        for line in exported(open_results(results), to, out, force=force):
             typer.echo(line)
 
 

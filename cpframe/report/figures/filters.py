@@ -16,7 +16,7 @@ from cpframe.analysis.representatives import preferred_windows
 from cpframe.errors import NothingToDrawError
 from cpframe.records.model import CLEAN, Floats, TrajectoryRecord
 from cpframe.report.figures import Plot
-from cpframe.report.figures.labels import sentences, timeline_label
+from cpframe.report.figures.labels import prefix_variant, sentences, timeline_label
 from cpframe.report.figures.style import WIDTH, add_note
 from cpframe.report.formatting import number
 from cpframe.report.variant_names import study_variants
@@ -150,5 +150,5 @@ def _describe(rows: Sequence[Filters], label: str) -> str:
     for filters in rows:
         sizes = [number(float(np.sqrt(np.mean(weights**2)))) for weights in filters.weights]
         first, last = filters.epochs
-        parts.append(f"{filters.label}: {sizes[0]} at epoch {first}, {sizes[1]} at epoch {last}")
-    return sentences(f"{label + ': root' if label else 'Root'} mean square of the weights; {'; '.join(parts)}")
+        parts.append(f"{sizes[0]} at epoch {first} and {sizes[1]} at epoch {last} ({filters.label})")
+    return sentences(prefix_variant(label, f"the root mean square of the weights is {'; '.join(parts)}"))

@@ -17,7 +17,14 @@ from cpframe.analysis.statistics import estimate
 from cpframe.errors import NothingToDrawError
 from cpframe.records.model import CLEAN, FISHER_TRACE, Floats
 from cpframe.report.figures import Plot, published
-from cpframe.report.figures.labels import deficit_label, fisher_axis, sample_size, sentences, timeline_label
+from cpframe.report.figures.labels import (
+    deficit_label,
+    fisher_axis,
+    prefix_variant,
+    sample_size,
+    sentences,
+    timeline_label,
+)
 from cpframe.report.figures.style import (
     QUIET,
     LineStyle,
@@ -153,9 +160,9 @@ def _describe(curves: Sequence[MetricCurve], label: str) -> str:
     for curve in curves:
         phases = phases_of(curve)
         timeline = timeline_label(curve.deficit, curve.onset, curve.offset)
-        end = f"{number(float(curve.total[-1]))} at epoch {int(curve.epoch[-1])}"
+        end = f"is {number(float(curve.total[-1]))} at epoch {int(curve.epoch[-1])}"
         if phases and phases.shape == "peak":
-            parts.append(f"{timeline}: peak of {number(phases.peak)} at epoch {phases.peak_epoch}, then {end}")
+            parts.append(f"peaks at {number(phases.peak)} in epoch {phases.peak_epoch} and {end} ({timeline})")
         else:
-            parts.append(f"{timeline}: no peak, {end}")
-    return sentences(f"{label + ': ' if label else ''}{'; '.join(parts)}")
+            parts.append(f"has no peak and {end} ({timeline})")
+    return sentences(prefix_variant(label, f"the trace {'; '.join(parts)}"))

@@ -18,7 +18,7 @@ from cpframe.errors import NothingToDrawError
 from cpframe.records.model import CLEAN, GRADIENT_MEAN, GRADIENT_STD, Floats
 from cpframe.report.figures import Plot
 from cpframe.report.figures.fisher import mean_interval
-from cpframe.report.figures.labels import sample_size, sentences, timeline_label
+from cpframe.report.figures.labels import prefix_variant, sample_size, sentences, timeline_label
 from cpframe.report.figures.style import (
     add_legend,
     add_note,
@@ -142,6 +142,6 @@ def _describe(pairs: Sequence[_Pair], label: str) -> str:
     for curve, _ in pairs:
         timeline = timeline_label(curve.deficit, curve.onset, curve.offset)
         first, last = (number(float(curve.values[row, 0])) for row in (0, -1))
-        parts.append(f"{timeline}: {first} at first, {last} at the end")
+        parts.append(f"from {first} to {last} ({timeline})")
     layer = shorten(pairs[0][0].layers[0], 24)
-    return sentences(f"{label + ': norm' if label else 'Norm'} of the mean gradient of {layer}; {'; '.join(parts)}")
+    return sentences(prefix_variant(label, f"the norm of the mean gradient of {layer} goes {'; '.join(parts)}"))

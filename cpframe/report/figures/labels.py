@@ -49,6 +49,11 @@ def fisher_axis(units: str) -> str:
     return f"Fisher trace, {units.replace('nat^2', 'nat²')}" if units else "Fisher trace"
 
 
+def prefix_variant(label: str, sentence: str) -> str:
+    """Return a sentence after the label of its variant, or with a capital letter where the label is empty."""
+    return f"{label}: {sentence}" if label else sentence[:1].upper() + sentence[1:]
+
+
 def sentences(*parts: str) -> str:
     """Return the non-empty parts as sentences, each with a full stop."""
     return " ".join(f"{part}." for part in parts if part)

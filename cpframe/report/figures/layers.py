@@ -17,7 +17,7 @@ from cpframe.errors import NothingToDrawError
 from cpframe.records.model import Floats
 from cpframe.report.figures import Plot
 from cpframe.report.figures.fisher import fisher_curves, measurement
-from cpframe.report.figures.labels import sample_size, sentences, timeline_label
+from cpframe.report.figures.labels import prefix_variant, sample_size, sentences, timeline_label
 from cpframe.report.figures.style import INK, WIDTH, add_note, label_whole_epochs
 from cpframe.report.formatting import percent, shorten
 from cpframe.report.variant_names import study_variants
@@ -120,5 +120,5 @@ def _describe(curves: Sequence[MetricCurve], label: str) -> str:
         timeline = timeline_label(curve.deficit, curve.onset, curve.offset)
         if np.isfinite(end).all():
             largest = int(end.argmax())
-            parts.append(f"{timeline}: {percent(float(end[largest]))}% in {shorten(curve.layers[largest], 24)}")
-    return sentences(f"{label + ': largest' if label else 'Largest'} share at the end: {'; '.join(parts)}")
+            parts.append(f"{percent(float(end[largest]))}% in {shorten(curve.layers[largest], 24)} ({timeline})")
+    return sentences(prefix_variant(label, f"the largest share at the end is {'; '.join(parts)}"))

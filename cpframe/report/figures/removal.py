@@ -13,7 +13,7 @@ from cpframe.analysis.statistics import estimate
 from cpframe.errors import NothingToDrawError
 from cpframe.records.model import CLEAN
 from cpframe.report.figures import Plot, published
-from cpframe.report.figures.labels import deficit_label, paginate, panel_title, sample_size, sentences
+from cpframe.report.figures.labels import deficit_label, paginate, panel_title, prefix_variant, sample_size, sentences
 from cpframe.report.figures.style import (
     INK,
     QUIET,
@@ -119,7 +119,7 @@ def _describe(groups: Sequence[RemovalGroup], names: VariantNames) -> str:
         label = names.label(group.variant)
         accuracy = percent(estimate(group.reference.values()).mean)
         parts += [
-            f"{label + ': final' if label else 'Final'} accuracy without a deficit {accuracy}%",
-            f"Drop in percentage points: {'; '.join(drops)}",
+            prefix_variant(label, f"final accuracy without a deficit is {accuracy}%"),
+            f"The drop in percentage points is {'; '.join(drops)}",
         ]
     return sentences(*parts)

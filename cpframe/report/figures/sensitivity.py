@@ -11,7 +11,7 @@ from cpframe.analysis.findings import Findings
 from cpframe.analysis.statistics import estimate
 from cpframe.errors import NothingToDrawError
 from cpframe.report.figures import Plot
-from cpframe.report.figures.labels import deficit_label, paginate, panel_title, sample_size, sentences
+from cpframe.report.figures.labels import deficit_label, paginate, panel_title, prefix_variant, sample_size, sentences
 from cpframe.report.figures.removal import has_drops
 from cpframe.report.figures.style import (
     INK,
@@ -84,6 +84,6 @@ def _describe(groups: Sequence[SlidingGroup], names: VariantNames) -> str:
             drops = {point.at: estimate(point.drops.values()) for point in curve.points if point.drops}
             onset = max(drops, key=lambda at: drops[at].mean)
             maxima.append(f"{points(drops[onset])} to {deficit_label(curve.deficit)} at onset {onset}")
-        label = panel_title(names.label(group.variant), f"deficits of {_window(group)}")
-        parts.append(f"Largest sensitivity in percentage points, {label}: {'; '.join(maxima)}")
+        sentence = f"the largest sensitivity in percentage points is {'; '.join(maxima)}, for {_window(group)}"
+        parts.append(prefix_variant(names.label(group.variant), sentence))
     return sentences(*parts)

@@ -1,4 +1,4 @@
-"""What the figures show: the data drawn against scipy and brute force, never the pixels."""
+"""The data in figures against scipy and brute force; pixels are never compared."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ def test_one_seed_is_drawn_without_a_band(new_study: NewStudy) -> None:
 def test_fisher_is_the_mean_of_the_totals_with_their_interval(study: StudyRecord) -> None:
     (drawing,) = drawn("fisher", study)
     by_title = {panel.get_title(loc="left"): panel for panel in panels(drawing)}
-    # Blur costs most when it is removed at 40: there all are shown.
+    # The largest drop is that of blur removed at epoch 40: all deficits are shown in this window.
     assert set(by_title) == {f"{deficit} [0, 40)" for deficit in ("blur", "noise", "flip", "idle")}
     for deficit, panel in [(title.split()[0], panel) for title, panel in by_title.items()]:
         for name, wanted in (
@@ -196,10 +196,10 @@ def test_fisher_is_the_mean_of_the_totals_with_their_interval(study: StudyRecord
 
 
 def test_fisher_turns_to_powers_of_ten_where_a_curve_would_lie_on_the_axis(study: StudyRecord) -> None:
-    def course(t: TrajectoryRecord) -> Floats:
+    def constant(t: TrajectoryRecord) -> Floats:
         return np.full((t.history.measured_epoch.size, 4), 1000.0 if t.deficit == "blur" else 1.0)
 
-    made = with_metrics(study, {"fisher": course})
+    made = with_metrics(study, {"fisher": constant})
     made = replace(
         made,
         trajectories=tuple(
@@ -295,7 +295,7 @@ def brute_tiles(weights: Floats, columns: int) -> NDArray[np.float64]:
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
-def test_tiles_are_laid_out_row_by_row(channels: int) -> None:
+def test_tiles_are_arranged_row_by_row(channels: int) -> None:
     weights = np.random.default_rng(0).normal(0, 1, (7, channels, 3, 2))
     np.testing.assert_allclose(tile_filters(weights, 3), brute_tiles(weights, 3))
 
@@ -515,7 +515,7 @@ def test_every_figure_is_one_column_wide_and_at_least_six_points_are_read(study:
         assert drawing.description.endswith(".")
 
 
-def test_ink_and_quiet_can_be_told_from_paper() -> None:
+def test_ink_and_quiet_contrast_with_paper() -> None:
     def contrast(one: str, other: str) -> float:
         def luminance(colour: str) -> float:
             parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
