@@ -12,14 +12,14 @@ __all__ = ["open_results"]
 
 
 def open_results(path: str | PathLike[str]) -> Results:
-    """Open the results of a study, for a notebook: tables in pandas, histories in xarray; see `cpframe.export.results`.
+    """Read the results of a study: tables for pandas, histories for xarray; see `cpframe.export.results.Results`.
 
     Args:
-        path: of a ``results.h5``, or of the folder it is in.
+        path: a ``results.h5``, or the folder that contains it.
 
     Raises:
-        StoreError: when it is no results file, is damaged, or is of another format version.
+        StoreError: if the file does not exist, is not a results file, is damaged, or has another format version.
     """
-    from cpframe.export.results import opened  # nothing heavy is imported before somebody asks for it
+    from cpframe.export import results  # imported here so that `import cpframe` is quick
 
-    return opened(path)
+    return results.open_results(path)

@@ -7,10 +7,14 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
+
+from cpframe.export import Format as ExportFormat
+from cpframe.report.figures import FIGURES, Format
 
 app = typer.Typer(
     help="Find, measure and explain critical learning periods in neural networks.",
@@ -41,6 +45,7 @@ Store = Annotated[
     Optional[Path],  # noqa: UP045
     typer.Option(metavar="DIR", help="Folder of the stages, which studies share.  [default: .stages beside --out's]"),
 ]
+FigureName = StrEnum("FigureName", [(name, name) for name in (*(figure.name for figure in FIGURES), "all")])  # type: ignore[misc]
 
 
 @contextmanager
@@ -196,17 +201,18 @@ def report(
 def plot(
     results: ResultsFile,
     figures: Annotated[
-        Optional[list[str]],  # noqa: UP045
+        Optional[list[FigureName]],  # noqa: UP045
         typer.Option(
             "--figure",
             metavar="NAME",
-            help="removal, sensitivity, fisher, layers, gradients, filters, link, or all that there is data for. "
-            "Repeatable.  [default: all]",
+            help=f"A figure to draw: {', '.join(FigureName)}. Repeatable.  [default: all, where the data suffice]",
         ),
     ] = None,
     formats: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option("--format", metavar="FORMAT", help="png, svg, pdf. Repeatable.  [default: png]"),
+        Optional[list[Format]],  # noqa: UP045
+        typer.Option(
+            "--format", metavar="FORMAT", help=f"A file format: {', '.join(Format)}. Repeatable.  [default: png]"
+        ),
     ] = None,
     out: Annotated[
         Optional[Path],  # noqa: UP045
@@ -215,14 +221,12 @@ def plot(
 ) -> None:
     """Draw a study's figures, one column wide, for a paper or a talk."""
     with _told():
-        from cpframe.commands.plot import check_choices
         from cpframe.commands.plot import plot as plotted
         from cpframe.store import read_results, results_file
 
-        chosen, forms = figures or ["all"], formats or ["png"]
-        check_choices(chosen, forms)
         file = results_file(results)
-        for line in plotted(read_results(file), chosen, forms, out or file.parent / "figures"):
+        folder = out or file.parent / "figures"
+        for line in plotted(read_results(file), figures or ["all"], formats or ["png"], folder):
             typer.echo(line)
 
 
@@ -230,22 +234,21 @@ def plot(
 def export(
     results: ResultsFile,
     to: Annotated[
-        str,
+        ExportFormat,
         typer.Option("--to", metavar="FORMAT", help="csv, parquet (tables), netcdf (histories).", show_default=False),
     ],
     out: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(metavar="PATH", help="Folder, or netCDF file.  [default: beside RESULTS]", show_default=False),
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write to an existing folder or file.")] = False,
 ) -> None:
     """Write a study's tables as CSV or Parquet, or its histories as one netCDF file."""
     with _told():
         from cpframe import open_results
-        from cpframe.export.files import check_format
         from cpframe.export.files import export as exported
 
-        check_format(to)
-        for line in exported(open_results(results), to, out):
+        for line in exported(open_results(results), to, out, force=force):
             typer.echo(line)
 
 

@@ -1,107 +1,102 @@
-"""`cpframe plot` and `cpframe report --html`: figures and pages of a study, written as files."""
+"""`cpframe plot` and `cpframe report --html`: the figures and the HTML page of a study, written to files."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from cpframe.analysis.critical_periods import THRESHOLD
 from cpframe.analysis.findings import Findings
-from cpframe.errors import NothingToDrawError, Problem, SpecError, require_extra
+from cpframe.errors import NothingToDrawError, require_extra
 from cpframe.records.model import StudyRecord
-from cpframe.report.figures import FIGURES, FORMATS
+from cpframe.report.figures import FIGURES, Format
 from cpframe.report.formatting import printable
 from cpframe.store import StoreError, write_atomically
 
-_DRAWN_LETTERS = "png", "pdf"  # in the others they stay text, for which the reader's program has its fonts
+ALL = "all"
+"""The name that stands for all figures for which the study has data."""
 
-
-def check_choices(figures: Sequence[str], formats: Sequence[str]) -> None:
-    """See whether there are such figures and formats.
-
-    Raises:
-        SpecError: when not.
-    """
-    asked = (("--figure", figures, (*FIGURES, "all"), "figure"), ("--format", formats, FORMATS, "format"))
-    problems = [
-        Problem(f"{option} {name}", "", f"is not a {kind}; there are {', '.join(known)}")
-        for option, names, known, kind in asked
-        for name in names
-        if name not in known
-    ]
-    if problems:
-        raise SpecError(problems)
+_WITH_GLYPHS = Format.PNG, Format.PDF  # an SVG holds text, for which its viewer chooses a font
 
 
 def plot(study: StudyRecord, figures: Sequence[str], formats: Sequence[str], folder: Path) -> Iterator[str]:
-    """Draw figures and write them into a folder, which is made.
+    """Draw figures and write them to files.
 
     Args:
-        study: finished or not.
-        figures: names as in `FIGURES`, or ``all``: all that there is data for.
-        formats: as in `FORMATS`.
-        folder: for the files, ``NAME.FORMAT``; files of that name are replaced.
+        study: the study, which need not be complete.
+        figures: names of figures in `FIGURES`, or `ALL`.
+        formats: file formats, values of `Format`.
+        folder: the folder for the files ``NAME.FORMAT``; it is created, and existing files are replaced.
 
     Yields:
-        A line for each file written, one if there are letters that they show as empty boxes, and one for each figure of
-        ``all`` that there is no data for.
+        The path of each file written, then a line about letters that the font lacks, if there are any, and with `ALL`
+        a line for each figure that lacks data.
 
     Raises:
-        NotInstalledError: without matplotlib.
-        NothingToDrawError: when a figure asked for by name has no data, before anything is written; or no figure has.
-        StoreError: when a file cannot be written.
+        ValueError: if a figure or a format is unknown.
+        NotInstalledError: if matplotlib is not installed.
+        NothingToDrawError: if a figure that was named lacks data, or all figures do; nothing is written then.
+        StoreError: if a file cannot be written.
     """
+    by_name = {figure.name: figure for figure in FIGURES}
+    _check_names("figure", figures, [*by_name, ALL])
+    _check_names("format", formats, list(Format))
+    chosen = FIGURES if ALL in figures else [by_name[name] for name in dict.fromkeys(figures)]
     with require_extra("a figure", "plot"):
         from cpframe.report.figures.gallery import draw
-        from cpframe.report.figures.missing_glyphs import letters_noted
-        from cpframe.report.figures.style import rendered
+        from cpframe.report.figures.missing_glyphs import collect_missing_glyphs
+        from cpframe.report.figures.style import render
 
-    names = FIGURES if "all" in figures else tuple(dict.fromkeys(figures))
-    drawn, missing = draw(Findings(study), names)
-    wanted = [name for name in missing if name in figures] or ([] if drawn else list(missing))
-    if wanted:
-        raise NothingToDrawError("\n".join(f"{name}: {missing[name]}" for name in wanted))
-    _make(folder)
+    drawn, missing = draw(Findings(study), chosen)
+    failed = [name for name in missing if name in figures] or ([] if drawn else list(missing))
+    if failed:
+        raise NothingToDrawError("\n".join(f"{name}: {missing[name]}" for name in failed))
+    _make_folder(folder)
     boxes: set[str] = set()
-    for drawings in drawn.values():
-        for drawing in drawings:
-            for form in (form for form in FORMATS if form in formats):
-                path = folder / f"{drawing.stem}.{form}"
-                with letters_noted() as lacking:
-                    content = rendered(drawing.figure, form)
-                write_atomically(path, content)
-                boxes |= lacking if form in _DRAWN_LETTERS else set()
-                yield str(path)
+    for drawing in (drawing for drawings in drawn.values() for drawing in drawings):
+        for format_ in (format_ for format_ in Format if format_ in formats):
+            path = folder / f"{drawing.stem}.{format_}"
+            with collect_missing_glyphs() as letters:
+                content = render(drawing.figure, format_)
+            write_atomically(path, content)
+            boxes |= letters if format_ in _WITH_GLYPHS else set()
+            yield str(path)
     if boxes:
-        yield f"figures lack the letters {printable(''.join(sorted(boxes)))}: their font has none"
-    yield from (f"left out: {name}: {why}" for name, why in missing.items())
+        yield f"these letters are drawn as empty boxes, as the font lacks them: {printable(''.join(sorted(boxes)))}"
+    yield from (f"left out: {name}: {reason}" for name, reason in missing.items())
+
+
+def _check_names(kind: str, names: Iterable[str], known: Sequence[str]) -> None:
+    for name in names:
+        if name not in known:
+            raise ValueError(f"unknown {kind} {name!r}; known {kind}s: {', '.join(known)}")
 
 
 def write_page(study: StudyRecord, path: Path, threshold: float = THRESHOLD) -> str:
-    """Write the report on a study as one self-contained page of HTML.
+    """Write the report on a study as one self-contained HTML page.
 
     Args:
-        study: finished or not.
-        path: of the file, which is replaced if it is there; its folder is made.
-        threshold: see `cpframe.analysis.findings.Findings`.
+        study: the study, which need not be complete.
+        path: the file, which is replaced if it exists; its folder is created.
+        threshold: the drop below which a deficit counts as recovered, see `cpframe.analysis.findings.Findings`.
 
     Returns:
         The path.
 
     Raises:
-        NotInstalledError: without matplotlib, which draws the figures in it.
-        StoreError: when it cannot be written.
+        NotInstalledError: if matplotlib, which draws the figures in the page, is not installed.
+        StoreError: if the file cannot be written.
     """
     with require_extra("a page with figures", "plot"):
         from cpframe.report.html.page import html_page
 
     content = html_page(study, threshold).encode()
-    _make(path.parent)
+    _make_folder(path.parent)
     write_atomically(path, content)
     return str(path)
 
 
-def _make(folder: Path) -> None:
+def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

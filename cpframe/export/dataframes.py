@@ -1,4 +1,4 @@
-"""A study as tables: one row a trajectory, one an epoch, one a measured value. pandas is imported inside."""
+"""A study as tables: one row per trajectory, per epoch, and per measured value. pandas is imported inside."""
 
 from __future__ import annotations
 
@@ -17,65 +17,70 @@ from cpframe.records.model import Floats, StudyRecord, TrajectoryRecord
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-FACTS = {
-    "protocol": "removal, sliding, or clean for the no-deficit training that is as long as the longest",
-    "deficit": "the deficit's name in the spec, or clean",
-    "onset": "first epoch (0, 1, ...) under the deficit; 0 where there is none",
-    "offset": "first epoch after the deficit; equal to onset where there is none",
-    "epochs": "length of the whole training",
-    "seed": "of the training",
-    "status": "complete, unfinished or failed",
-    "reason": "of the failure, else empty",
-    "score": "final test accuracy: the mean over the last score_epochs epochs; nan unless complete",
-    "drop": "score of the matching no-deficit training of the same seed minus score (sensitivity); nan without one",
-    "epochs_trained": "how many epochs it has got to",
-    **{f"final_{name}": f"{name} of the last of them" for name in CURVES},
+_TIMELINE_COLUMNS = {
+    "protocol": "removal, sliding, or clean for the no-deficit trajectory that is as long as the longest one",
+    "deficit": "name of the deficit in the spec, or clean",
+    "onset": "first epoch (0, 1, ...) under the deficit; 0 without a deficit",
+    "offset": "first epoch after the deficit; equal to onset without a deficit",
+    "epochs": "number of epochs of the whole training",
+    "seed": "seed of the training",
 }
-"""What is known of every trajectory, beside its name and its values of the grid."""
+_RESULT_COLUMNS = {
+    "status": "complete, unfinished or failed",
+    "reason": "reason of the failure, else empty",
+    "score": "final test accuracy: the mean over the last score_epochs epochs; nan unless complete",
+    "drop": "score of the matching no-deficit trajectory of the same seed minus score (in the sliding protocol: "
+    "sensitivity); nan without such a trajectory",
+    "epochs_trained": "number of epochs trained so far",
+    **{f"final_{name}": f"{description}; last epoch trained" for name, description in CURVES.items()},
+}
+TRAJECTORY_COLUMNS = _TIMELINE_COLUMNS | _RESULT_COLUMNS
+"""The meanings of the columns of the table of trajectories, except the name and the keys of the variant."""
 
 
-def facts_of(study: StudyRecord) -> dict[str, list[object]]:
-    """Columns of a table with one row a trajectory: its name, its values of the grid, and `FACTS`.
+def trajectory_columns(study: StudyRecord) -> dict[str, list[object]]:
+    """Return the columns of the table of trajectories: name, keys of the variant, and `TRAJECTORY_COLUMNS`.
 
-    A key of the grid whose values are all true or false, all numbers, or all text keeps them; otherwise (arrays,
-    tables, a mixture) they are written as JSON.
+    The values of a key are kept if all are booleans, all numbers or all text; else they are written as JSON.
     """
-    drops = _drops(study)
-    columns: dict[str, list[object]] = {"name": [trajectory.name for trajectory in study.trajectories]}
-    columns |= {name: [getattr(one, name) for one in study.trajectories] for name in list(FACTS)[:6]}
-    columns |= variants_of(study.trajectories)
-    columns |= {name: [getattr(one, name) for one in study.trajectories] for name in ("status", "reason", "score")}
-    columns["drop"] = [drops.get(_place(one), math.nan) for one in study.trajectories]
-    columns["epochs_trained"] = [len(one.history.epoch) for one in study.trajectories]
+    trajectories, drops = study.trajectories, _drops(study)
+    columns: dict[str, list[object]] = {"name": [t.name for t in trajectories]}
+    columns |= {name: [getattr(t, name) for t in trajectories] for name in _TIMELINE_COLUMNS}
+    columns |= _variant_columns(trajectories)
+    columns |= {name: [getattr(t, name) for t in trajectories] for name in ("status", "reason", "score")}
+    columns["drop"] = [drops.get(_timeline(t), math.nan) for t in trajectories]
+    columns["epochs_trained"] = [len(t.history.epoch) for t in trajectories]
     for name in CURVES:
-        columns[f"final_{name}"] = [_last(getattr(one.history, name)) for one in study.trajectories]
+        columns[f"final_{name}"] = [_last(getattr(t.history, name)) for t in trajectories]
     return columns
 
 
-def variants_of(trajectories: Sequence[TrajectoryRecord]) -> dict[str, list[object]]:
-    """The values of the grid, by its dotted keys, one for each trajectory."""
-    keys = dict.fromkeys(key for one in trajectories for key in one.variant)
-    columns = {key: [one.variant.get(key) for one in trajectories] for key in keys}
-    return {key: values if _alike(values) else [_json(value) for value in values] for key, values in columns.items()}
+def _variant_columns(trajectories: Sequence[TrajectoryRecord]) -> dict[str, list[object]]:
+    keys = dict.fromkeys(key for trajectory in trajectories for key in trajectory.variant)
+    columns = {key: [trajectory.variant.get(key) for trajectory in trajectories] for key in keys}
+    return {
+        key: values if _have_one_type(values) else [_to_json(value) for value in values]
+        for key, values in columns.items()
+    }
 
 
-def trajectory_table(facts: Mapping[str, Sequence[object]]) -> DataFrame:
-    """One row a trajectory, in the order of the study.
+def trajectory_table(columns: Mapping[str, Sequence[object]]) -> DataFrame:
+    """Return a table with one row per trajectory, in the order of the study.
 
     Args:
-        facts: of the study, see `facts_of`.
+        columns: the columns, see `trajectory_columns`.
 
     Raises:
-        NotInstalledError: without pandas.
+        NotInstalledError: if pandas is not installed.
     """
-    return _table({name: np.array(values, dtype=_kind(values)) for name, values in facts.items()})
+    return _table({name: np.array(values, dtype=_dtype(values)) for name, values in columns.items()})
 
 
 def epoch_table(study: StudyRecord) -> DataFrame:
-    """One row for each epoch of each trajectory: trajectory, epoch, condition and the curves.
+    """Return a table with one row per epoch of a trajectory: trajectory, epoch, condition and the curves.
 
     Raises:
-        NotInstalledError: without pandas.
+        NotInstalledError: if pandas is not installed.
     """
     parts = []
     for trajectory in study.trajectories:
@@ -89,24 +94,24 @@ def epoch_table(study: StudyRecord) -> DataFrame:
             }
         )
     return _table(
-        _stacked(parts, {"trajectory": _TEXT, "epoch": _WHOLE, "condition": _TEXT, **dict.fromkeys(CURVES, _REAL)})
+        _concatenate(parts, {"trajectory": _TEXT, "epoch": _WHOLE, "condition": _TEXT, **dict.fromkeys(CURVES, _REAL)})
     )
 
 
 def metric_table(study: StudyRecord) -> DataFrame:
-    """One row for each value measured: trajectory, metric, epoch, layer (missing for a number), value, stderr.
+    """Return a table with one row per measured value: trajectory, metric, epoch, layer, value, stderr.
 
-    An epoch at which a metric was not measured has no rows. Metrics with dimensions of their own (filters, say) are
-    not in it: see `left_out`.
+    The layer is missing for a metric that is one number. Epochs at which a metric was not measured have no rows.
+    Metrics that define dimensions, such as filters, are not in the table, see `array_metrics`.
 
     Raises:
-        NotInstalledError: without pandas.
+        NotInstalledError: if pandas is not installed.
     """
     parts = []
     for trajectory in study.trajectories:
         history = trajectory.history
         for name, metric in history.metrics.items():
-            if metric.dimensions not in ((), ("layer",)):
+            if metric.axes:
                 continue
             values = metric.values if metric.dimensions else metric.values[:, None]
             measured = ~np.isnan(values).all(axis=1)
@@ -123,44 +128,46 @@ def metric_table(study: StudyRecord) -> DataFrame:
                     "stderr": stderr[measured].ravel(),
                 }
             )
-    kinds = {"trajectory": _TEXT, "metric": _TEXT, "epoch": _WHOLE, "layer": _TEXT, "value": _REAL, "stderr": _REAL}
-    return _table(_stacked(parts, kinds))
+    dtypes = {"trajectory": _TEXT, "metric": _TEXT, "epoch": _WHOLE, "layer": _TEXT, "value": _REAL, "stderr": _REAL}
+    return _table(_concatenate(parts, dtypes))
 
 
-def left_out(study: StudyRecord) -> tuple[str, ...]:
-    """Names of the metrics whose dimensions are their own, which a table has no columns for."""
-    metrics = [item for one in study.trajectories for item in one.history.metrics.items()]
-    return tuple(dict.fromkeys(name for name, metric in metrics if metric.dimensions not in ((), ("layer",))))
+def array_metrics(study: StudyRecord) -> tuple[str, ...]:
+    """Return the names of the metrics that define dimensions, for which the table of metrics has no columns."""
+    metrics = [item for trajectory in study.trajectories for item in trajectory.history.metrics.items()]
+    return tuple(dict.fromkeys(name for name, metric in metrics if metric.axes))
 
 
-_Place = tuple[str, str, str, int, int, int, int]
+_Timeline = tuple[str, str, str, int, int, int, int]
 
 
-def _place(one: TrajectoryRecord) -> _Place:
-    return one.protocol, variant_key(one.variant), one.deficit, one.onset, one.offset, one.epochs, one.seed
+def _timeline(trajectory: TrajectoryRecord) -> _Timeline:
+    """Return what distinguishes a trajectory from all others of the study."""
+    t = trajectory
+    return t.protocol, variant_key(t.variant), t.deficit, t.onset, t.offset, t.epochs, t.seed
 
 
-def _drops(study: StudyRecord) -> dict[_Place, float]:
-    """The drops of `cpframe.analysis.comparisons`, by what tells a trajectory from another."""
-    found: dict[_Place, float] = {}
+def _drops(study: StudyRecord) -> dict[_Timeline, float]:
+    """Return the drop of every trajectory that has one, as `cpframe.analysis.comparisons` defines it."""
+    drops: dict[_Timeline, float] = {}
     for group in all_groups(study):
         protocol = "removal" if isinstance(group, RemovalGroup) else "sliding"
         for curve in group.curves:
             for point in curve.points:
                 epochs = point.offset + group.recovery if isinstance(group, RemovalGroup) else group.epochs
-                place = protocol, variant_key(group.variant), curve.deficit, point.onset, point.offset, epochs
-                found |= {(*place, seed): drop for seed, drop in point.drops.items()}
-    return found
+                timeline = protocol, variant_key(group.variant), curve.deficit, point.onset, point.offset, epochs
+                drops |= {(*timeline, seed): drop for seed, drop in point.drops.items()}
+    return drops
 
 
-def _alike(values: Sequence[object]) -> bool:
-    for kinds in ((bool,), (int, float), (str,)):
-        if all(isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool)) for value in values):
+def _have_one_type(values: Sequence[object]) -> bool:
+    for types in ((bool,), (int, float), (str,)):
+        if all(isinstance(value, types) and (bool in types or not isinstance(value, bool)) for value in values):
             return True
     return False
 
 
-def _json(value: object) -> str:
+def _to_json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, default=str)
 
 
@@ -168,20 +175,22 @@ _TEXT, _WHOLE, _REAL = np.dtype(object), np.dtype(np.int64), np.dtype(np.float64
 _Columns = Mapping[str, np.ndarray]
 
 
-def _kind(values: Sequence[object]) -> np.dtype | None:
+def _dtype(values: Sequence[object]) -> np.dtype | None:
     return _TEXT if all(isinstance(value, str) for value in values) else None
 
 
-def _stacked(parts: Sequence[_Columns], kinds: Mapping[str, np.dtype]) -> _Columns:
-    """Put tables of the same columns below one another; without any there are no rows."""
-    return {name: np.concatenate([np.zeros(0, kind), *(part[name] for part in parts)]) for name, kind in kinds.items()}
+def _concatenate(parts: Sequence[_Columns], dtypes: Mapping[str, np.dtype]) -> _Columns:
+    """Append tables with the same columns to each other; without any table the columns are empty."""
+    return {
+        name: np.concatenate([np.zeros(0, dtype), *(part[name] for part in parts)]) for name, dtype in dtypes.items()
+    }
 
 
 def _table(columns: _Columns) -> DataFrame:
     with require_extra("a table", "notebook"):
         import pandas
 
-    # Text is said to be text: a column in which all is missing would else be of no type.
+    # The dtype of text is set explicitly: pandas would not infer it for a column without values.
     return pandas.DataFrame(
         {
             name: pandas.array(values, dtype="string") if values.dtype == _TEXT else values

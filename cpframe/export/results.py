@@ -1,4 +1,4 @@
-"""The results of a study in a notebook: ``cpframe.open_results(path)``."""
+"""`Results`, the results of a study for a notebook or a script."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from cpframe.analysis.comparisons import deficits_of
 from cpframe.errors import nearest
-from cpframe.export.dataframes import epoch_table, facts_of, metric_table, trajectory_table
-from cpframe.export.xarray_dataset import stacked
+from cpframe.export.dataframes import epoch_table, metric_table, trajectory_columns, trajectory_table
+from cpframe.export.xarray_dataset import to_xarray
 from cpframe.records.model import StudyRecord
 from cpframe.store import read_results, results_file
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False)
 class Results:
-    """What a study has come to, as tables and datasets; each is made when it is first asked for.
+    """The results of a study, as tables and datasets that are computed when they are first used.
 
-    Tables need pandas, datasets xarray: ``pip install 'cpframe[notebook]'``; without them `NotInstalledError`, an
-    ImportError, says so.
+    The tables need pandas and the datasets xarray, ``pip install 'cpframe[notebook]'``; without them they raise
+    `NotInstalledError`, an `ImportError`.
 
     Attributes:
-        path: of the file.
-        study: the records, as `cpframe.analysis` takes them.
+        path: the results file.
+        study: the record of the study, which the functions of `cpframe.analysis` take.
     """
 
     path: Path
@@ -39,82 +39,89 @@ class Results:
 
     @property
     def spec(self) -> str:
-        """The text of the spec's file. What ``--profile`` and ``--set`` laid over it is in ``study.provenance``."""
+        """The text of the spec file; a profile and ``--set`` options are in ``study.provenance``."""
         return self.study.spec
 
     @cached_property
     def trajectories(self) -> DataFrame:
-        """One row a trajectory: name, protocol, window, seed, a column for each key of the grid, status, score, drop.
+        """The table with one row per trajectory: name, protocol, window, seed, variant, status, score, drop.
 
-        Columns are those of `cpframe.export.dataframes.FACTS`. `drop` is the score of the matching no-deficit training
-        of the same seed minus the score; nan where there is none, as for the no-deficit trainings themselves.
+        `cpframe.export.dataframes.TRAJECTORY_COLUMNS` has the meaning of each column. The drop is the score of the
+        matching no-deficit trajectory of the same seed minus the score; it is nan without such a trajectory, and for
+        the no-deficit trajectories themselves.
         """
-        return trajectory_table(self._facts)
+        return trajectory_table(self._columns)
 
     @cached_property
     def epochs(self) -> DataFrame:
-        """One row an epoch of a trajectory: condition, learning rate, loss (nats) and accuracy (0 to 1)."""
+        """The table with one row per epoch of a trajectory: condition, learning rate, losses (nats), accuracies."""
         return epoch_table(self.study)
 
     @cached_property
     def metrics(self) -> DataFrame:
-        """One row a value measured: trajectory, metric, epoch, layer (missing for a number), value, stderr.
+        """The table with one row per measured value: trajectory, metric, epoch, layer, value, stderr.
 
-        Metrics with dimensions of their own, as filters have, are in `histories` only.
+        The layer is missing for a metric that is one number. Metrics that define dimensions, such as filters, are in
+        `histories` only.
         """
         return metric_table(self.study)
 
     @cached_property
     def histories(self) -> xarray.Dataset:
-        """All histories in one dataset: (trajectory, epoch), (trajectory, measured_epoch, layer); see `stacking`."""
-        return stacked(self.study, self._facts, range(len(self.study.trajectories)))
+        """The histories of all trajectories, (trajectory, epoch) and (trajectory, measured_epoch, layer).
+
+        See `cpframe.export.xarray_dataset.to_xarray`.
+        """
+        return to_xarray(self.study, self._columns, range(len(self.study.trajectories)))
 
     def history(self, name: str) -> xarray.Dataset:
-        """The history of the trajectory of that name: (epoch,), (measured_epoch, layer).
+        """Return the history of one trajectory, (epoch,) and (measured_epoch, layer).
+
+        Args:
+            name: the name of the trajectory, see `trajectories`.
 
         Raises:
-            KeyError: when there is none; the message names the nearest.
+            KeyError: if no trajectory has this name; the message suggests a similar one.
         """
-        names = self._facts["name"]
+        names = self._columns["name"]
         if name not in names:
-            raise KeyError(f"{name!r} is not a trajectory of this study; {nearest(name, map(str, names))}")
-        return stacked(self.study, self._facts, [names.index(name)]).isel(trajectory=0)
+            raise KeyError(f"unknown trajectory {name!r}; {nearest(name, map(str, names))}")
+        return to_xarray(self.study, self._columns, [names.index(name)]).isel(trajectory=0)
 
     @cached_property
-    def _facts(self) -> dict[str, list[object]]:
-        return facts_of(self.study)
+    def _columns(self) -> dict[str, list[object]]:
+        return trajectory_columns(self.study)
 
     def _overview(self) -> dict[str, str]:
-        study = self.study
-        states = Counter(one.status for one in study.trajectories)
-        seeds = dict.fromkeys(one.seed for one in study.trajectories)
+        study, trajectories = self.study, self.study.trajectories
+        statuses = Counter(t.status for t in trajectories)
         metrics = {
             name: ", ".join(metric.dimensions) or "a number"
-            for one in study.trajectories
-            for name, metric in one.history.metrics.items()
+            for t in trajectories
+            for name, metric in t.history.metrics.items()
         }
         lines = {
             "file": str(self.path),
             "written": study.created,
-            "trajectories": ", ".join(f"{count} {status}" for status, count in states.items()),
-            "seeds": ", ".join(map(str, seeds)),
-            "protocols": ", ".join(dict.fromkeys(one.protocol for one in study.trajectories)),
+            "trajectories": ", ".join(f"{count} {status}" for status, count in statuses.items()),
+            "seeds": ", ".join(dict.fromkeys(str(t.seed) for t in trajectories)),
+            "protocols": ", ".join(dict.fromkeys(t.protocol for t in trajectories)),
             "deficits": ", ".join(deficits_of(study)),
-            "grid": ", ".join(dict.fromkeys(key for one in study.trajectories for key in one.variant)),
+            "grid": ", ".join(dict.fromkeys(key for t in trajectories for key in t.variant)),
             "metrics": ", ".join(f"{name} ({dimensions})" for name, dimensions in metrics.items()),
             "tables": ".trajectories, .epochs, .metrics",
             "datasets": ".histories, .history(name)",
-            "records": ".study, .spec",
+            "other": ".study, .spec, .path",
         }
         return {name: line for name, line in lines.items() if line}
 
     def __repr__(self) -> str:
-        """What is in here, and how to get at it."""
+        """Return a summary of the study and of the attributes that hold its data."""
         lines = [f"  {name:<13} {line}" for name, line in self._overview().items()]
         return "\n".join([f"cpframe results: {self.study.title}", *lines])
 
     def _repr_html_(self) -> str:
-        """The same for notebooks."""
+        """Return the same summary as an HTML table, for notebooks."""
         rows = (
             f"<tr><th style='text-align:left'>{escape(name)}</th><td style='text-align:left'>{escape(line)}</td></tr>"
             for name, line in self._overview().items()
@@ -122,11 +129,14 @@ class Results:
         return f"<strong>{escape(self.study.title)}</strong><table>{''.join(rows)}</table>"
 
 
-def opened(path: str | PathLike[str]) -> Results:
-    """Open a ``results.h5``, or the one in a folder.
+def open_results(path: str | PathLike[str]) -> Results:
+    """Read a results file.
+
+    Args:
+        path: a ``results.h5``, or the folder that contains it.
 
     Raises:
-        StoreError: when it is no results file, is damaged, or is of another format version.
+        StoreError: if the file does not exist, is not a results file, is damaged, or has another format version.
     """
     file = results_file(Path(path))
     return Results(file, read_results(file))

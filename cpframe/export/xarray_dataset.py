@@ -4,84 +4,72 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cpframe.errors import require_extra
-from cpframe.export.dataframes import FACTS
+from cpframe.export.dataframes import TRAJECTORY_COLUMNS
 from cpframe.records.histories import CURVES
-from cpframe.records.model import MetricHistory, StudyRecord, TrajectoryRecord
+from cpframe.records.model import Integers, MetricHistory, StudyRecord, TrajectoryRecord
 
 if TYPE_CHECKING:
     import xarray
 
 _Variable = tuple[tuple[str, ...], Any, dict[str, str]]
+"""The dimensions, values and attributes of an xarray variable."""
 
 
-def stacked(study: StudyRecord, facts: Mapping[str, Sequence[object]], places: Sequence[int]) -> xarray.Dataset:
-    """Lay the histories of some trajectories of a study side by side.
+@dataclass(frozen=True)
+class _Axes:
+    """The values along the dimensions that all variables share.
 
-    Dimensions: `trajectory`, `epoch`, `measured_epoch`, `layer`, and those that a metric has of its own. What a
-    trajectory has not got to, a metric that was not measured at an epoch, and a layer that a variant's network does
-    not have are nan (and an empty condition). Layers of several networks are those of all, each in its forward order.
-    What is known of a trajectory (see `cpframe.export.dataframes.facts_of`) are coordinates along `trajectory`. What a
-    metric calls itself or a dimension has ``metric-`` before it where a coordinate or dimension is called so; where
-    two networks give it different dimensions, those of the second are in its name.
+    Attributes:
+        trajectories: the trajectories, along the dimension ``trajectory``.
+        epoch: the numbers of completed epochs, (E,).
+        measured_epoch: the numbers of completed epochs at which metrics were measured, (M,).
+        layer: the names of the layers.
+    """
+
+    trajectories: Sequence[TrajectoryRecord]
+    epoch: Integers
+    measured_epoch: Integers
+    layer: Sequence[str]
+
+
+def to_xarray(study: StudyRecord, columns: Mapping[str, Sequence[object]], rows: Sequence[int]) -> xarray.Dataset:
+    """Return the histories of some trajectories of a study as one dataset.
+
+    Its dimensions are ``trajectory``, ``epoch``, ``measured_epoch``, ``layer``, and those that a metric defines. Values
+    are nan, and conditions empty, at epochs that a trajectory has not reached, at epochs at which a metric was not
+    measured, and for layers that a variant's network lacks. The layers are those of all networks, in forward order.
+    The columns of the table of trajectories are coordinates along ``trajectory``. A metric or dimension whose name is
+    taken gets the prefix ``metric-``. Where two variants give a metric different dimensions, it becomes two variables,
+    and the name of the second ends with its dimensions.
 
     Args:
-        study: that they are of.
-        facts: of the study, see `cpframe.export.dataframes.facts_of`.
-        places: of the trajectories in the study, 0, 1, ...
+        study: the study.
+        columns: the columns of its table of trajectories, see `cpframe.export.dataframes.trajectory_columns`.
+        rows: the positions of the trajectories in the study, 0, 1, ...
 
     Raises:
-        NotInstalledError: without xarray.
+        NotInstalledError: if xarray is not installed.
     """
     with require_extra("a dataset", "notebook"):
         import xarray
 
-    chosen = [study.trajectories[place] for place in places]
-    epochs = _union(one.history.epoch for one in chosen)
-    measured = _union(one.history.measured_epoch for one in chosen)
-    layers = merged([one.history.layers for one in chosen])
-    coordinates: dict[str, _Variable] = {
-        "trajectory": (
-            ("trajectory",),
-            _column([facts["name"][place] for place in places]),
-            _about("name in the study"),
-        ),
-        "epoch": (("epoch",), epochs, _about("epochs completed")),
-        "measured_epoch": (("measured_epoch",), measured, _about("epochs completed when metrics were measured")),
-        "layer": (("layer",), _column(layers), _about("layers of the network, in forward order")),
-        "variant": (
-            ("trajectory",),
-            _column([json.dumps(dict(one.variant), ensure_ascii=False, default=str) for one in chosen]),
-            _about("values of the spec's grid, JSON"),
-        ),
-    }
-    for name, values in facts.items():
-        if name != "name" and not name.startswith("final_"):
-            column = _column([values[place] for place in places])
-            coordinates[name] = ("trajectory",), column, _about(FACTS.get(name, "of the variant"), name)
-    variables = _curves(chosen, epochs)
-    sizes = _sizes(chosen, set(coordinates))
-    taken = {*coordinates, *variables, *sizes}
-    kinds = dict.fromkeys((name, one.dimensions) for t in chosen for name, one in t.history.metrics.items())
-    for name, dimensions in kinds:
-        first = next(own for other, own in kinds if other == name) == dimensions
-        called = name if first else "-".join([name, *(dimensions or ["number"])])
-        while called in taken:
-            called = f"metric-{called}"
-        taken.add(called)
-        where = tuple(_axis(dimension, set(coordinates)) for dimension in dimensions)
-        shape = [len(layers) if dimension == "layer" else sizes[dimension] for dimension in where]
-        metrics = {
-            place: one.history.metrics[name]
-            for place, one in enumerate(chosen)
-            if name in one.history.metrics and one.history.metrics[name].dimensions == dimensions
-        }
-        variables |= _metric(name, called, where, shape, metrics, chosen, measured, layers)
-    about = {
+    trajectories = [study.trajectories[row] for row in rows]
+    axes = _Axes(
+        trajectories,
+        _union(trajectory.history.epoch for trajectory in trajectories),
+        _union(trajectory.history.measured_epoch for trajectory in trajectories),
+        merge_orders(trajectory.history.layers for trajectory in trajectories),
+    )
+    coordinates = _coordinates(axes, {name: [values[row] for row in rows] for name, values in columns.items()})
+    curves = _curves(axes)
+    variables = curves | _metrics(axes, coordinates.keys(), curves.keys())
+    attributes = {
         **study.provenance,
         "title": study.title,
         "spec": study.spec,
@@ -89,99 +77,145 @@ def stacked(study: StudyRecord, facts: Mapping[str, Sequence[object]], places: S
         "deficits": json.dumps(dict(study.deficits), ensure_ascii=False),
         "created": study.created,
     }
-    return xarray.Dataset(variables, coordinates, about)
+    return xarray.Dataset(variables, coordinates, attributes)
 
 
-def merged(orders: Iterable[Sequence[str]]) -> list[str]:
-    """Every name once, so that what follows one another in an order does so here, as far as the orders agree."""
-    found: list[str] = []
+def merge_orders(orders: Iterable[Sequence[str]]) -> list[str]:
+    """Return every name once, in an order that follows the given ones where these agree with each other."""
+    merged: list[str] = []
     for order in dict.fromkeys(map(tuple, orders)):
-        place = 0
+        position = 0
         for name in order:
-            if name in found:
-                place = found.index(name) + 1
+            if name in merged:
+                position = merged.index(name) + 1
             else:
-                found.insert(place, name)
-                place += 1
-    return found
+                merged.insert(position, name)
+                position += 1
+    return merged
 
 
-def _curves(chosen: Sequence[TrajectoryRecord], epochs: np.ndarray) -> dict[str, _Variable]:
-    where = "trajectory", "epoch"
-    condition = np.full((len(chosen), len(epochs)), "", dtype=object)
-    curves = {name: np.full((len(chosen), len(epochs)), np.nan) for name in CURVES}
-    for number, one in enumerate(chosen):
-        rows = np.searchsorted(epochs, one.history.epoch)
-        condition[number, rows] = one.history.condition
+def _union(epochs: Iterable[Integers]) -> Integers:
+    return np.unique(np.concatenate([np.zeros(0, np.int64), *epochs]))
+
+
+def _coordinates(axes: _Axes, columns: Mapping[str, Sequence[object]]) -> dict[str, _Variable]:
+    variants = [json.dumps(dict(t.variant), ensure_ascii=False, default=str) for t in axes.trajectories]
+    along = ("trajectory",)
+    coordinates: dict[str, _Variable] = {
+        "trajectory": (along, _array(columns["name"]), _attributes("name of the trajectory in the study")),
+        "epoch": (("epoch",), axes.epoch, _attributes("number of completed epochs")),
+        "measured_epoch": (
+            ("measured_epoch",),
+            axes.measured_epoch,
+            _attributes("number of completed epochs when metrics were measured"),
+        ),
+        "layer": (("layer",), _array(axes.layer), _attributes("layers of the network, in forward order")),
+        "variant": (along, _array(variants), _attributes("values of the variant, as JSON")),
+    }
+    for name, values in columns.items():
+        if name != "name" and not name.startswith("final_"):
+            meaning = TRAJECTORY_COLUMNS.get(name, f"value of {name} in the variant")
+            coordinates[name] = along, _array(values), _attributes(meaning, name)
+    return coordinates
+
+
+def _curves(axes: _Axes) -> dict[str, _Variable]:
+    shape = len(axes.trajectories), len(axes.epoch)
+    condition = np.full(shape, "", dtype=object)
+    curves = {name: np.full(shape, np.nan) for name in CURVES}
+    for row, trajectory in enumerate(axes.trajectories):
+        columns = np.searchsorted(axes.epoch, trajectory.history.epoch)
+        condition[row, columns] = trajectory.history.condition
         for name, curve in curves.items():
-            curve[number, rows] = getattr(one.history, name)
-    about = _about("what the learner experienced: clean, or a deficit's name in the spec; empty where not trained")
+            curve[row, columns] = getattr(trajectory.history, name)
+    dimensions = "trajectory", "epoch"
+    meaning = "condition of the epoch: clean, or a deficit's name in the spec; empty where not trained"
     return {
-        "condition": (where, condition, about),
-        **{name: (where, curve, _about(CURVES[name], name)) for name, curve in curves.items()},
+        "condition": (dimensions, condition, _attributes(meaning)),
+        **{name: (dimensions, curve, _attributes(CURVES[name], name)) for name, curve in curves.items()},
     }
 
 
-def _axis(dimension: str, coordinates: Collection[str]) -> str:
-    """What a dimension of a metric is called beside these coordinates."""
+def _metrics(axes: _Axes, coordinates: Collection[str], curves: Collection[str]) -> dict[str, _Variable]:
+    """Return the variables of all metrics."""
+    lengths = _lengths(axes, coordinates)
+    taken = {*coordinates, *curves, *lengths}
+    variables: dict[str, _Variable] = {}
+    kinds = dict.fromkeys((name, m.dimensions) for t in axes.trajectories for name, m in t.history.metrics.items())
+    for name, dimensions in kinds:
+        is_first = next(others for other, others in kinds if other == name) == dimensions
+        variable = name if is_first else "-".join([name, *(dimensions or ["number"])])
+        while variable in taken:
+            variable = f"metric-{variable}"
+        taken.add(variable)
+        names = [_dimension_name(dimension, coordinates) for dimension in dimensions]
+        metrics = {
+            row: trajectory.history.metrics[name]
+            for row, trajectory in enumerate(axes.trajectories)
+            if name in trajectory.history.metrics and trajectory.history.metrics[name].dimensions == dimensions
+        }
+        variables |= _metric(axes, name, variable, {axis: lengths[axis] for axis in names}, metrics)
+    return variables
+
+
+def _dimension_name(dimension: str, coordinates: Collection[str]) -> str:
+    """Return the name that a dimension of a metric has in the dataset."""
     return f"metric-{dimension}" if dimension in coordinates and dimension != "layer" else dimension
 
 
-def _sizes(chosen: Sequence[TrajectoryRecord], coordinates: Collection[str]) -> dict[str, int]:
-    """The dimensions that metrics have of their own, each as long as the longest."""
-    found: dict[str, int] = {}
-    for metric in (metric for one in chosen for metric in one.history.metrics.values()):
-        for dimension, size in zip(metric.dimensions, metric.values.shape[1:], strict=True):
-            if dimension != "layer":
-                name = _axis(dimension, coordinates)
-                found[name] = max(size, found.get(name, 0))
-    return found
+def _lengths(axes: _Axes, coordinates: Collection[str]) -> dict[str, int]:
+    """Return the lengths of all dimensions of metrics, by their names in the dataset: the largest of any trajectory."""
+    lengths = {"layer": len(axes.layer)}
+    for metric in (metric for trajectory in axes.trajectories for metric in trajectory.history.metrics.values()):
+        for dimension, length in zip(metric.dimensions, metric.values.shape[1:], strict=True):
+            name = _dimension_name(dimension, coordinates)
+            lengths[name] = max(length, lengths.get(name, 0))
+    return lengths
 
 
 def _metric(
-    name: str,
-    called: str,
-    dimensions: tuple[str, ...],
-    shape: Sequence[int],
-    metrics: Mapping[int, MetricHistory],
-    chosen: Sequence[TrajectoryRecord],
-    measured: np.ndarray,
-    layers: Sequence[str],
+    axes: _Axes, name: str, variable: str, shape: Mapping[str, int], metrics: Mapping[int, MetricHistory]
 ) -> dict[str, _Variable]:
-    """A metric, by the places of the trajectories that have it, and its standard errors where any has them."""
-    first = next(iter(metrics.values()))
-    found = {called: np.full((len(chosen), len(measured), *shape), np.nan)}
+    """Return the variable of a metric, and that of its standard errors if any trajectory has them.
+
+    Args:
+        axes: the axes of the dataset.
+        name: the name of the metric in the spec.
+        variable: the name of its variable.
+        shape: the lengths of the metric's own dimensions, by their names in the dataset.
+        metrics: the histories of the metric, by the position of their trajectories in `axes`.
+    """
+    arrays = {variable: np.full((len(axes.trajectories), len(axes.measured_epoch), *shape.values()), np.nan)}
     if any(metric.stderr is not None for metric in metrics.values()):
-        found[f"{called}_stderr"] = found[called].copy()
-    for place, metric in metrics.items():
-        history = chosen[place].history
-        rows = np.searchsorted(measured, history.measured_epoch)
-        own = [
-            np.array([layers.index(layer) for layer in history.layers]) if dimension == "layer" else np.arange(size)
-            for dimension, size in zip(dimensions, metric.values.shape[1:], strict=True)
+        arrays[f"{variable}_stderr"] = arrays[variable].copy()
+    for row, metric in metrics.items():
+        history = axes.trajectories[row].history
+        epochs = np.searchsorted(axes.measured_epoch, history.measured_epoch)
+        positions = [
+            np.array([axes.layer.index(layer) for layer in history.layers]) if axis == "layer" else np.arange(length)
+            for axis, length in zip(shape, metric.values.shape[1:], strict=True)
         ]
-        for part, values in zip(found.values(), (metric.values, metric.stderr), strict=False):
+        for array, values in zip(arrays.values(), (metric.values, metric.stderr), strict=False):
             if values is not None:
-                part[place][np.ix_(rows, *own)] = values
-    where = "trajectory", "measured_epoch", *dimensions
+                array[row][np.ix_(epochs, *positions)] = values
+    first = next(iter(metrics.values()))
     units = {"units": first.units or "1"}
-    notes = {"long_name": name, **units, "estimator": first.estimator, "source": first.source}
-    if len(found) > 1:
-        notes["ancillary_variables"] = f"{called}_stderr"
-    about = {called: notes, f"{called}_stderr": {"long_name": f"standard error of {name}", **units}}
-    return {one: (where, values, about[one]) for one, values in found.items()}
+    attributes = {
+        variable: {"long_name": name, **units, "estimator": first.estimator, "source": first.source},
+        f"{variable}_stderr": {"long_name": f"standard error of {name}", **units},
+    }
+    if len(arrays) > 1:
+        attributes[variable]["ancillary_variables"] = f"{variable}_stderr"
+    dimensions = "trajectory", "measured_epoch", *shape
+    return {key: (dimensions, values, attributes[key]) for key, values in arrays.items()}
 
 
-def _union(axes: Iterable[np.ndarray]) -> np.ndarray:
-    return np.unique(np.concatenate([np.zeros(0, np.int64), *axes]))
-
-
-def _column(values: Sequence[object]) -> np.ndarray:
+def _array(values: Sequence[object]) -> np.ndarray:
     return np.array(values, dtype=object if all(isinstance(value, str) for value in values) else None)
 
 
-def _about(meaning: str, name: str = "") -> dict[str, str]:
-    """Attributes of a variable: what it is, and its units where it is a number that can have some."""
+def _attributes(meaning: str, name: str = "") -> dict[str, str]:
+    """Return the attributes of a variable: its meaning, and its units if the name is one with units."""
     if name.endswith("_loss"):
         return {"long_name": meaning, "units": "nat"}
     if name.endswith(("_accuracy", "_rate")) or name in ("score", "drop"):

@@ -160,11 +160,14 @@ def test_plot_writes_figures_and_names_what_it_leaves_out(study: tuple[Path, obj
     assert done.returncode == 0, done.stderr
     assert sorted(path.name for path in (tmp_path / "drawn").iterdir()) == ["fisher.svg", "layers.svg", "removal.svg"]
     assert done.stdout.splitlines()[0] == "drawn/removal.svg"
-    assert "left out: sensitivity: no complete sliding trajectory" in done.stdout
+    assert (
+        "left out: sensitivity: no complete pair of a sliding trajectory and its no-deficit trajectory" in done.stdout
+    )
     done = cpframe("plot", folder / "runs" / "tiny", "--figure", "gradients", cwd=tmp_path)
     assert done.returncode == 1
     assert done.stderr == (
-        'cpframe: gradients: no gradients by layer; [metrics.gradient] use = "gradient" gives them\n'
+        "cpframe: gradients: no gradients were measured per layer; "
+        'add [metrics.gradient] use = "gradient" to the spec\n'
     )
 
 
@@ -226,8 +229,8 @@ def test_a_bad_spec_is_told_in_full_with_lines_and_writes_nothing(tmp_path: Path
         (["report", "nowhere.h5", "--html", "page.html"], 1, "there is no such file"),
         (["report", "nowhere.h5", "--html", "page.html", "--json"], 2, "--json: does nothing for --html"),
         (["plot", "nowhere.h5"], 1, "there is no such file"),
-        (["plot", "nowhere.h5", "--figure", "removals"], 2, "--figure removals: is not a figure; there are removal, "),
-        (["plot", "nowhere.h5", "--format", "jpg"], 2, "--format jpg: is not a format; there are png, svg, pdf"),
+        (["plot", "nowhere.h5", "--figure", "removals"], 2, "'removals' is not one of"),
+        (["plot", "nowhere.h5", "--format", "jpg"], 2, "'jpg' is not one of 'png', 'svg', 'pdf'"),
         (
             ["report", "nowhere.h5", "--section", "fases"],
             2,

@@ -1,4 +1,4 @@
-"""First-layer filters as tiles, with and without a deficit, at the first and the last measurement."""
+"""The filters of the first layer as tiles, with and without a deficit, at the first and the last measurement."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cpframe.analysis.comparisons import variant_key
@@ -16,99 +15,102 @@ from cpframe.analysis.metric_curves import array_metric_names
 from cpframe.analysis.representatives import preferred_windows
 from cpframe.errors import NothingToDrawError
 from cpframe.records.model import CLEAN, Floats, TrajectoryRecord
-from cpframe.report.figures.labels import listed, numbered, timeline_of
-from cpframe.report.figures.style import WIDTH, Drawing, note_below
+from cpframe.report.figures import Plot
+from cpframe.report.figures.labels import prefix_variant, sentences, timeline_label
+from cpframe.report.figures.style import WIDTH, add_note
 from cpframe.report.formatting import number
 from cpframe.report.variant_names import study_variants
 
-MOST = 96
-"""Tiles of one network at most: the first ones."""
+MAX_FILTERS = 96
+"""The largest number of filters drawn of one network: the first ones."""
 _DIMENSIONS = ("filter", "channel", "height", "width")
 
-WHITEST = 0.99
-"""Of all weights of a network, the part that lies within the range of colours; the rest is cut off."""
+IN_RANGE = 0.99
+"""The fraction of a network's weights inside the range of the colours; larger weights are clipped."""
 
 
 @dataclass(frozen=True)
 class Filters:
-    """The first layer's filters of one training.
+    """The first layer's filters of one trajectory.
 
     Attributes:
-        trajectory: the training.
-        epochs: (2,) the first and the last measurement, epochs completed.
-        weights: (2, filter, channel, height, width) at these.
+        trajectory: the trajectory.
+        epochs: the epochs completed at the first and at the last measurement.
+        weights: the weights at these measurements, (2, filter, channel, height, width).
     """
 
     trajectory: TrajectoryRecord
     epochs: tuple[int, int]
     weights: Floats
 
+    @property
+    def label(self) -> str:
+        """The deficit and its window."""
+        return timeline_label(self.trajectory.deficit, self.trajectory.onset, self.trajectory.offset)
 
-def filters_drawings(findings: Findings) -> list[Drawing]:
-    """For every metric that stores filters, variant and deficit: tiles of one seed, in the costliest window.
+
+def draw(findings: Findings) -> list[Plot]:
+    """Draw one plot per filter metric, variant and deficit: the tiles of one seed in the representative window.
 
     Raises:
-        NothingToDrawError: without such a metric.
+        NothingToDrawError: if no metric of the study stores filters.
     """
-    drawn = [pair for name in array_metric_names(findings.study) for pair in _pairs(findings, name)]
-    if not drawn:
+    found = [filters for name in array_metric_names(findings.study) for filters in _choose_filters(findings, name)]
+    if not found:
         raise NothingToDrawError(
-            'no filters of a first layer; [metrics.filters] use = "first-layer-filters" gives them'
+            'no first-layer filters were measured; add [metrics.filters] use = "first-layer-filters" to the spec'
         )
     names = study_variants(findings.study)
-    return [
-        _drawing(numbered("filters", place), pair, names.label(pair[0].trajectory.variant))
-        for place, pair in enumerate(drawn)
-    ]
+    return [_draw_filters(filters, names.label(filters[0].trajectory.variant)) for filters in found]
 
 
-def tiles(weights: Floats, columns: int) -> Floats:
-    """Lay filters side by side, a pixel apart.
+def tile_filters(weights: Floats, columns: int) -> Floats:
+    """Arrange filters in a grid with a gap of one pixel.
 
     Args:
-        weights: (filter, channel, height, width). Three channels are red, green and blue; of any other number the mean
-            is drawn, in grey.
-        columns: filters in a row.
+        weights: the weights, (filter, channel, height, width). Three channels are shown as red, green and blue; for
+            any other number the mean over channels is shown in grey.
+        columns: the number of filters in a row.
 
     Returns:
-        (H, W, 4), red, green, blue and opacity from 0 to 1: a weight of 0 is mid-grey, and all filters share one scale,
-        by which 99 % of the weights are told apart; transparent between the filters.
+        An image, (H, W, 4): red, green, blue and opacity from 0 to 1. A weight of 0 is mid-grey, all filters share one
+        scale, which `IN_RANGE` of the weights do not exceed, and the gaps are transparent.
     """
     count, channels, height, width = weights.shape
     colours = weights if channels == 3 else np.repeat(weights.mean(axis=1, keepdims=True), 3, axis=1)
-    reach = float(np.quantile(np.abs(colours), WHITEST)) or 1.0
+    largest = float(np.quantile(np.abs(colours), IN_RANGE)) or 1.0
     rows = math.ceil(count / columns)
-    page = np.zeros((rows * (height + 1) - 1, columns * (width + 1) - 1, 4))
-    for i, colour in enumerate(np.clip(0.5 + 0.5 * colours / reach, 0, 1)):
+    image = np.zeros((rows * (height + 1) - 1, columns * (width + 1) - 1, 4))
+    for i, colour in enumerate(np.clip(0.5 + 0.5 * colours / largest, 0, 1)):
         top, left = (i // columns) * (height + 1), (i % columns) * (width + 1)
-        page[top : top + height, left : left + width, :3] = colour.transpose(1, 2, 0)
-        page[top : top + height, left : left + width, 3] = 1
-    return page
+        image[top : top + height, left : left + width, :3] = colour.transpose(1, 2, 0)
+        image[top : top + height, left : left + width, 3] = 1
+    return image
 
 
-def _pairs(findings: Findings, name: str) -> Iterator[list[Filters]]:
-    """For each variant and deficit, without and with it; without alone where no deficit was measured."""
+def _choose_filters(findings: Findings, metric: str) -> Iterator[list[Filters]]:
+    """Yield, per variant and deficit, the filters without and with the deficit; or one of them if there is no other."""
     study = findings.study
     for variant in {variant_key(t.variant): t.variant for t in study.trajectories}.values():
-        best = preferred_windows(study, findings.groups, variant)
-        found: dict[str, tuple[tuple[int, str, int, int], Filters]] = {}
+        rank_window = preferred_windows(study, findings.groups, variant)
+        best: dict[str, tuple[tuple[int, str, int, int], Filters]] = {}
         for trajectory in study.trajectories:
-            filters = _filters(trajectory, name)
+            filters = _read_filters(trajectory, metric)
             if filters is not None and variant_key(trajectory.variant) == variant_key(variant):
-                window = trajectory.onset, trajectory.offset
-                rank = best(trajectory.deficit, window), trajectory.protocol, trajectory.seed, -filters.epochs[1]
-                if trajectory.deficit not in found or rank < found[trajectory.deficit][0]:
-                    found[trajectory.deficit] = rank, filters
-        without = [found[CLEAN][1]] if CLEAN in found else []
-        deficits = [deficit for deficit in study.deficits if deficit in found and deficit not in study.idle]
-        yield from [[*without, found[deficit][1]] for deficit in deficits] or ([without] if without else [])
+                window = rank_window(trajectory.deficit, (trajectory.onset, trajectory.offset))
+                rank = window, trajectory.protocol, trajectory.seed, -filters.epochs[1]
+                if trajectory.deficit not in best or rank < best[trajectory.deficit][0]:
+                    best[trajectory.deficit] = rank, filters
+        clean = [best[CLEAN][1]] if CLEAN in best else []
+        deficits = [deficit for deficit in study.deficits if deficit in best and deficit not in study.idle]
+        yield from [[*clean, best[deficit][1]] for deficit in deficits] or ([clean] if clean else [])
 
 
-def _filters(trajectory: TrajectoryRecord, name: str) -> Filters | None:
+def _read_filters(trajectory: TrajectoryRecord, metric: str) -> Filters | None:
     history = trajectory.history
-    if name not in history.metrics or history.metrics[name].dimensions != _DIMENSIONS:
+    if metric not in history.metrics or history.metrics[metric].dimensions != _DIMENSIONS:
         return None
-    values = history.metrics[name].values
+    values = history.metrics[metric].values
     measured = np.flatnonzero(np.isfinite(values).reshape(len(values), -1).all(axis=1))
     if not measured.size:
         return None
@@ -117,41 +119,36 @@ def _filters(trajectory: TrajectoryRecord, name: str) -> Filters | None:
     return Filters(trajectory, (first, last), values[ends])
 
 
-def _drawing(stem: str, pair: Sequence[Filters], label: str) -> Drawing:
-    count, _, height, width = pair[0].weights.shape[1:]
-    shown = min(count, MOST)
+def _draw_filters(rows: Sequence[Filters], label: str) -> Plot:
+    count, _, height, width = rows[0].weights.shape[1:]
+    shown = min(count, MAX_FILTERS)
     columns = math.ceil(math.sqrt(shown * height / width))
-    rows = math.ceil(shown / columns)
-    side = 1.6 * rows * (height + 1) / (columns * (width + 1))
-    figure = Figure(figsize=(WIDTH, len(pair) * (side + 0.3) + 0.6), layout="constrained")
-    grid = figure.subplots(len(pair), 2, squeeze=False)
-    for row, filters in zip(grid, pair, strict=True):
+    side = 1.6 * math.ceil(shown / columns) * (height + 1) / (columns * (width + 1))
+    figure = Figure(figsize=(WIDTH, len(rows) * (side + 0.3) + 0.6), layout="constrained")
+    grid = figure.subplots(len(rows), 2, squeeze=False)
+    for row, filters in zip(grid, rows, strict=True):
         for panel, epoch, weights in zip(row, filters.epochs, filters.weights, strict=True):
-            _draw(panel, weights[:shown], columns)
-            trajectory = filters.trajectory
-            who = timeline_of(trajectory.deficit, trajectory.onset, trajectory.offset)
-            panel.set_title(f"{who}, epoch {epoch}", fontsize=7.5)
-    about = pair[0].trajectory
-    note_below(
+            panel.imshow(tile_filters(weights[:shown], columns), interpolation="none")
+            panel.set_axis_off()
+            panel.set_title(f"{filters.label}, epoch {epoch}", fontsize=7.5)
+    first = f"the first {shown} of " if shown < count else ""
+    add_note(
         figure,
-        f"{label + '; ' if label else ''}one seed ({about.seed}); {f'the first {shown} of ' if shown < count else ''}"
-        f"{count} filters of {width} x {height} weights; mid-grey is 0; one scale a panel, which {WHITEST:.0%} of the "
-        "weights do not exceed.",
+        sentences(
+            label,
+            f"One seed ({rows[0].trajectory.seed})",
+            f"Drawn: {first}{count} filters of {width} x {height} weights",
+            f"Mid-grey: 0. One colour scale per panel; {IN_RANGE:.0%} of the weights are inside it",
+        ),
     )
-    whom = [timeline_of(f.trajectory.deficit, f.trajectory.onset, f.trajectory.offset) for f in pair]
-    return Drawing(stem, f"First-layer filters: {' and '.join(whom)}", _seen(pair, whom), figure)
+    return figure, _describe(rows, label)
 
 
-def _draw(panel: Axes, weights: Floats, columns: int) -> None:
-    panel.imshow(tiles(weights, columns), interpolation="none")
-    panel.set_axis_off()
-
-
-def _seen(pair: Sequence[Filters], whom: Sequence[str]) -> str:
-    """Typical size of the weights, first and last."""
-    told = []
-    for filters, who in zip(pair, whom, strict=True):
+def _describe(rows: Sequence[Filters], label: str) -> str:
+    """Describe the typical size of the weights at both measurements."""
+    parts = []
+    for filters in rows:
         sizes = [number(float(np.sqrt(np.mean(weights**2)))) for weights in filters.weights]
         first, last = filters.epochs
-        told.append(f"{who}: {sizes[0]} in epoch {first}, {sizes[1]} in epoch {last}")
-    return f"Filters as coloured tiles. Root mean square of the weights; {listed(told)}."
+        parts.append(f"{sizes[0]} at epoch {first} and {sizes[1]} at epoch {last} ({filters.label})")
+    return sentences(prefix_variant(label, f"the root mean square of the weights is {'; '.join(parts)}"))

@@ -16,113 +16,136 @@ from cpframe.analysis.representatives import by_variant, representatives
 from cpframe.analysis.statistics import estimate
 from cpframe.errors import NothingToDrawError
 from cpframe.records.model import CLEAN, FISHER_TRACE, Floats
-from cpframe.report.figures import published
-from cpframe.report.figures.labels import count_told, listed, name_of, numbered, timeline_of
+from cpframe.report.figures import Plot, published
+from cpframe.report.figures.labels import (
+    deficit_label,
+    fisher_axis,
+    prefix_variant,
+    sample_size,
+    sentences,
+    timeline_label,
+)
 from cpframe.report.figures.style import (
     QUIET,
-    Drawing,
-    Pen,
+    LineStyle,
+    add_legend,
+    add_note,
     draw_band,
     draw_line,
     label_axes,
-    legend_above,
-    note_below,
-    panels,
-    pens,
-    whole_epochs,
+    label_whole_epochs,
+    line_styles,
+    make_panels,
+    shade_deficit,
 )
 from cpframe.report.formatting import number, shorten
 from cpframe.report.variant_names import study_variants
 
 _LOWEST_PEAK = 1 / 20
-"""A curve whose peak is a smaller part of the tallest one's would lie on the axis: then the scale is logarithmic."""
-_MARKS = 6  # on a line
+"""The smallest peak, as a fraction of the largest, that is still visible on a linear scale."""
+_MARKS = 6  # per line
+
+
+def draw(findings: Findings) -> list[Plot]:
+    """Draw one plot per Fisher metric and variant, with one panel per deficit.
+
+    A panel shows the deficit in its representative window, and the training without a deficit.
+
+    Raises:
+        NothingToDrawError: if the study has no Fisher metric.
+    """
+    return [_draw_variant(name, curves, findings) for name, curves in fisher_curves(findings)]
 
 
 def fisher_curves(findings: Findings) -> list[tuple[str, tuple[MetricCurve, ...]]]:
-    """Every metric that is Fisher information, with its curves, once for each variant.
+    """Return the name and the curves of every Fisher metric, once per variant.
 
     Raises:
-        NothingToDrawError: where there is none.
+        NothingToDrawError: if the study has no Fisher metric.
     """
     found = [(name, members) for name, curves in findings.fisher.items() for members in by_variant(curves)]
     if not found:
-        raise NothingToDrawError('no Fisher information; [metrics.fisher] use = "fisher-trace" gives it')
+        raise NothingToDrawError(
+            'no Fisher information was measured; add [metrics.fisher] use = "fisher-trace" to the spec'
+        )
     return found
 
 
-def fisher_drawings(findings: Findings) -> list[Drawing]:
-    """For every Fisher metric and variant a panel a deficit: the curve that cost most, and what had none.
-
-    Raises:
-        NothingToDrawError: without a metric that is Fisher information.
-    """
-    return [
-        _drawing(numbered("fisher", place), name, curves, findings)
-        for place, (name, curves) in enumerate(fisher_curves(findings))
-    ]
-
-
-def _drawing(stem: str, name: str, curves: Sequence[MetricCurve], findings: Findings) -> Drawing:
+def _draw_variant(name: str, curves: Sequence[MetricCurve], findings: Findings) -> Plot:
     label = study_variants(findings.study).label(curves[0].variant)
-    looks, blurs = pens(findings.study), published.published_blurs(findings.study)
+    styles, blurs = line_styles(findings.study), published.published_deficits(findings.study)
     chosen = representatives(findings.study, findings.groups, curves)
-    without = [curve for curve in chosen if curve.deficit == CLEAN]
-    shown = [curve for curve in chosen if curve.deficit != CLEAN] or without
-    figure, axes = panels(len(shown), 2.1 if len(shown) == 1 else 1.4)
+    clean = [curve for curve in chosen if curve.deficit == CLEAN]
+    shown = [curve for curve in chosen if curve.deficit != CLEAN] or clean
+    figure, axes = make_panels(len(shown), 2.1 if len(shown) == 1 else 1.4)
     handles: dict[str, Artist] = {}
-    thin = False
+    thin_lines = False
     for panel, curve in zip(axes, shown, strict=True):
-        if curve.offset > curve.onset:
-            panel.axvspan(curve.onset, curve.offset, color=QUIET, alpha=0.15, linewidth=0, zorder=0)
+        shade_deficit(panel, curve.onset, curve.offset)
         others = [c for c in curves if c.deficit == curve.deficit and c.protocol == curve.protocol and c is not curve]
-        thin = thin or bool(others)
+        thin_lines = thin_lines or bool(others)
         for other in others:
-            panel.plot(other.epoch, other.total, color=looks[curve.deficit].colour, linewidth=0.5, alpha=0.55, zorder=2)
-        for drawn in [curve] if curve.deficit == CLEAN else [*without, curve]:
-            handles[drawn.deficit] = _draw(panel, looks[drawn.deficit], drawn)
+            colour = styles[curve.deficit].colour
+            panel.plot(other.epoch, other.total, color=colour, linewidth=0.5, alpha=0.55, zorder=2)
+        for drawn in [curve] if curve.deficit == CLEAN else [*clean, curve]:
+            handles[drawn.deficit] = _draw_curve(panel, styles[drawn.deficit], drawn)
         if curve.deficit in blurs and curve.quantity == FISHER_TRACE:
             handles[published.NAME] = _draw_published(panel)
-        panel.set_title(timeline_of(curve.deficit, curve.onset, curve.offset))
-        whole_epochs(panel)
-    _scale(axes, chosen)
-    about = chosen[0]
-    units = f", {about.units.replace('nat^2', 'nat²')}" if about.units else ""
-    label_axes(axes, "epoch", f"Fisher trace{units}")
-    legend_above(figure, {name_of(key): handles[key] for key in [*looks, published.NAME] if key in handles})
-    measured = listed([part for part in (label, shorten(name, 24), about.estimator) if part])
-    note_below(
+        panel.set_title(timeline_label(curve.deficit, curve.onset, curve.offset))
+        label_whole_epochs(panel)
+    _set_scale(axes, chosen)
+    first = chosen[0]
+    label_axes(axes, "Epoch", fisher_axis(first.units))
+    add_legend(figure, {deficit_label(key): handles[key] for key in [*styles, published.NAME] if key in handles})
+    add_note(
         figure,
-        f"{measured}, on {about.source} inputs; sum over layers, mean of {count_told(c.n for c in chosen)}; "
-        f"bands: 95 % t intervals; shaded: deficit{'; thin: its other windows' if thin else ''}.",
+        sentences(
+            label,
+            f"Metric {shorten(name, 24)}: {measurement(first)}, summed over layers",
+            f"Mean of {sample_size(c.n for c in chosen)}",
+            "Bands: 95% t intervals",
+            f"Shaded: epochs under the deficit{'; thin lines: its other windows' if thin_lines else ''}",
+        ),
     )
-    return Drawing(stem, "Fisher information through training", _seen(chosen, label), figure)
+    return figure, _describe(chosen, label)
 
 
-def _draw(panel: Axes, pen: Pen, curve: MetricCurve) -> Artist:
-    low, high = interval(curve.total_by_seed)
-    draw_band(panel, pen, curve.epoch, low, high)
-    return draw_line(panel, pen, curve.epoch, curve.total, markevery=max(1, len(curve.epoch) // _MARKS))
+def measurement(curve: MetricCurve) -> str:
+    """Return how and on which inputs a metric was measured."""
+    return f"{curve.estimator or 'measured'}, on {curve.source} inputs"
 
 
-def interval(sample: Floats) -> tuple[Floats, Floats]:
-    """Ends of the 95 % t interval of the mean over seeds: (n, M) to two of (M,), nan for fewer than two seeds."""
+def _draw_curve(panel: Axes, style: LineStyle, curve: MetricCurve) -> Artist:
+    low, high = mean_interval(curve.total_by_seed)
+    draw_band(panel, style, curve.epoch, low, high)
+    return draw_line(panel, style, curve.epoch, curve.total, markevery=max(1, len(curve.epoch) // _MARKS))
+
+
+def mean_interval(sample: Floats) -> tuple[Floats, Floats]:
+    """Return the ends of the 95% t interval of the mean over seeds.
+
+    Args:
+        sample: the values, (seed, M).
+
+    Returns:
+        The lower and the upper ends, (M,) each; nan for fewer than two seeds.
+    """
     estimates = [estimate(column) for column in sample.T]
     return np.array([e.low for e in estimates]), np.array([e.high for e in estimates])
 
 
 def _draw_published(panel: Axes) -> Artist:
-    courses = published.FISHER
-    for course in courses:
-        panel.plot([course.first, course.last], [course.peak] * 2, "-", color=QUIET, linewidth=0.8, zorder=3)
-    x = [(course.first + course.last) / 2 for course in courses] + [published.END_EPOCH] * len(courses)
-    y = [course.peak for course in courses] + [course.end for course in courses]
+    curves = published.FISHER
+    for curve in curves:
+        panel.plot([curve.first_epoch, curve.last_epoch], [curve.peak] * 2, "-", color=QUIET, linewidth=0.8, zorder=3)
+    x = [(curve.first_epoch + curve.last_epoch) / 2 for curve in curves] + [published.END_EPOCH] * len(curves)
+    y = [curve.peak for curve in curves] + [curve.end for curve in curves]
     (marks,) = panel.plot(x, y, "x", color=QUIET, zorder=3)
     return marks
 
 
-def _scale(axes: Sequence[Axes], curves: Sequence[MetricCurve]) -> None:
-    """From 0, unless a curve would then be flat on the axis: then by powers of ten."""
+def _set_scale(axes: Sequence[Axes], curves: Sequence[MetricCurve]) -> None:
+    """Set a linear scale from 0, or a logarithmic one where the smallest curve would lie on the x axis."""
     peaks = [float(curve.total.max()) for curve in curves]
     if min(peaks) < _LOWEST_PEAK * max(peaks) and min(float(curve.total.min()) for curve in curves) > 0:
         axes[0].set_yscale("log")
@@ -131,15 +154,15 @@ def _scale(axes: Sequence[Axes], curves: Sequence[MetricCurve]) -> None:
         axes[0].set_ylim(bottom=min(0.0, *(float(curve.total.min()) for curve in curves)))
 
 
-def _seen(curves: Sequence[MetricCurve], label: str) -> str:
-    """Peak and end of every curve."""
-    told = []
+def _describe(curves: Sequence[MetricCurve], label: str) -> str:
+    """Describe the peak and the end of every curve."""
+    parts = []
     for curve in curves:
-        found = phases_of(curve)
-        who = timeline_of(curve.deficit, curve.onset, curve.offset)
-        end = f"{number(float(curve.total[-1]))} at epoch {int(curve.epoch[-1])}"
-        if found and found.shape == "peak":
-            told.append(f"{who} peaks at {number(found.peak)} in epoch {found.peak_epoch}, and is {end}")
+        phases = phases_of(curve)
+        timeline = timeline_label(curve.deficit, curve.onset, curve.offset)
+        end = f"is {number(float(curve.total[-1]))} at epoch {int(curve.epoch[-1])}"
+        if phases and phases.shape == "peak":
+            parts.append(f"peaks at {number(phases.peak)} in epoch {phases.peak_epoch} and {end} ({timeline})")
         else:
-            told.append(f"{who} has no peak, and is {end}")
-    return f"{label + ': ' if label else ''}{listed(told)}."
+            parts.append(f"has no peak and {end} ({timeline})")
+    return sentences(prefix_variant(label, f"the trace {'; '.join(parts)}"))

@@ -1,8 +1,8 @@
-"""Words in and about figures: names, titles, how many seeds."""
+"""Texts that several figures share: names of deficits and timelines, panel titles, numbers of seeds."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from cpframe.records.model import CLEAN
@@ -10,51 +10,50 @@ from cpframe.report.formatting import plural, shorten, window
 
 _Item = TypeVar("_Item")
 
-PAGE = 6
-"""Panels in one figure at most; more go into another file."""
+_PANELS_PER_FIGURE = 6
 
 
-def in_pages(stem: str, items: Sequence[_Item], most: int) -> Iterator[tuple[str, Sequence[_Item]]]:
-    """Split what does not fit one figure: the stem of each file (``removal``, ``removal-2``) and what goes there."""
-    for start in range(0, len(items), most):
-        yield numbered(stem, start // most), items[start : start + most]
+def paginate(items: Sequence[_Item]) -> Iterator[Sequence[_Item]]:
+    """Split the panels of a figure into groups that fit one file each."""
+    for start in range(0, len(items), _PANELS_PER_FIGURE):
+        yield items[start : start + _PANELS_PER_FIGURE]
 
 
-def numbered(stem: str, place: int) -> str:
-    """``removal`` for the first, at place 0, ``removal-2`` for the next."""
-    return stem if place == 0 else f"{stem}-{place + 1}"
-
-
-def name_of(deficit: str) -> str:
-    """A deficit's name as legends have it."""
+def deficit_label(deficit: str) -> str:
+    """Return a deficit's name as it stands in legends."""
     return "no deficit" if deficit == CLEAN else shorten(deficit, 20)
 
 
-def timeline_of(deficit: str, onset: int, offset: int) -> str:
-    """A deficit and its window: ``blur [0, 40)``."""
-    return f"{name_of(deficit)} {window(onset, offset)}".rstrip()
+def timeline_label(deficit: str, onset: int, offset: int) -> str:
+    """Return a deficit and its window: ``blur [0, 40)``."""
+    return f"{deficit_label(deficit)} {window(onset, offset)}".rstrip()
 
 
 def panel_title(*parts: str) -> str:
-    """What tells a panel from its neighbours; `settle` breaks it to the panel's width."""
+    """Join the parts that distinguish a panel from the others; `wrap_titles` breaks the title to the panel's width."""
     return ", ".join(part for part in parts if part)
 
 
-def seeds_told(samples: Iterable[Sized]) -> str:
-    """``n = 5 seeds``, or ``n = 3 to 5 seeds`` where trajectories are missing."""
-    return count_told(len(sample) for sample in samples)
-
-
-def count_told(counts: Iterable[int]) -> str:
-    """Likewise, of numbers of seeds; zeros are left out."""
-    some = sorted({count for count in counts if count})
-    if not some:
+def sample_size(counts: Iterable[int]) -> str:
+    """Return the number of seeds: ``n = 5 seeds``, or ``n = 3 to 5 seeds`` where it varies; zeros are ignored."""
+    distinct = sorted({count for count in counts if count})
+    if not distinct:
         return "n = 0 seeds"
-    if len(some) == 1:
-        return f"n = {plural(some[0], 'seed')}"
-    return f"n = {some[0]} to {some[-1]} seeds"
+    if len(distinct) == 1:
+        return f"n = {plural(distinct[0], 'seed')}"
+    return f"n = {distinct[0]} to {distinct[-1]} seeds"
 
 
-def listed(parts: Sequence[str]) -> str:
-    """Parts as a list in a sentence."""
-    return "; ".join(parts)
+def fisher_axis(units: str) -> str:
+    """Return the axis label of a Fisher trace in the given units, which may be empty."""
+    return f"Fisher trace, {units.replace('nat^2', 'nat²')}" if units else "Fisher trace"
+
+
+def prefix_variant(label: str, sentence: str) -> str:
+    """Return a sentence after the label of its variant, or with a capital letter where the label is empty."""
+    return f"{label}: {sentence}" if label else sentence[:1].upper() + sentence[1:]
+
+
+def sentences(*parts: str) -> str:
+    """Return the non-empty parts as sentences, each with a full stop."""
+    return " ".join(f"{part}." for part in parts if part)

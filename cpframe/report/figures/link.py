@@ -1,103 +1,115 @@
-"""Fisher information without a deficit against the sensitivity to one in the same epochs, with an exponential fit."""
+"""Fisher information without a deficit against the sensitivity to a deficit in the same epochs, with a fit."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.patheffects import withStroke
 
 from cpframe.analysis.findings import Findings
 from cpframe.analysis.fisher_sensitivity import Link
 from cpframe.errors import NothingToDrawError
-from cpframe.report.figures.labels import PAGE, in_pages, name_of, panel_title, seeds_told
+from cpframe.report.figures import Plot
+from cpframe.report.figures.labels import deficit_label, fisher_axis, paginate, panel_title, sample_size, sentences
 from cpframe.report.figures.style import (
     INK,
+    PAPER,
     QUIET,
-    Drawing,
-    Pen,
+    SMALL,
+    LineStyle,
+    add_legend,
+    add_note,
     draw_line,
     label_axes,
-    legend_above,
-    note_below,
-    panels,
-    pens,
+    line_styles,
+    make_panels,
 )
 from cpframe.report.terminal.link import fit_words
-from cpframe.report.variant_names import VariantNames, study_variants
+from cpframe.report.variant_names import study_variants
 
-_FORMULA = "F\u00a0=\u00a0a\u00a0exp(c\u00a0S)\u00a0+\u00a0b"  # in one line
+_FORMULA = "F\u00a0=\u00a0a\u00a0exp(c\u00a0S)\u00a0+\u00a0b"  # no line break inside
 
-Named = tuple[str, Link]
+_NamedLink = tuple[str, Link]
+"""The name of a Fisher metric, and one of its links."""
 
 
-def link_drawings(findings: Findings) -> list[Drawing]:
-    """One panel for every Fisher metric, sliding group and deficit; a point an onset, and the fit where there is one.
+def draw(findings: Findings) -> list[Plot]:
+    """Draw one panel per Fisher metric, sliding group and deficit: one point per onset, and the fit.
 
     Raises:
-        NothingToDrawError: without Fisher information, or without a deficit at two onsets.
+        NothingToDrawError: if the study has no Fisher metric, or no deficit at two onsets.
     """
     names = list(findings.fisher)
-    found = [(name, link) for name, made in findings.links.items() for link in made]
+    found = [(name, link) for name, links in findings.links.items() for link in links]
     if not found:
-        missing = "no Fisher information" if not names else "no deficit that slid to two onsets or more"
+        missing = "deficit at two or more onsets was trained" if names else "Fisher information was measured"
         raise NothingToDrawError(
-            f'{missing}; [[protocols]] use = "sliding" and [metrics.fisher] use = "fisher-trace" give both'
+            f'no {missing}; add [[protocols]] use = "sliding" and [metrics.fisher] use = "fisher-trace" to the spec'
         )
-    looks, variants = pens(findings.study), study_variants(findings.study)
-    drawings = []
-    for stem, some in in_pages("link", found, PAGE):
-        figure, axes = panels(len(some), 2.1 if len(some) == 1 else 1.5, share_y="all" if len(names) == 1 else "none")
+    styles, variants = line_styles(findings.study), study_variants(findings.study)
+    several = len(names) > 1
+    plots = []
+    for page in paginate(found):
+        figure, axes = make_panels(len(page), 2.1 if len(page) == 1 else 1.6, share_y="none" if several else "all")
+        titles = [
+            _title(name if several else "", link, found, variants.label(link.group.variant)) for name, link in page
+        ]
         handles: dict[str, Artist] = {}
-        for panel, (name, link) in zip(axes, some, strict=True):
-            _draw(panel, link, looks[link.deficit], handles)
-            panel.set_title(
-                panel_title(*_parts(name if len(names) > 1 else "", link, found, variants.label(link.group.variant)))
-            )
-        fitted = "fit" in handles
-        units = some[0][1].units.replace("nat^2", "nat²")
-        label_axes(axes, "sensitivity, points", f"Fisher trace, {units}" if units else "Fisher trace")
-        legend_above(figure, {name_of(key): handles[key] for key in (*looks, "fit") if key in handles})
-        told = seeds_told([range(point.sensitivity.n) for _, link in some for point in link.points])
-        line = f"; line: {_FORMULA}" if fitted else ""
-        note_below(
+        for panel, (_, link), title in zip(axes, page, titles, strict=True):
+            _draw_link(panel, link, styles[link.deficit], handles)
+            panel.set_title(title)
+        label_axes(axes, "Sensitivity,\npercentage points", fisher_axis(page[0][1].units))
+        add_legend(figure, {deficit_label(key): handles[key] for key in (*styles, "fit") if key in handles})
+        add_note(
             figure,
-            f"{told}; a point an onset, joined in their order: Fisher trace without a deficit, averaged over the "
-            f"window, against the window's cost, paired by seed; whiskers: 95 % t intervals{line}.",
+            sentences(
+                sample_size(point.sensitivity.n for _, link in page for point in link.points),
+                "One point per onset, joined in order: mean Fisher trace without a deficit over the window, "
+                "against the sensitivity to a deficit in it",
+                "Whiskers: 95% t intervals",
+                f"Dashed: fit of {_FORMULA}" if "fit" in handles else "",
+            ),
         )
-        drawings.append(Drawing(stem, "Fisher information against sensitivity", _seen(some, names, variants), figure))
-    return drawings
+        fits = [f"{title}: {fit_words(link.fit)}" for title, (_, link) in zip(titles, page, strict=True)]
+        plots.append((figure, sentences(*fits)))
+    return plots
 
 
-def _draw(panel: Axes, link: Link, pen: Pen, handles: dict[str, Artist]) -> None:
+def _draw_link(panel: Axes, link: Link, style: LineStyle, handles: dict[str, Artist]) -> None:
     x = [100 * point.sensitivity.mean for point in link.points]
     y = [point.fisher for point in link.points]
     reach = [100 * point.sensitivity.half_width for point in link.points]
-    panel.errorbar(x, y, xerr=np.nan_to_num(reach), fmt="none", ecolor=pen.colour, elinewidth=0.7, alpha=0.7, zorder=2)
-    handles.setdefault(link.deficit, draw_line(panel, pen, x, y, linestyle="none"))
-    panel.margins(y=0.25)
-    panel.plot(x, y, color=pen.colour, linewidth=0.4, alpha=0.7, zorder=1)  # in the order of the onsets
-    for place in (0, -1):  # `settle` finds room for them
-        panel.annotate(
-            f"onset {link.points[place].onset}", (x[place], y[place]), (3, 3),
-            textcoords="offset points", fontsize=6.5, color=QUIET, zorder=4,
-        )  # fmt: skip
+    panel.errorbar(
+        x, y, xerr=np.nan_to_num(reach), fmt="none", ecolor=style.colour, elinewidth=0.7, alpha=0.7, zorder=2
+    )
+    handles.setdefault(link.deficit, draw_line(panel, style, x, y, linestyle="none"))
+    panel.plot(x, y, color=style.colour, linewidth=0.4, alpha=0.7, zorder=1)
+    panel.margins(x=0.2, y=0.35)  # space for the labels of the onsets
+    low, high = sorted((0, -1), key=lambda point: y[point])
+    _label_onset(panel, link, low, "top")
+    _label_onset(panel, link, high, "bottom")
     if link.fit.kind in ("exponential", "straight"):
         smooth = np.linspace(min(x), max(x), 100)
         (handles["fit"],) = panel.plot(smooth, link.fit.at(smooth / 100), "--", color=INK, linewidth=0.8, zorder=2)
 
 
-def _parts(metric: str, link: Link, found: Sequence[Named], label: str) -> list[str]:
-    """What tells one from the others."""
-    courses = {(other.group.length, other.group.epochs) for _, other in found}
-    course = f"{link.group.length} of {link.group.epochs}" if len(courses) > 1 else ""
-    return [part for part in (name_of(link.deficit), label, course, metric) if part]
+def _label_onset(panel: Axes, link: Link, number: int, alignment: Literal["top", "bottom"]) -> None:
+    """Label the onset of a point, below the point for the alignment ``top`` and above it for ``bottom``."""
+    point = link.points[number]
+    label = panel.annotate(
+        f"onset {point.onset}", (100 * point.sensitivity.mean, point.fisher), (0, -4 if alignment == "top" else 4),
+        textcoords="offset points", ha="center", va=alignment, fontsize=SMALL, color=QUIET, zorder=1.5,
+    )  # fmt: skip
+    # Where labels and data meet, the label hides the joining line, and points and whiskers are drawn over the label.
+    label.set_path_effects([withStroke(linewidth=2, foreground=PAPER)])
 
 
-def _seen(found: Sequence[Named], names: Sequence[str], variants: VariantNames) -> str:
-    titles = []
-    for name, link in found:
-        label = variants.label(link.group.variant)
-        titles.append(", ".join(_parts(name if len(names) > 1 else "", link, found, label)))
-    return " ".join(f"{title}: {fit_words(link.fit)}." for title, (_, link) in zip(titles, found, strict=True))
+def _title(metric: str, link: Link, found: Sequence[_NamedLink], label: str) -> str:
+    """Return a title that distinguishes a link from the others of the study."""
+    windows = {(other.group.length, other.group.epochs) for _, other in found}
+    window = f"{link.group.length} of {link.group.epochs} epochs" if len(windows) > 1 else ""
+    return panel_title(deficit_label(link.deficit), label, window, metric)

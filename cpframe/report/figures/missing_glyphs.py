@@ -1,4 +1,4 @@
-"""Letters that the figures' fonts do not have, of which matplotlib warns in its own words whenever it meets one."""
+"""Letters that the figures' font lacks, collected from matplotlib's warnings."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ _WARNING = re.compile(r"Glyph (\d+) .*missing from", re.DOTALL)
 
 
 @contextmanager
-def letters_noted() -> Iterator[set[str]]:
-    """Keep these warnings, and no others, from the user.
+def collect_missing_glyphs() -> Iterator[set[str]]:
+    """Collect the letters without a glyph, which are drawn as empty boxes, and suppress the warnings about them.
 
     Yields:
-        A set that holds the letters once the context has ended; they are drawn as empty boxes.
+        A set that holds these letters after the context has ended.
     """
-    lacking: set[str] = set()
+    letters: set[str] = set()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        yield lacking
+        yield letters
     for warning in caught:
-        if found := _WARNING.match(str(warning.message)):
-            lacking.add(chr(int(found[1])))
+        if match := _WARNING.match(str(warning.message)):
+            letters.add(chr(int(match[1])))
         else:
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from xml.etree import ElementTree
 
-from cpframe.report.figures.missing_glyphs import letters_noted
-from cpframe.report.figures.style import INK, PAPER, QUIET, Drawing, rendered
+from cpframe.report.figures import Drawing, Format
+from cpframe.report.figures.missing_glyphs import collect_missing_glyphs
+from cpframe.report.figures.style import INK, PAPER, QUIET, render
 from cpframe.report.html.markup import Html, element
 
 _DROPPED = {"metadata", "style", "title"}  # a style would hold for all of the page
@@ -18,7 +19,7 @@ _LINK = re.compile(r"(url\(#|^#)")
 
 def picture(drawing: Drawing) -> Html:
     """A figure with its caption, which says what is to be seen."""
-    caption = element("figcaption", element("b", f"{drawing.title}. "), drawing.seen)
+    caption = element("figcaption", element("b", f"{drawing.title}. "), drawing.description)
     return element("figure", inline_svg(drawing), caption)
 
 
@@ -28,8 +29,8 @@ def inline_svg(drawing: Drawing) -> Html:
     Identifiers get the drawing's stem before them, for those of another drawing may be the same; black becomes the
     page's colour of text, white its background, and the grey its own, so that it can be read on a dark page as well.
     """
-    with letters_noted():  # the browser has fonts of its own
-        content = rendered(drawing.figure, "svg")
+    with collect_missing_glyphs():  # the browser has fonts of its own
+        content = render(drawing.figure, Format.SVG)
     root = ElementTree.fromstring(content)  # noqa: S314 - made by ourselves just now
     for parent in list(root.iter()):
         for child in list(parent):
@@ -40,7 +41,7 @@ def inline_svg(drawing: Drawing) -> Html:
         node.attrib = {_local(key): _rewritten(_local(key), value, drawing.stem) for key, value in node.attrib.items()}
     for key in ("width", "height", "version"):
         root.attrib.pop(key, None)
-    root.attrib |= {"role": "img", "aria-label": f"{drawing.title}. {drawing.seen}", "class": "drawing"}
+    root.attrib |= {"role": "img", "aria-label": f"{drawing.title}. {drawing.description}", "class": "drawing"}
     return Html(ElementTree.tostring(root, encoding="unicode"))
 
 

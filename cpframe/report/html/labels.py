@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from cpframe.analysis.metric_curves import MetricCurve
 from cpframe.analysis.statistics import Estimate
 from cpframe.records.model import CLEAN, StudyRecord
-from cpframe.report.figures.style import pens
+from cpframe.report.figures.style import line_styles
 from cpframe.report.formatting import looks, mark, points, printable, window
 from cpframe.report.html.inline_svg import COLOURS
 from cpframe.report.html.markup import Html, element, joined
@@ -28,7 +28,7 @@ class Labels:
         """Look up the looks once."""
         self.names = study_variants(study)
         self._glyphs = {name: look.glyph for name, look in looks(study).items()}
-        self._colours = {name: pen.colour for name, pen in pens(study).items()}
+        self._colours = {name: style.colour for name, style in line_styles(study).items()}
 
     def colour(self, deficit: str) -> str:
         """Of a deficit, in CSS."""

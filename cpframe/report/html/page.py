@@ -8,9 +8,8 @@ from importlib import resources
 from cpframe.analysis.critical_periods import THRESHOLD
 from cpframe.analysis.findings import Findings
 from cpframe.records.model import StudyRecord
-from cpframe.report.figures import FIGURES
+from cpframe.report.figures import FIGURES, Drawing
 from cpframe.report.figures.gallery import draw
-from cpframe.report.figures.style import Drawing
 from cpframe.report.formatting import printable
 from cpframe.report.html.about import about_section, controls_section, metrics_section
 from cpframe.report.html.accuracy import removal_tables, sliding_tables

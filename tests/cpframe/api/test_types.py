@@ -90,7 +90,9 @@ WRONG = {
     "variant.architecture.call((3, 32, 32))": 'Missing positional argument "outputs" in call to "__call__"',
     'variant.optimizer.call.learning_rate("x")': 'to "learning_rate" of "Optimizer" has incompatible type "str"',
     "variant.deficits['fog'].call(batch, rng)": '"DeficitWithData" not callable',
-    "load_deficit(variant.deficits['fog'].call, folder)(batch)": 'Missing positional argument "rng" in call to "__call__"',
+    "load_deficit(variant.deficits['fog'].call, folder)(batch)": (
+        'Missing positional argument "rng" in call to "__call__"'
+    ),
     "load_deficit(variant.dataset.call, folder)": 'Argument 1 to "load_deficit" has incompatible type "Dataset"',
     'Condition("fog", Norm())': 'Argument 2 to "Condition" has incompatible type "Norm"; expected "Deficit | None"',
     'load(Fog(), folder, "cpu")': 'Argument 1 to "load" has incompatible type "Fog"; expected "Dataset"',

@@ -1,4 +1,4 @@
-"""Exports: read back by pandas, pyarrow, h5netcdf and xarray; whole or not there; nothing of others replaced."""
+"""Exports: files are read back by pandas, pyarrow, h5netcdf and xarray, whole or absent, and replaced only by force."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ import pyarrow.parquet
 import pytest
 import xarray
 
+from cpframe.export import Format
 from cpframe.export import files as exporting
 from cpframe.export.files import export
 from cpframe.export.results import Results
@@ -40,8 +41,10 @@ def results(new_study: Callable[..., StudyRecord]) -> Results:
     first = study.trajectories[0]
     values = np.random.default_rng(0).random(len(first.history.measured_epoch)) * 10.0 ** np.arange(-12, 12)[:24]
     metrics = {**first.history.metrics, "loss": MetricHistory(values, None, "", "", "clean")}
-    odd = replace(first, status="failed", reason=AWKWARD, score=np.nan, history=replace(first.history, metrics=metrics))
-    return Results(Path("results.h5"), replace(study, trajectories=(odd, *study.trajectories[1:])))
+    failed = replace(
+        first, status="failed", reason=AWKWARD, score=np.nan, history=replace(first.history, metrics=metrics)
+    )
+    return Results(Path("results.h5"), replace(study, trajectories=(failed, *study.trajectories[1:])))
 
 
 def tables_of(results: Results) -> dict[str, pandas.DataFrame]:
@@ -49,8 +52,8 @@ def tables_of(results: Results) -> dict[str, pandas.DataFrame]:
 
 
 def test_csv_reads_back_exactly(tmp_path: Path, results: Results) -> None:
-    told = export(results, "csv", tmp_path / "out")
-    assert str(tmp_path / "out") in told[0]
+    lines = export(results, Format.CSV, tmp_path / "out")
+    assert str(tmp_path / "out") in lines[0]
     for name, table in tables_of(results).items():
         texts = {column: "string" for column, kind in table.dtypes.items() if kind == "string"}
         read = pandas.read_csv(
@@ -77,7 +80,7 @@ def test_csv_reads_back_exactly(tmp_path: Path, results: Results) -> None:
 
 
 def test_parquet_reads_back_exactly_with_its_types(tmp_path: Path, results: Results) -> None:
-    export(results, "parquet", tmp_path / "out")
+    export(results, Format.PARQUET, tmp_path / "out")
     for name, table in tables_of(results).items():
         path = tmp_path / "out" / f"{name}.parquet"
         pandas.testing.assert_frame_equal(pandas.read_parquet(path), table, check_exact=True)
@@ -92,7 +95,7 @@ def test_parquet_reads_back_exactly_with_its_types(tmp_path: Path, results: Resu
 
 def test_netcdf_reads_back_exactly_with_named_dimensions(tmp_path: Path, results: Results) -> None:
     path = tmp_path / "new" / "study.nc"
-    export(results, "netcdf", path)
+    export(results, Format.NETCDF, path)
     expected = results.histories
     with xarray.open_dataset(path, engine="h5netcdf") as read:
         assert read.sizes == expected.sizes
@@ -109,7 +112,7 @@ def test_netcdf_reads_back_exactly_with_named_dimensions(tmp_path: Path, results
         assert file.variables["fisher"].dimensions == ("trajectory", "measured_epoch", "layer")
 
 
-def test_metrics_with_dimensions_of_their_own_are_in_netcdf_and_said_to_be_left_out_of_tables(
+def test_metrics_that_define_dimensions_are_in_netcdf_and_named_as_missing_from_tables(
     tmp_path: Path, results: Results
 ) -> None:
     first = results.study.trajectories[0]
@@ -117,27 +120,30 @@ def test_metrics_with_dimensions_of_their_own_are_in_netcdf_and_said_to_be_left_
     filters = MetricHistory(values, None, "", "weights", "clean", ("filter", "channel"))
     history = replace(first.history, metrics={**first.history.metrics, "filters": filters})
     study = replace(results.study, trajectories=(replace(first, history=history),))
-    told = export(Results(results.path, study), "csv", tmp_path / "out")
-    assert told[1] == "no table has room for filters: --to netcdf has"
-    export(Results(results.path, study), "netcdf", tmp_path / "out.nc")
+    lines = export(Results(results.path, study), Format.CSV, tmp_path / "out")
+    assert lines[1] == "not in these tables: filters; use --to netcdf to export them"
+    export(Results(results.path, study), Format.NETCDF, tmp_path / "out.nc")
     with xarray.open_dataset(tmp_path / "out.nc", engine="h5netcdf") as read:
         np.testing.assert_array_equal(read.filters.sel(trajectory=first.name), values)
         assert read.filters.dims == ("trajectory", "measured_epoch", "filter", "channel")
 
 
-@pytest.mark.parametrize("format_", ["csv", "parquet", "netcdf"])
-def test_an_export_is_replaced_by_the_next(tmp_path: Path, results: Results, format_: str) -> None:
+@pytest.mark.parametrize("format_", Format)
+def test_an_export_is_replaced_only_by_force(tmp_path: Path, results: Results, format_: Format) -> None:
     out = tmp_path / "out"
     half = Results(results.path, replace(results.study, trajectories=results.study.trajectories[:2]))
     export(half, format_, out)
     before = contents(tmp_path)
-    export(results, format_, out)
+    with pytest.raises(StoreError, match="out: already exists; choose another --out, or replace it with --force"):
+        export(results, format_, out)
+    assert contents(tmp_path) == before
+    export(results, format_, out, force=True)
     assert before.keys() == contents(tmp_path).keys()
     assert before != contents(tmp_path)
 
 
-@pytest.mark.parametrize("format_", ["csv", "netcdf"])
-def test_what_is_no_export_is_left_alone(tmp_path: Path, results: Results, format_: str) -> None:
+@pytest.mark.parametrize("format_", [Format.CSV, Format.NETCDF])
+def test_other_files_are_left_alone(tmp_path: Path, results: Results, format_: Format) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     write_results(tmp_path / "results.h5", results.study)
     folder = tmp_path / "folder"
@@ -150,10 +156,32 @@ def test_what_is_no_export_is_left_alone(tmp_path: Path, results: Results, forma
     assert contents(tmp_path) == before
 
 
-@pytest.mark.parametrize("format_", ["csv", "parquet", "netcdf"])
+def test_force_replaces_neither_results_files_nor_files_with_other_names(tmp_path: Path, results: Results) -> None:
+    write_results(tmp_path / "results.h5", results.study)
+    (tmp_path / "notes.txt").write_text("mine")
+    before = contents(tmp_path)
+    for format_ in Format:
+        with pytest.raises(StoreError, match="is a results file of cpframe, which an export never replaces"):
+            export(results, format_, tmp_path / "results.h5", force=True)
+    export(results, Format.CSV, tmp_path, force=True)
+    after = contents(tmp_path)
+    assert after.keys() - before.keys() == {"trajectories.csv", "epochs.csv", "metrics.csv", "study.json"}
+    assert {name: after[name] for name in before} == before
+    with pytest.raises(StoreError, match=r"notes\.txt.*cannot be written"):
+        export(results, Format.CSV, tmp_path / "notes.txt", force=True)
+    assert contents(tmp_path) == after
+
+
+def test_an_unknown_format_is_refused(tmp_path: Path, results: Results) -> None:
+    with pytest.raises(ValueError, match="xls"):
+        export(results, "xls", tmp_path / "out")  # type: ignore[arg-type]
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("format_", Format)
 @pytest.mark.parametrize("there", [True, False])
 def test_a_full_disk_leaves_what_was_there(
-    tmp_path: Path, results: Results, monkeypatch: pytest.MonkeyPatch, format_: str, there: bool
+    tmp_path: Path, results: Results, monkeypatch: pytest.MonkeyPatch, format_: Format, there: bool
 ) -> None:
     out = tmp_path / "out"
     if there:
@@ -165,51 +193,55 @@ def test_a_full_disk_leaves_what_was_there(
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(StoreError, match="No space left on device"):
-        export(results, format_, out)
+        export(results, format_, out, force=there)
     monkeypatch.undo()
     assert contents(tmp_path) == before
+    assert out.exists() is there
 
 
-def test_a_folder_that_cannot_be_renamed_into_place_leaves_the_old_one(
+def test_a_disk_that_fills_up_leaves_no_new_folder(
     tmp_path: Path, results: Results, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out = tmp_path / "out"
-    export(results, "csv", out)
-    before = contents(tmp_path)
-    rename = Path.rename
+    sync, calls = os.fsync, iter(range(100))
 
-    def refused(self: Path, target: Path) -> Path:
-        if self.name.endswith(".part"):
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
-        return rename(self, target)
+    def full(descriptor: int) -> None:
+        if next(calls) > 3:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        sync(descriptor)
 
-    monkeypatch.setattr(Path, "rename", refused)
-    with pytest.raises(StoreError, match="what was there before is whole"):
-        export(results, "csv", out)
-    monkeypatch.undo()
-    assert contents(tmp_path) == before
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StoreError, match="No space left on device"):
+        export(results, Format.CSV, tmp_path / "out")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_killed_export_leaves_a_whole_folder_and_the_next_goes_on(
-    tmp_path: Path, results: Results, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("force", [True, False])
+def test_a_killed_export_leaves_whole_files_and_can_be_repeated(
+    tmp_path: Path, results: Results, monkeypatch: pytest.MonkeyPatch, force: bool
 ) -> None:
-    """Killed at each step on the disk in turn; what is at the place, or is put back by the next export, is whole."""
-    made = exporting.csv_files(results)
+    """Killed at each step on the disk in turn: every file of the export is whole, and a repetition completes it."""
+    files = exporting.csv_files(results)
+    half = Results(results.path, replace(results.study, trajectories=results.study.trajectories[:2]))
+    old = exporting.csv_files(half)
     killed = 0
     for step in range(20):
         out = tmp_path / str(step) / "out"
-        export(results, "csv", out)
+        if force:
+            export(half, Format.CSV, out)
         child = os.fork()
         if not child:
             die_at(step, monkeypatch)
-            export(results, "csv", out)
+            export(results, Format.CSV, out, force=force)
             os._exit(0)
         killed += os.waitpid(child, 0)[1] == signal.SIGKILL
-        if out.exists():
-            assert {path.name: path.read_bytes() for path in out.iterdir()} == made
-        export(results, "csv", out)
-        assert {path.name: path.read_bytes() for path in out.iterdir()} == made
+        found = {path.name: path.read_bytes() for path in out.glob("*") if path.suffix != ".part"}
+        for name, content in found.items():
+            assert content in ({files[name], old[name]} if force else {files[name]})
+        if force:
+            assert found.keys() == files.keys()
+        export(results, Format.CSV, out, force=True)
+        assert {path.name: path.read_bytes() for path in out.iterdir()} == files
         assert [path.name for path in out.parent.iterdir()] == ["out"]
     assert 8 <= killed < 20
 
@@ -227,7 +259,7 @@ def die_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
         return act
 
     monkeypatch.setattr(os, "fsync", counted(os.fsync))
-    for name in ("rename", "mkdir", "unlink", "rmdir"):
+    for name in ("replace", "mkdir", "unlink", "rmdir"):
         monkeypatch.setattr(Path, name, counted(getattr(Path, name)))
 
 
@@ -240,7 +272,7 @@ def command(*words: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(line, cwd=cwd, capture_output=True, text=True, timeout=60)
 
 
-def test_the_command_writes_beside_the_results_and_says_what(tmp_path: Path, results: Results) -> None:
+def test_the_command_writes_next_to_the_results_and_names_the_files(tmp_path: Path, results: Results) -> None:
     (tmp_path / "study").mkdir()
     write_results(tmp_path / "study" / "results.h5", results.study)
     for format_, name in (("csv", "results-csv"), ("netcdf", "results.nc")):
@@ -254,11 +286,13 @@ def test_the_command_refuses_in_one_line(tmp_path: Path, results: Results) -> No
     write_results(tmp_path / "results.h5", results.study)
     (tmp_path / "damaged.h5").write_bytes((tmp_path / "results.h5").read_bytes()[:-1])
     for words, code, why in (
-        (("results.h5", "--to", "xls"), 2, "known names: 'csv', 'netcdf', 'parquet'"),
-        (("results.h5", "--to", "netcd"), 2, "did you mean 'netcdf'?"),
         (("damaged.h5", "--to", "csv"), 1, "damaged.h5: is not a results file of cpframe"),
         (("nothing.h5", "--to", "csv"), 1, "nothing.h5: there is no such file"),
-        (("results.h5", "--to", "netcdf", "--out", "results.h5"), 1, "no netCDF export: not replaced"),
+        (
+            ("results.h5", "--to", "netcdf", "--out", "results.h5"),
+            1,
+            "is a results file of cpframe, which an export never replaces",
+        ),
     ):
         done = command(*words, cwd=tmp_path)
         assert done.returncode == code
@@ -267,9 +301,28 @@ def test_the_command_refuses_in_one_line(tmp_path: Path, results: Results) -> No
     assert sorted(path.name for path in tmp_path.iterdir()) == ["damaged.h5", "results.h5"]
 
 
-@pytest.mark.parametrize(("format_", "package"), [("parquet", "pyarrow"), ("netcdf", "h5netcdf"), ("csv", "pandas")])
+def test_the_command_names_the_formats_if_one_is_unknown(tmp_path: Path, results: Results) -> None:
+    write_results(tmp_path / "results.h5", results.study)
+    done = command("results.h5", "--to", "netcd", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "'netcd' is not one of 'csv', 'parquet', 'netcdf'" in " ".join(done.stderr.replace("│", " ").split())
+    assert [path.name for path in tmp_path.iterdir()] == ["results.h5"]
+
+
+def test_the_command_replaces_an_export_with_force(tmp_path: Path, results: Results) -> None:
+    write_results(tmp_path / "results.h5", results.study)
+    assert command("results.h5", "--to", "csv", cwd=tmp_path).returncode == 0
+    done = command("results.h5", "--to", "csv", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == ("cpframe: results-csv: already exists; choose another --out, or replace it with --force\n")
+    assert command("results.h5", "--to", "csv", "--force", cwd=tmp_path).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("format_", "package"), [(Format.PARQUET, "pyarrow"), (Format.NETCDF, "h5netcdf"), (Format.CSV, "pandas")]
+)
 def test_a_missing_package_is_named(
-    tmp_path: Path, results: Results, monkeypatch: pytest.MonkeyPatch, format_: str, package: str
+    tmp_path: Path, results: Results, monkeypatch: pytest.MonkeyPatch, format_: Format, package: str
 ) -> None:
     for name in [name for name in sys.modules if name.split(".")[0] == package]:
         monkeypatch.setitem(sys.modules, name, None)
@@ -278,7 +331,7 @@ def test_a_missing_package_is_named(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_file_like_ours_is_told_by_its_seal(tmp_path: Path, results: Results) -> None:
+def test_a_results_file_is_recognised_by_its_seal(tmp_path: Path, results: Results) -> None:
     write_results(tmp_path / "results.h5", results.study)
     (tmp_path / "short").write_bytes(b"x")
     assert files.is_sealed(tmp_path / "results.h5")

@@ -1,4 +1,4 @@
-"""What a notebook is given: tables and datasets against the records they are made of, value by value."""
+"""Tables and datasets of results against the records that they are made of, value by value."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import pandas
 import pytest
 
 import cpframe
-from cpframe.export.dataframes import left_out
+from cpframe.export.dataframes import array_metrics
 from cpframe.export.results import Results
-from cpframe.export.xarray_dataset import merged
+from cpframe.export.xarray_dataset import merge_orders
 from cpframe.records.model import CLEAN, MetricHistory, StudyRecord, TrajectoryRecord
 from cpframe.store import StoreError, write_results
 
@@ -206,7 +206,7 @@ def test_metrics_with_dimensions_of_their_own_are_stacked_by_them(new_study: Cal
         finite += values.size
     assert finite == sum(int(np.isfinite(stacked[name]).sum()) for name in ("metric-filter", "filter-filter"))
     assert "filter" not in set(results.metrics.metric)
-    assert left_out(results.study) == ("filter",)
+    assert array_metrics(results.study) == ("filter",)
     assert results.history(made[0].name).sizes["metric-seed"] == 3
 
 
@@ -219,7 +219,7 @@ def test_named_variants_are_known_by_their_names(new_study: Callable[..., StudyR
 
 
 def test_layers_of_several_networks_keep_their_order() -> None:
-    assert merged([["a", "b", "z"], ["a", "b", "c", "d", "z"], ["z", "e"]]) == ["a", "b", "c", "d", "z", "e"]
+    assert merge_orders([["a", "b", "z"], ["a", "b", "c", "d", "z"], ["z", "e"]]) == ["a", "b", "c", "d", "z", "e"]
 
 
 def test_a_study_without_anything_has_empty_tables(mixed: StudyRecord) -> None:
@@ -229,12 +229,13 @@ def test_a_study_without_anything_has_empty_tables(mixed: StudyRecord) -> None:
     assert empty.histories.sizes["trajectory"] == 0
 
 
-def test_it_says_what_is_in_it(results: Results) -> None:
+def test_the_summary_says_what_is_in_the_results(results: Results) -> None:
     for text in (repr(results), results._repr_html_()):
         assert "1 failed" in text
         assert "blur, noise, flip, idle" in text
         assert "fisher (layer)" in text
         assert ".histories" in text
+        assert "results.h5" in text
     shown = Results(Path("x"), replace(results.study, title="<script>"))._repr_html_()
     assert "<script>" not in shown
 
@@ -242,7 +243,10 @@ def test_it_says_what_is_in_it(results: Results) -> None:
 def test_opening_a_folder_or_a_file_or_what_is_none(tmp_path: Path, mixed: StudyRecord) -> None:
     write_results(tmp_path / "results.h5", mixed)
     for path in (tmp_path, str(tmp_path / "results.h5")):
-        assert len(cpframe.open_results(path).trajectories) == len(mixed.trajectories)
+        results = cpframe.open_results(path)
+        assert results.path == tmp_path / "results.h5"
+        assert [t.name for t in results.study.trajectories] == [t.name for t in mixed.trajectories]
+        assert len(results.trajectories) == len(mixed.trajectories)
     (tmp_path / "text.h5").write_text("hello")
     for name in ("text.h5", "nothing.h5"):
         with pytest.raises(StoreError, match=name):
@@ -279,12 +283,12 @@ def test_the_example_of_the_readme_runs(tmp_path: Path, study: StudyRecord, monk
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
     exec(code, names)
-    cost = names["cost"]
-    assert isinstance(cost, pandas.DataFrame)
+    table = names["drops"]
+    assert isinstance(table, pandas.DataFrame)
     drops = [
         reference_of(study, one) - one.score
         for one in study.trajectories
         if (one.protocol, one.deficit, one.onset) == ("sliding", "blur", 20)
     ]
     assert len(drops) == 5
-    np.testing.assert_allclose(cost.loc[20, "blur"], np.mean(drops), rtol=1e-12)  # a mean in another order
+    np.testing.assert_allclose(table.loc[20, "blur"], np.mean(drops), rtol=1e-12)  # a mean in another order

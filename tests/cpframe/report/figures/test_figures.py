@@ -1,4 +1,4 @@
-"""What the figures show: the data drawn against scipy and brute force, never the pixels."""
+"""The data in figures against scipy and brute force; pixels are never compared."""
 
 from __future__ import annotations
 
@@ -28,26 +28,21 @@ from cpframe.records.model import (
     StudyRecord,
     TrajectoryRecord,
 )
-from cpframe.report.figures import FIGURES, published
-from cpframe.report.figures.filters import filters_drawings, tiles
-from cpframe.report.figures.fisher import fisher_drawings
+from cpframe.report.figures import FIGURES, Drawing, Figure, published
+from cpframe.report.figures.filters import tile_filters
 from cpframe.report.figures.gallery import draw
-from cpframe.report.figures.gradients import gradients_drawings
-from cpframe.report.figures.layers import layers_drawings
-from cpframe.report.figures.link import link_drawings
-from cpframe.report.figures.missing_glyphs import letters_noted
-from cpframe.report.figures.removal import removal_drawings
-from cpframe.report.figures.sensitivity import sensitivity_drawings
-from cpframe.report.figures.style import INK, QUIET, Drawing, pens, styled
+from cpframe.report.figures.missing_glyphs import collect_missing_glyphs
+from cpframe.report.figures.style import INK, QUIET, figure_style, line_styles
 from cpframe.report.formatting import looks
 
 NewStudy = Callable[..., StudyRecord]
 Values = Callable[[TrajectoryRecord], Floats]
 
 
-def drawn(make: Callable[[Findings], list[Drawing]], study: StudyRecord) -> list[Drawing]:
-    with styled(), letters_noted():
-        return make(Findings(study))
+def drawn(name: str, study: StudyRecord) -> list[Drawing]:
+    (figure,) = [figure for figure in FIGURES if figure.name == name]
+    with figure_style(), collect_missing_glyphs():
+        return figure.draw(Findings(study))
 
 
 def panels(drawing: Drawing) -> list[Axes]:
@@ -104,12 +99,15 @@ def texts(drawing: Drawing) -> str:
 
 
 def test_removal_has_the_means_and_intervals_of_the_paired_t_test(study: StudyRecord) -> None:
-    (drawing,) = drawn(removal_drawings, study)
+    (drawing,) = drawn("removal", study)
     (panel,) = panels(drawing)
     reference = scores(study, protocol="removal", deficit=CLEAN)
     start = 100 * float(np.mean(list(reference.values())))
     for deficit in ("blur", "noise", "flip", "idle"):
-        line, edges = line_in(panel, pens(study)[deficit].colour), band_in(panel, pens(study)[deficit].colour)
+        line, edges = (
+            line_in(panel, line_styles(study)[deficit].colour),
+            band_in(panel, line_styles(study)[deficit].colour),
+        )
         assert list(line.get_xdata()) == [0, 5, 10, 20, 40, 80]
         assert line.get_ydata()[0] == pytest.approx(start)
         assert edges[0.0] == pytest.approx((start, start))
@@ -119,38 +117,42 @@ def test_removal_has_the_means_and_intervals_of_the_paired_t_test(study: StudyRe
             low, high = interval(drops)
             assert y == pytest.approx(start - float(np.mean(drops)))
             assert edges[float(until)] == pytest.approx((start - high, start - low))
-    assert panel.get_xlabel() == "epoch of removal"
-    assert panel.get_ylabel() == "final accuracy, %"
+    assert panel.get_xlabel() == "Epoch of removal"
+    assert panel.get_ylabel() == "Final accuracy, %"
     assert "n = 5 seeds" in texts(drawing)
     assert published.NAME not in texts(drawing)
 
 
 def test_sensitivity_has_the_means_and_intervals_of_the_paired_t_test(study: StudyRecord) -> None:
-    (drawing,) = drawn(sensitivity_drawings, study)
+    (drawing,) = drawn("sensitivity", study)
     (panel,) = panels(drawing)
     reference = {
         t.seed: float(t.history.test_accuracy[115:120].mean()) for t in study.trajectories if t.protocol == "clean"
     }
     for deficit in ("blur", "noise", "flip", "idle"):
-        line, edges = line_in(panel, pens(study)[deficit].colour), band_in(panel, pens(study)[deficit].colour)
+        line, edges = (
+            line_in(panel, line_styles(study)[deficit].colour),
+            band_in(panel, line_styles(study)[deficit].colour),
+        )
         assert list(line.get_xdata()) == [0, 20, 40]
         for onset, y in zip(line.get_xdata(), line.get_ydata(), strict=True):
             reached = scores(study, protocol="sliding", deficit=deficit, onset=onset)
             drops = [100 * (reference[seed] - reached[seed]) for seed in range(5)]
             assert y == pytest.approx(float(np.mean(drops)))
             assert edges[float(onset)] == pytest.approx(interval(drops))
-    assert "sensitivity, points" in panel.get_ylabel()
+    assert panel.get_ylabel() == "Sensitivity,\npercentage points"
+    assert panel.get_xlabel() == "Deficit onset, epoch"
 
 
-def test_a_missing_seed_is_left_out_of_its_point_only_and_told(study: StudyRecord) -> None:
+def test_a_missing_seed_is_left_out_of_its_point_only_and_counted(study: StudyRecord) -> None:
     (lost,) = [
         t
         for t in study.trajectories
         if (t.protocol, t.deficit, t.offset, t.seed) == ("removal", "blur", 40, 3)
     ]  # fmt: skip
     made = tuple(replace(t, status="failed", score=math.nan) if t is lost else t for t in study.trajectories)
-    (drawing,) = drawn(removal_drawings, replace(study, trajectories=made))
-    line = line_in(panels(drawing)[0], pens(study)["blur"].colour)
+    (drawing,) = drawn("removal", replace(study, trajectories=made))
+    line = line_in(panels(drawing)[0], line_styles(study)["blur"].colour)
     reference = scores(study, protocol="removal", deficit=CLEAN)
     reached = scores(study, protocol="removal", deficit="blur", offset=40)
     drops = [reference[seed] - reached[seed] for seed in (0, 1, 2, 4)]
@@ -160,17 +162,17 @@ def test_a_missing_seed_is_left_out_of_its_point_only_and_told(study: StudyRecor
 
 def test_one_seed_is_drawn_without_a_band(new_study: NewStudy) -> None:
     made = new_study(seeds=(0,))
-    (drawing,) = drawn(removal_drawings, made)
-    edges = band_in(panels(drawing)[0], pens(made)["blur"].colour)
+    (drawing,) = drawn("removal", made)
+    edges = band_in(panels(drawing)[0], line_styles(made)["blur"].colour)
     assert edges.keys() <= {0.0}
-    assert len(line_in(panels(drawing)[0], pens(made)["blur"].colour).get_xdata()) == 6
-    assert "n = 1 seed;" in texts(drawing)
+    assert len(line_in(panels(drawing)[0], line_styles(made)["blur"].colour).get_xdata()) == 6
+    assert "n = 1 seed." in texts(drawing)
 
 
 def test_fisher_is_the_mean_of_the_totals_with_their_interval(study: StudyRecord) -> None:
-    (drawing,) = drawn(fisher_drawings, study)
+    (drawing,) = drawn("fisher", study)
     by_title = {panel.get_title(loc="left"): panel for panel in panels(drawing)}
-    # Blur costs most when it is removed at 40: there all are shown.
+    # The largest drop is that of blur removed at epoch 40: all deficits are shown in this window.
     assert set(by_title) == {f"{deficit} [0, 40)" for deficit in ("blur", "noise", "flip", "idle")}
     for deficit, panel in [(title.split()[0], panel) for title, panel in by_title.items()]:
         for name, wanted in (
@@ -180,7 +182,10 @@ def test_fisher_is_the_mean_of_the_totals_with_their_interval(study: StudyRecord
             members = [t for t in study.trajectories if all(getattr(t, k) == v for k, v in wanted.items())]
             members = [t for t in members if t.onset == 0]
             totals = np.array([t.history.metrics["fisher"].values.sum(axis=1) for t in members])
-            line, edges = line_in(panel, pens(study)[name].colour), band_in(panel, pens(study)[name].colour)
+            line, edges = (
+                line_in(panel, line_styles(study)[name].colour),
+                band_in(panel, line_styles(study)[name].colour),
+            )
             np.testing.assert_allclose(line.get_ydata(), totals.mean(axis=0))
             for epoch, sample in zip(members[0].history.measured_epoch, totals.T, strict=True):
                 assert edges[float(epoch)] == pytest.approx(interval(sample))
@@ -191,10 +196,10 @@ def test_fisher_is_the_mean_of_the_totals_with_their_interval(study: StudyRecord
 
 
 def test_fisher_turns_to_powers_of_ten_where_a_curve_would_lie_on_the_axis(study: StudyRecord) -> None:
-    def course(t: TrajectoryRecord) -> Floats:
+    def constant(t: TrajectoryRecord) -> Floats:
         return np.full((t.history.measured_epoch.size, 4), 1000.0 if t.deficit == "blur" else 1.0)
 
-    made = with_metrics(study, {"fisher": course})
+    made = with_metrics(study, {"fisher": constant})
     made = replace(
         made,
         trajectories=tuple(
@@ -205,12 +210,12 @@ def test_fisher_turns_to_powers_of_ten_where_a_curve_would_lie_on_the_axis(study
             for t in made.trajectories
         ),
     )
-    (drawing,) = drawn(fisher_drawings, made)
+    (drawing,) = drawn("fisher", made)
     assert {panel.get_yscale() for panel in panels(drawing)} == {"log"}
 
 
 def test_layer_maps_show_the_share_at_the_nearest_measurement(study: StudyRecord) -> None:
-    (drawing,) = drawn(layers_drawings, study)
+    (drawing,) = drawn("layers", study)
     maps = [panel for panel in panels(drawing) if panel.images]
     titles = [panel.get_title(loc="left") for panel in maps]
     assert titles == ["no deficit", "blur [0, 40)", "noise [0, 40)", "flip [0, 40)", "idle [0, 40)"]
@@ -232,7 +237,7 @@ def test_layer_maps_show_the_share_at_the_nearest_measurement(study: StudyRecord
 
 def test_many_layers_are_all_shown_and_some_named(new_study: NewStudy) -> None:
     made = new_study(seeds=(0,), layers=[f"layer{i}" for i in range(60)], onsets=())
-    (drawing,) = drawn(layers_drawings, made)
+    (drawing,) = drawn("layers", made)
     panel = next(panel for panel in panels(drawing) if panel.images)
     assert np.asarray(panel.images[0].get_array()).shape[0] == 60
     names = [label.get_text() for label in panel.get_yticklabels()]
@@ -250,9 +255,9 @@ def test_gradients_are_means_of_logarithms(study: StudyRecord) -> None:
         return of
 
     made = with_metrics(study, {"gradient-mean": norms(1.0), "gradient-std": norms(50.0)}, "nat")
-    drawings = drawn(gradients_drawings, made)
-    assert [d.title.rpartition(": ")[2] for d in drawings] == [
-        f"no deficit and {name} [0, 40)" for name in ("blur", "noise", "flip")
+    drawings = drawn("gradients", made)
+    assert [[panel.get_title(loc="left") for panel in panels(d)[:2]] for d in drawings] == [
+        ["no deficit", f"{name} [0, 40)"] for name in ("blur", "noise", "flip")
     ]
     upper_left, upper_right, lower_left, lower_right = panels(drawings[0])
     clean = [t for t in made.trajectories if t.protocol == "clean"]
@@ -271,7 +276,7 @@ def test_gradients_are_means_of_logarithms(study: StudyRecord) -> None:
             np.testing.assert_allclose(line.get_ydata(), np.mean(logarithms, axis=0), atol=1e-12)
     assert upper_left.get_ylabel() == "log₁₀ norm of the mean"
     assert lower_left.get_ylabel() == "log₁₀ norm of the std"
-    assert "nat for each unit of a weight" in texts(drawings[0]).replace("\n", " ")
+    assert "nat per unit of weight" in texts(drawings[0]).replace("\n", " ")
 
 
 def brute_tiles(weights: Floats, columns: int) -> NDArray[np.float64]:
@@ -290,9 +295,9 @@ def brute_tiles(weights: Floats, columns: int) -> NDArray[np.float64]:
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
-def test_tiles_are_laid_out_row_by_row(channels: int) -> None:
+def test_tiles_are_arranged_row_by_row(channels: int) -> None:
     weights = np.random.default_rng(0).normal(0, 1, (7, channels, 3, 2))
-    np.testing.assert_allclose(tiles(weights, 3), brute_tiles(weights, 3))
+    np.testing.assert_allclose(tile_filters(weights, 3), brute_tiles(weights, 3))
 
 
 def test_filters_are_shown_first_and_last_with_and_without(study: StudyRecord) -> None:
@@ -303,7 +308,7 @@ def test_filters_are_shown_first_and_last_with_and_without(study: StudyRecord) -
         return values
 
     made = with_metrics(study, {"filters": weights}, axes=("filter", "channel", "height", "width"))
-    drawings = drawn(filters_drawings, made)
+    drawings = drawn("filters", made)
     assert [drawing.stem for drawing in drawings] == ["filters", "filters-2", "filters-3"]
     shown = panels(drawings[0])
     assert [panel.get_title(loc="left") for panel in shown] == [
@@ -323,13 +328,13 @@ def test_filters_are_shown_first_and_last_with_and_without(study: StudyRecord) -
 
 def test_link_shows_a_point_an_onset_and_the_fit(new_study: NewStudy) -> None:
     made = new_study(onsets=(0, 10, 20, 30, 40), until=(), noise=0.0)
-    (drawing,) = drawn(link_drawings, made)
+    (drawing,) = drawn("link", made)
     panel = panels(drawing)[0]
     clean = [t for t in made.trajectories if t.protocol == "clean"]
     totals = np.mean([t.history.metrics["fisher"].values.sum(axis=1) for t in clean], axis=0)
     epochs = clean[0].history.measured_epoch
     reference = {t.seed: float(t.history.test_accuracy[115:120].mean()) for t in clean}
-    line = line_in(panel, pens(made)["blur"].colour)
+    line = line_in(panel, line_styles(made)["blur"].colour)
     for onset, x, y in zip((0, 10, 20, 30, 40), line.get_xdata(), line.get_ydata(), strict=True):
         reached = scores(made, protocol="sliding", deficit="blur", onset=onset)
         assert x == pytest.approx(100 * np.mean([reference[seed] - reached[seed] for seed in range(5)]))
@@ -345,7 +350,7 @@ def test_link_shows_a_point_an_onset_and_the_fit(new_study: NewStudy) -> None:
 def test_variants_are_panels_on_one_scale(new_study: NewStudy) -> None:
     variants = tuple({"architecture.depth": depth} for depth in range(1, 9))
     made = new_study(seeds=(0, 1, 2), variants=variants)
-    first, second = drawn(removal_drawings, made)
+    first, second = drawn("removal", made)
     assert [first.stem, second.stem] == ["removal", "removal-2"]
     titles = [panel.get_title(loc="left") for d in (first, second) for panel in panels(d)]
     assert titles == [f"depth={depth}" for depth in range(1, 9)]
@@ -355,19 +360,19 @@ def test_variants_are_panels_on_one_scale(new_study: NewStudy) -> None:
 def test_looks_are_those_of_the_terminal_report(study: StudyRecord) -> None:
     markers = {"●": "o", "■": "s", "▲": "^", "○": "o", "◇": "D"}
     for name, look in looks(study).items():
-        assert pens(study)[name].marker == markers[look.glyph]
-        assert pens(study)[name].hollow is (look.glyph in "○◇")
+        assert line_styles(study)[name].marker == markers[look.glyph]
+        assert line_styles(study)[name].hollow is (look.glyph in "○◇")
         if look.style.startswith("#"):
-            assert pens(study)[name].colour == look.style
+            assert line_styles(study)[name].colour == look.style
 
 
-@pytest.mark.parametrize("name", FIGURES)
-def test_what_is_missing_is_told_with_what_would_give_it(new_study: NewStudy, name: str) -> None:
+@pytest.mark.parametrize("figure", FIGURES, ids=lambda figure: figure.name)
+def test_a_figure_without_data_names_what_the_spec_lacks(new_study: NewStudy, figure: Figure) -> None:
     made = new_study(until=(), onsets=(), metrics=False)
-    figures, missing = draw(Findings(made), [name])
+    figures, missing = draw(Findings(made), [figure])
     assert not figures
-    assert 'use = "' in missing[name]
-    assert "\n" not in missing[name]
+    assert 'use = "' in missing[figure.name]
+    assert "\n" not in missing[figure.name]
 
 
 def read_texts(drawing: Drawing) -> list[Text]:
@@ -383,7 +388,7 @@ def read_texts(drawing: Drawing) -> list[Text]:
 
 def assert_readable(drawing: Drawing) -> None:
     """Nothing is cut at the edge, and no two texts touch."""
-    with styled():
+    with figure_style():
         drawing.figure.draw_without_rendering()
         boxes = [(text.get_text(), text.get_window_extent()) for text in read_texts(drawing)]
     width, height = drawing.figure.get_size_inches() * drawing.figure.dpi
@@ -430,11 +435,10 @@ def test_titles_of_many_variants_fit_their_panels_and_stay_apart(new_study: NewS
         assert f"depth={variant['architecture.depth']}" in title.replace("\n", "")
 
 
-def test_remarks_touch_no_line(new_study: NewStudy) -> None:
+def test_labels_of_onsets_touch_no_line(new_study: NewStudy) -> None:
     made = new_study(variants=[{"architecture.depth": depth} for depth in range(1, 5)], seeds=(0, 1, 2), until=())
-    figures, _ = draw(Findings(made), ["link"])
-    for drawing in figures["link"]:
-        with styled():
+    for drawing in drawn("link", made):
+        with figure_style():
             drawing.figure.draw_without_rendering()
         for panel in panels(drawing):
             assert len(panel.texts) == 2
@@ -447,6 +451,24 @@ def test_remarks_touch_no_line(new_study: NewStudy) -> None:
                     for start, end in pairwise(ends):  # a line is followed in steps of under a pixel
                         walk = start + np.linspace(0, 1, 600)[:, None] * (end - start)
                         assert not any(box.contains(x, y) for x, y in walk), text.get_text()
+
+
+def test_labels_of_onsets_stay_apart_where_fisher_information_rises_and_falls(new_study: NewStudy) -> None:
+    made = new_study(seeds=(0,), onsets=tuple(range(0, 81, 10)), until=(), epochs=130)
+
+    def peak(t: TrajectoryRecord) -> Floats:
+        return np.exp(-(((t.history.measured_epoch - 60) / 25) ** 2))[:, None] * np.full(4, 100.0)
+
+    metrics = with_metrics(made, {"fisher": peak}).trajectories
+    quantity = [replace(t.history.metrics["fisher"], quantity=FISHER_TRACE) for t in metrics]
+    histories = [replace(t.history, metrics={"fisher": m}) for t, m in zip(metrics, quantity, strict=True)]
+    trajectories = tuple(replace(t, history=h) for t, h in zip(metrics, histories, strict=True))
+    (drawing,) = drawn("link", replace(made, trajectories=trajectories))
+    assert_readable(drawing)
+    for panel in panels(drawing):
+        assert [text.get_text() for text in panel.texts] == ["onset 80", "onset 0"]
+        data = min(artist.zorder for artist in panel.collections)
+        assert all(text.zorder < data for text in panel.texts)  # no label hides a point or a whisker
 
 
 def test_maps_of_all_variants_have_one_scale(new_study: NewStudy) -> None:
@@ -464,7 +486,7 @@ def test_maps_of_all_variants_have_one_scale(new_study: NewStudy) -> None:
                 "fisher": replace(t.history.metrics["fisher"], values=tilted(t))})) for t in made.trajectories
         ),
     )  # fmt: skip
-    drawings = drawn(layers_drawings, made)
+    drawings = drawn("layers", made)
     maps = [panel.images[0] for drawing in drawings for panel in panels(drawing) if panel.images]
     assert len(drawings) == 2
     (limits,) = {image.get_clim() for image in maps}
@@ -479,8 +501,8 @@ def test_maps_of_all_variants_have_one_scale(new_study: NewStudy) -> None:
 @pytest.mark.parametrize("name", ["$x^2$ & <b>", "a_b\\c", "字 blur"])
 def test_names_are_letters_and_no_formulas(new_study: NewStudy, name: str) -> None:
     made = new_study(effects={name: lambda onset, offset: 0.01}, deficits={name: "blur"}, seeds=(0, 1))
-    for make in (removal_drawings, fisher_drawings):
-        (drawing,) = drawn(make, made)
+    for figure in ("removal", "fisher"):
+        (drawing,) = drawn(figure, made)
         assert name in texts(drawing)
 
 
@@ -490,10 +512,10 @@ def test_every_figure_is_one_column_wide_and_at_least_six_points_are_read(study:
         assert drawing.figure.get_size_inches()[0] == 3.5
         sizes = {text.get_fontsize() for text in drawing.figure.findobj(Text) if isinstance(text, Text)}
         assert min(sizes) >= 6.5
-        assert drawing.seen.endswith(".")
+        assert drawing.description.endswith(".")
 
 
-def test_ink_and_quiet_can_be_told_from_paper() -> None:
+def test_ink_and_quiet_contrast_with_paper() -> None:
     def contrast(one: str, other: str) -> float:
         def luminance(colour: str) -> float:
             parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]

@@ -14,13 +14,13 @@ import pytest
 from matplotlib.image import imread
 
 from cpframe.analysis.findings import Findings
-from cpframe.commands.plot import check_choices, plot
-from cpframe.errors import NothingToDrawError, SpecError
+from cpframe.commands.plot import plot
+from cpframe.errors import NothingToDrawError
 from cpframe.records.model import StudyRecord
-from cpframe.report.figures import FIGURES, FORMATS, Format, published
+from cpframe.report.figures import FIGURES, Drawing, Format, published
 from cpframe.report.figures.gallery import draw
-from cpframe.report.figures.missing_glyphs import letters_noted
-from cpframe.report.figures.style import rendered
+from cpframe.report.figures.missing_glyphs import collect_missing_glyphs
+from cpframe.report.figures.style import render
 from cpframe.store import StoreError
 
 NewStudy = Callable[..., StudyRecord]
@@ -42,12 +42,12 @@ use = "vertical-flip"
 """
 
 
-@pytest.mark.parametrize("form", FORMATS)
-def test_the_same_results_give_the_same_bytes(study: StudyRecord, form: Format) -> None:
+@pytest.mark.parametrize("format_", Format)
+def test_the_same_results_give_the_same_bytes(study: StudyRecord, format_: Format) -> None:
     files = []
     for _ in range(2):
         figures, _ = draw(Findings(study), FIGURES)
-        files.append([rendered(d.figure, form) for drawings in figures.values() for d in drawings])
+        files.append([render(d.figure, format_) for drawings in figures.values() for d in drawings])
     assert files[0] == files[1]
     assert len(files[0]) == 5
     for content in files[0]:
@@ -56,53 +56,53 @@ def test_the_same_results_give_the_same_bytes(study: StudyRecord, form: Format) 
 
 
 def test_settings_of_the_user_neither_show_nor_change(study: StudyRecord) -> None:
-    figures, _ = draw(Findings(study), ["removal"])
-    plain = rendered(figures["removal"][0].figure, "svg")
+    removal = draw_removal(study)
+    plain = render(removal.figure, Format.SVG)
     with mpl.rc_context({"font.size": 20, "axes.grid": True, "svg.fonttype": "path"}):
-        figures, _ = draw(Findings(study), ["removal"])
-        assert rendered(figures["removal"][0].figure, "svg") == plain
+        removal = draw_removal(study)
+        assert render(removal.figure, Format.SVG) == plain
         assert mpl.rcParams["font.size"] == 20
 
 
 def test_png_is_read_at_300_dots_an_inch(study: StudyRecord) -> None:
-    figures, _ = draw(Findings(study), ["removal"])
-    content = rendered(figures["removal"][0].figure, "png")
+    removal = draw_removal(study)
+    content = render(removal.figure, Format.PNG)
     assert content.startswith(b"\x89PNG\r\n\x1a\n")
     assert imread(io.BytesIO(content), "png").shape[1] == 1050
 
 
 def test_svg_has_its_letters_as_letters(study: StudyRecord) -> None:
-    figures, _ = draw(Findings(study), ["removal"])
-    root = ElementTree.fromstring(rendered(figures["removal"][0].figure, "svg"))
+    removal = draw_removal(study)
+    root = ElementTree.fromstring(render(removal.figure, Format.SVG))
     letters = {node.text for node in root.iter("{http://www.w3.org/2000/svg}text")}
-    assert {"epoch of removal", "final accuracy, %", "no deficit", "blur"} <= letters
+    assert {"Epoch of removal", "Final accuracy, %", "no deficit", "blur"} <= letters
 
 
 def test_pdf_embeds_its_letters(study: StudyRecord) -> None:
-    figures, _ = draw(Findings(study), ["removal"])
-    content = rendered(figures["removal"][0].figure, "pdf")
+    removal = draw_removal(study)
+    content = render(removal.figure, Format.PDF)
     assert content.startswith(b"%PDF-")
     assert content.rstrip().endswith(b"%%EOF")
     assert b"/FontFile2" in content  # TrueType, whole glyphs
     assert b"/Type3" not in content
 
 
-def test_files_are_named_and_what_is_missing_is_told(study: StudyRecord, tmp_path: Path) -> None:
-    told = list(plot(study, ["all"], ["svg", "png"], tmp_path / "deep" / "figures"))
+def test_files_are_listed_and_figures_without_data_are_named(study: StudyRecord, tmp_path: Path) -> None:
+    lines = list(plot(study, ["all"], ["svg", "png"], tmp_path / "deep" / "figures"))
     made = sorted(path.name for path in (tmp_path / "deep" / "figures").iterdir())
     names = ("fisher", "layers", "link", "removal", "sensitivity")
     assert made == [f"{name}.{form}" for name in names for form in ("png", "svg")]
-    assert [Path(line).name for line in told[:4]] == [
+    assert [Path(line).name for line in lines[:4]] == [
         "removal.png",
         "removal.svg",
         "sensitivity.png",
         "sensitivity.svg",
     ]
-    assert [line.split(":")[1].strip() for line in told[-2:]] == ["gradients", "filters"]
+    assert [line.split(":")[1].strip() for line in lines[-2:]] == ["gradients", "filters"]
 
 
 def test_a_figure_asked_for_that_cannot_be_drawn_writes_nothing(study: StudyRecord, tmp_path: Path) -> None:
-    with pytest.raises(NothingToDrawError, match=r"gradients: no gradients by layer.*gradient"):
+    with pytest.raises(NothingToDrawError, match=r"gradients: no gradients were measured per layer.*gradient"):
         list(plot(study, ["removal", "gradients"], ["png"], tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
@@ -110,21 +110,31 @@ def test_a_figure_asked_for_that_cannot_be_drawn_writes_nothing(study: StudyReco
 def test_a_study_without_anything_to_draw_says_what_every_figure_lacks(new_study: NewStudy, tmp_path: Path) -> None:
     with pytest.raises(NothingToDrawError) as caught:
         list(plot(new_study(until=(), onsets=(), metrics=False), ["all"], ["png"], tmp_path / "out"))
-    assert [line.split(":")[0] for line in str(caught.value).splitlines()] == list(FIGURES)
+    assert [line.split(":")[0] for line in str(caught.value).splitlines()] == [figure.name for figure in FIGURES]
 
 
-def test_a_folder_that_cannot_be_made_is_told(study: StudyRecord, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_refused(study: StudyRecord, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match=r"file.*cannot be written"):
         list(plot(study, ["removal"], ["png"], tmp_path / "file" / "figures"))
 
 
-def test_choices_are_named() -> None:
-    check_choices([*FIGURES, "all"], FORMATS)
-    with pytest.raises(SpecError) as caught:
-        check_choices(["removals"], ["jpg"])
-    assert "--figure removals: is not a figure; there are removal, sensitivity" in str(caught.value)
-    assert "--format jpg: is not a format; there are png, svg, pdf" in str(caught.value)
+@pytest.mark.parametrize(
+    ("figure", "format_", "message"),
+    [
+        ("removals", "png", "unknown figure 'removals'; known figures: removal, sensitivity, .*, link, all"),
+        ("removal", "jpg", "unknown format 'jpg'; known formats: png, svg, pdf"),
+    ],
+)
+def test_unknown_names_are_refused(study: StudyRecord, tmp_path: Path, figure: str, format_: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        list(plot(study, [figure], [format_], tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def draw_removal(study: StudyRecord) -> Drawing:
+    drawings, _ = draw(Findings(study), FIGURES[:1])
+    return drawings["removal"][0]
 
 
 def published_study(new_study: NewStudy, spec: str = SPEC, **provenance: str) -> StudyRecord:
@@ -143,7 +153,7 @@ def published_study(new_study: NewStudy, spec: str = SPEC, **provenance: str) ->
 
 def test_the_published_points_lie_over_the_published_experiment(new_study: NewStudy) -> None:
     made = published_study(new_study)
-    figures, _ = draw(Findings(made), ["removal", "fisher"])
+    figures, _ = draw(Findings(made), [figure for figure in FIGURES if figure.name in ("removal", "fisher")])
     (removal,) = figures["removal"][0].figure.axes
     (line,) = [line for line in removal.lines if line.get_marker() == "x"]
     # Fig. 1 of the paper, as it stands in the project's notes.
@@ -175,28 +185,28 @@ def test_the_published_points_lie_over_the_published_experiment(new_study: NewSt
     ],
 )
 def test_no_published_point_lies_over_another_experiment(new_study: NewStudy, old: str, new: str) -> None:
-    assert published.published_blurs(published_study(new_study)) == {"blur"}
-    assert not published.published_blurs(published_study(new_study, SPEC.replace(old, new, 1)))
+    assert published.published_deficits(published_study(new_study)) == {"blur"}
+    assert not published.published_deficits(published_study(new_study, SPEC.replace(old, new, 1)))
 
 
 @pytest.mark.parametrize("fact", ["profile", "overrides"])
 def test_no_published_point_where_the_spec_was_changed_on_the_way(new_study: NewStudy, fact: str) -> None:
-    assert not published.published_blurs(published_study(new_study, **{fact: "cpu"}))
+    assert not published.published_deficits(published_study(new_study, **{fact: "cpu"}))
 
 
-@pytest.mark.parametrize(("forms", "told"), [(["png", "svg"], True), (["svg"], False)])
-def test_letters_without_a_glyph_are_told_in_one_line(
-    new_study: NewStudy, tmp_path: Path, forms: list[str], told: bool
+@pytest.mark.parametrize(("formats", "warned"), [(["png", "svg"], True), (["svg"], False)])
+def test_letters_without_a_glyph_are_reported_in_one_line(
+    new_study: NewStudy, tmp_path: Path, formats: list[str], warned: bool
 ) -> None:
     name = "\u767d\u5185\U0001f642"
     made = new_study(effects={name: lambda onset, offset: 0.01}, deficits={name: "blur"}, seeds=(0, 1))
-    lines = list(plot(made, ["removal", "fisher"], forms, tmp_path))  # a warning would be an error
-    assert len(lines) == 2 * len(forms) + told
-    if told:
-        assert lines[-1] == "figures lack the letters \u5185\u767d\U0001f642: their font has none"
+    lines = list(plot(made, ["removal", "fisher"], formats, tmp_path))  # a warning would be an error
+    assert len(lines) == 2 * len(formats) + warned
+    if warned:
+        assert lines[-1] == ("these letters are drawn as empty boxes, as the font lacks them: \u5185\u767d\U0001f642")
 
 
 def test_other_warnings_reach_the_user() -> None:
-    with pytest.warns(UserWarning, match="something else"), letters_noted() as lacking:
+    with pytest.warns(UserWarning, match="something else"), collect_missing_glyphs() as letters:
         warnings.warn("something else", UserWarning, stacklevel=1)
-    assert not lacking
+    assert not letters

@@ -97,7 +97,7 @@ def test_the_verdict_comes_first_with_its_numbers(document: Document, study: Stu
     ends = stats.ttest_1samp(list(best.values()), 0.0).confidence_interval(0.99)  # five epochs are compared
     told = f"{100 * np.mean(list(best.values())):.1f}±{50 * (ends.high - ends.low):.1f} pts below no deficit"
     assert f"blur SCAR {told}" in text
-    assert text.index("Verdict") < text.index("SCAR") < text.index("epoch of removal")
+    assert text.index("Verdict") < text.index("SCAR") < text.index("Epoch of removal")
     assert "flip none found" in text
 
 
@@ -180,7 +180,7 @@ def test_letters_in_drawings_are_letters_in_the_colours_of_the_page(page: str) -
         assert "#ffffff" not in drawing
         assert "<style" not in drawing
         assert "<metadata" not in drawing
-    assert ">epoch of removal</text>" in drawings[0]
+    assert ">Epoch of removal</text>" in drawings[0]
 
 
 NASTY = '</title><script>alert("1")</script><img src=x onerror=alert(1)>&amp;\x1b[2J\x00'
