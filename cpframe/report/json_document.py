@@ -1,21 +1,26 @@
 """The report for machines: one document of plain dicts, lists, texts, numbers and None, ready for JSON.
 
-Accuracies, losses and shares are fractions of 1. What is not known, not finite or open is None, never nan. Epochs of
+Accuracies, drops and shares are fractions of 1. What is not known, not finite or open is None, never nan. Epochs of
 metrics are epochs completed. An *estimate* is ``{mean, low, high, n}``: a mean over seeds with its 95 % interval. A
 *timeline* is ``{variant, protocol, deficit, onset, offset, epochs}``.
 
-Beside ``schema_version`` (2; it changes when a key changes its meaning or goes):
+Beside ``schema_version`` (3; it changes when a key changes its meaning or is removed). Version 3 renamed ``loss`` to
+``drop`` (verdicts, confounds), ``healed_until``, ``lost_from`` and ``hurting`` to ``recovers_until``, ``persists_from``
+and ``sensitive`` (periods), ``centre`` to ``mean_layer`` (layers), ``moved``, ``floor`` and ``shift`` to
+``redistributed``, ``measurement_error`` and ``mean_layer_change`` (plasticity); and the kinds ``no loss`` to ``no
+drop`` (confounds), ``already at the first`` and ``none up to the last`` to ``before the first`` and ``after the last``
+(periods).
 
 study: title, created, provenance, score_epochs, threshold, deficits (component by name), seeds, variants,
     trajectories (how many are complete, unfinished, failed), failures (name and reason of each).
 verdict: one a group and deficit: protocol, variant, recovery (removal) or length and epochs (sliding), deficit; kind,
-    at, compared, loss, excess (over idle), rate_matched, at_most, see `cpframe.analysis.verdicts.Verdict`, whose
+    at, compared, drop, excess (over idle), rate_matched, at_most, see `cpframe.analysis.verdicts.Verdict`, whose
     intervals hold for all epochs compared at once; period, see `cpframe.analysis.critical_periods`.
 curves: removal and sliding, each one a group: its reference (an estimate) and, for every deficit, points: at, onset,
     offset, score and drop (estimates), bootstrap (low and high of the drop), drops by seed, rate_matched.
 phases: one a Fisher metric and timeline: metric, units, estimator, source, n; epoch, total, low and high, by
     measurement; phases, see `cpframe.analysis.phases.Phases`, or None.
-layers: one a Fisher metric by layer and timeline: metric, n, layers; epoch, shares (by layer) and centre, by
+layers: one a Fisher metric by layer and timeline: metric, n, layers; epoch, shares (by layer) and mean_layer, by
     measurement.
 plasticity: one a Fisher metric by layer and timeline: metric and see `cpframe.analysis.plasticity.Plasticity`.
 link: one a Fisher metric, sliding group and deficit: metric, units, group, deficit, points (onset, sensitivity,
@@ -39,11 +44,11 @@ from cpframe.analysis.critical_periods import THRESHOLD
 from cpframe.analysis.findings import Findings
 from cpframe.analysis.metric_curves import MetricCurve, array_metric_names, layer_shares
 from cpframe.analysis.phases import phases_of
-from cpframe.analysis.plasticity import after_deficit, centres
+from cpframe.analysis.plasticity import mean_layers, plasticity_after_deficit
 from cpframe.analysis.statistics import Estimate, Interval, bootstrap_interval, estimate
 from cpframe.records.model import StudyRecord
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 Plain = object
 """What JSON has: dict, list, str, int, float (finite), bool, None."""
@@ -190,13 +195,13 @@ def _layers(findings: Findings) -> Iterator[object]:
             "layers": curve.layers,
             "epoch": curve.epoch,
             "shares": layer_shares(curve),
-            "centre": centres(curve),
+            "mean_layer": mean_layers(curve),
         }
 
 
 def _plasticity(findings: Findings) -> Iterator[object]:
     for timeline, curve in _by_layer(findings):
-        if found := after_deficit(curve):
+        if found := plasticity_after_deficit(curve):
             yield timeline | _fields(found)
 
 

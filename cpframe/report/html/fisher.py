@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from cpframe.analysis.findings import Findings
 from cpframe.analysis.metric_curves import MetricCurve
 from cpframe.analysis.phases import MULTIPLE, NOTICEABLE, RISEN
-from cpframe.analysis.plasticity import after_deficit
+from cpframe.analysis.plasticity import plasticity_after_deficit
 from cpframe.analysis.representatives import by_variant, representatives
 from cpframe.report.formatting import printable
 from cpframe.report.html.labels import Labels
@@ -75,7 +75,7 @@ def link_table(findings: Findings, labels: Labels) -> Iterator[Html]:
 
 
 def _plasticity(curve: MetricCurve) -> Sequence[str] | None:
-    found = after_deficit(curve)
+    found = plasticity_after_deficit(curve)
     return plasticity_cells(curve, found) if found else None
 
 

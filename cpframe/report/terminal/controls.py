@@ -19,7 +19,7 @@ _WORDS: dict[ConfoundKind, str] = {
     "partly": "in part",
     "not": "no",
     "undecided": "undecided: the interval is too wide",
-    "no loss": "nothing to explain: no loss over the curve",
+    "no drop": "nothing to explain: no loss over the curve",
     "no idle": "unknown: the rate changes and there is no idle control",
     "rates match": "no: the clean epochs run at the rates of no deficit",
     "unknown yet": "unknown yet: no clean epoch after the deficit is recorded",
@@ -58,9 +58,9 @@ def idle_words(confound: Confound) -> str:
     """Whether idle explains the curve, in words, and the variant."""
     more = confound.kind == "idle reproduces the curve" and confound.fraction.low > 1
     text = "YES: idle loses more" if more else _WORDS[confound.kind]
-    if confound.at and confound.kind != "no loss":
+    if confound.at and confound.kind != "no drop":
         fraction = confound.fraction
         text += f"; {fraction.mean:.0%} of it ({fraction.low:.0%} to {fraction.high:.0%})"
-        text += f", {percent(confound.idle.mean)} of {percent(confound.loss.mean)} points"
+        text += f", {percent(confound.idle.mean)} of {percent(confound.drop.mean)} points"
     label = variant_label(confound.group.variant)
     return f"{text} ({label})" if label else text

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from cpframe.analysis.comparisons import variant_key
 from cpframe.analysis.metric_curves import MetricCurve, layer_shares
-from cpframe.analysis.representatives import representatives, telling
+from cpframe.analysis.representatives import largest_effect, representatives
 from cpframe.records.model import CLEAN, Floats
 from cpframe.report.formatting import percent, shorten
 from cpframe.report.terminal.charts import heat_row, heat_scale, labels_below, resample, ruler, ticks
@@ -38,7 +38,7 @@ def _selected(page: Page, curves: Sequence[MetricCurve]) -> Sequence[MetricCurve
         return curves
     few = representatives(page.study, page.findings.groups, curves)
     here = [g for g in page.findings.groups if variant_key(g.variant) == variant_key(curves[0].variant)]
-    told = telling(page.study, here)
+    told = largest_effect(page.study, here)
     return [curve for curve in few if told is None or curve.deficit in (CLEAN, told[0])] or few
 
 

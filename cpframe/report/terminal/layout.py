@@ -77,7 +77,7 @@ def shown_variants(findings: Findings, *, full: bool) -> frozenset[str]:
     lost = dict.fromkeys(keys, -math.inf)
     for claim in findings.claims:
         key = variant_key(claim.group.variant)
-        lost[key] = max(lost[key], claim.verdict.loss.mean)
+        lost[key] = max(lost[key], claim.verdict.drop.mean)
     return frozenset(sorted(keys, key=lambda key: -lost[key])[:MOST_VARIANTS])
 
 

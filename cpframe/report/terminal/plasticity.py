@@ -9,7 +9,7 @@ from rich.console import RenderableType
 from rich.table import Table
 
 from cpframe.analysis.metric_curves import MetricCurve
-from cpframe.analysis.plasticity import Plasticity, after_deficit, centres
+from cpframe.analysis.plasticity import Plasticity, mean_layers, plasticity_after_deficit
 from cpframe.analysis.statistics import Estimate
 from cpframe.report.formatting import NONE, percent, points, shorten
 from cpframe.report.terminal.charts import whisker
@@ -20,7 +20,9 @@ def plasticity_sections(page: Page) -> Iterator[RenderableType]:
     """For every Fisher metric by layer and every variant: what is redistributed once a deficit has ended."""
     for metric, curves in page.findings.fisher.items():
         for members in page.by_variant(curves):
-            moved = [(curve, found) for curve in shown_curves(page, members) if (found := after_deficit(curve))]
+            moved = [
+                (curve, found) for curve in shown_curves(page, members) if (found := plasticity_after_deficit(curve))
+            ]
             if moved:
                 yield heading(page, f"Plasticity: {shorten(metric, 40)}", members[0].variant)
                 yield _table(page, moved)
@@ -44,7 +46,7 @@ def _table(page: Page, moved: Sequence[tuple[MetricCurve, Plasticity]]) -> Table
     widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
     first = max(label.cell_len for label in labels)
     columns = page.width - first - sum(widths) - 2 * (len(heads) + 1)
-    top = max(max(found.moved.mean, found.moved.high, 0.0) for _, found in moved)
+    top = max(max(found.redistributed.mean, found.redistributed.high, 0.0) for _, found in moved)
     table = plain_table()
     table.add_column("", no_wrap=True, min_width=first)
     for head, width in zip(heads, widths, strict=True):
@@ -55,21 +57,25 @@ def _table(page: Page, moved: Sequence[tuple[MetricCurve, Plasticity]]) -> Table
     for label, cells, (curve, found) in zip(labels, rows, moved, strict=True):
         span = (0.0, top)
         look = page.looks[curve.deficit]
-        bar = whisker(found.moved.low, found.moved.mean, found.moved.high, span, columns, look) if drawn else ""
+        bar = (
+            whisker(found.redistributed.low, found.redistributed.mean, found.redistributed.high, span, columns, look)
+            if drawn
+            else ""
+        )
         table.add_row(label, *cells, *([bar] if drawn else []))
     return table
 
 
 def plasticity_cells(curve: MetricCurve, found: Plasticity) -> tuple[str, ...]:
     """Epochs, moved, floor, centre, shift, n; see the note below the table."""
-    course = dict(zip(curve.epoch.tolist(), centres(curve).tolist(), strict=True))
+    course = dict(zip(curve.epoch.tolist(), mean_layers(curve).tolist(), strict=True))
     return (
         f"{found.first}-{found.last}",
-        points(found.moved),
-        NONE if math.isnan(found.floor) else percent(found.floor),
+        points(found.redistributed),
+        NONE if math.isnan(found.measurement_error) else percent(found.measurement_error),
         f"{course[found.first]:.1f}→{course[found.last]:.1f}",
-        _signed(found.shift),
-        str(found.moved.n),
+        _signed(found.mean_layer_change),
+        str(found.redistributed.n),
     )
 
 

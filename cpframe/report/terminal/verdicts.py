@@ -89,7 +89,7 @@ def verdict_details(page: Page) -> Iterator[RenderableType]:
 def _strongest(made: Sequence[Claim]) -> list[Claim]:
     """The first few, by the kind of the verdict and the size of the loss, in the order of the study."""
     order = list(_WORDS)
-    by_strength = sorted(made, key=lambda claim: (order.index(claim.verdict.kind), -claim.verdict.loss.mean))
+    by_strength = sorted(made, key=lambda claim: (order.index(claim.verdict.kind), -claim.verdict.drop.mean))
     kept = {id(claim) for claim in by_strength[:_MOST]}
     return [claim for claim in made if id(claim) in kept]
 
@@ -172,13 +172,13 @@ def outcome(claim: Claim) -> Text:
 def size_words(claim: Claim) -> str:
     """How much is lost, or how much could be at most."""
     verdict = claim.verdict
-    if verdict.kind == "none" and not verdict.loss.positive and verdict.at_most > 0:
+    if verdict.kind == "none" and not verdict.drop.positive and verdict.at_most > 0:
         return f"under {percent(verdict.at_most)}"
-    return f"{points(verdict.loss)} at {verdict.at}"
+    return f"{points(verdict.drop)} at {verdict.at}"
 
 
 def _explained(page: Page, made: Sequence[Claim]) -> str:
-    seeds = {claim.verdict.loss.n for claim in made}
+    seeds = {claim.verdict.drop.n for claim in made}
     n = str(min(seeds)) if len(seeds) == 1 else f"{min(seeds)} to {max(seeds)}"
     limit = percent(page.findings.threshold)
     texts = [
@@ -203,13 +203,13 @@ def question(group: RemovalGroup | SlidingGroup, label: str) -> str:
 def because(claim: Claim) -> str:
     """The numbers behind a verdict, in words."""
     verdict = claim.verdict
-    n = f"n={verdict.loss.n}"
+    n = f"n={verdict.drop.n}"
     if isinstance(claim.group, RemovalGroup):
         where = f"below no deficit when removed at {verdict.at}"
     else:
         last = next(curve for curve in claim.group.curves if curve.deficit == claim.deficit).points[-1].at
         where = f"more lost from onset {verdict.at} than from {last}"
-    loss = f"{points(verdict.loss)} pts {where}"
+    loss = f"{points(verdict.drop)} pts {where}"
     if verdict.kind == "none":
         return f"largest: {loss} ({n}); {_bound(claim)}"
     if verdict.kind == "not enough seeds":
@@ -229,7 +229,7 @@ def because(claim: Claim) -> str:
 def _bound(claim: Claim) -> str:
     """How large a loss can still be where none was found."""
     verdict, timing = claim.verdict, isinstance(claim.group, SlidingGroup)
-    if verdict.loss.positive:
+    if verdict.drop.positive:
         return "but nothing is lost from that onset itself"
     if verdict.at_most > 0:
         return f"any {'difference' if timing else 'loss'} is under {percent(verdict.at_most)} pts"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from cpframe.analysis.comparisons import RemovalGroup
-from cpframe.analysis.critical_periods import Healing, Onsets
+from cpframe.analysis.critical_periods import RecoveryLimit, SensitiveOnsets
 from cpframe.analysis.findings import Findings
 from cpframe.analysis.verdicts import Claim
 from cpframe.report.formatting import NONE, percent
@@ -30,7 +30,7 @@ def healing_notes(findings: Findings) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def period_words(period: Healing | Onsets) -> str:
+def period_words(period: RecoveryLimit | SensitiveOnsets) -> str:
     """Until when a deficit heals, as in ``10 to 20``; or until which onset it hurts, as in ``40 (20-40)``.
 
     Of healing these are epochs of removal that were tried: healed at the first, not at the second; ``under 10`` where
@@ -39,28 +39,28 @@ def period_words(period: Healing | Onsets) -> str:
     """
     if period.kind == "not enough seeds":
         return NONE
-    return _healing(period) if isinstance(period, Healing) else _onsets(period)
+    return _healing(period) if isinstance(period, RecoveryLimit) else _onsets(period)
 
 
-def _healing(period: Healing) -> str:
+def _healing(period: RecoveryLimit) -> str:
     """The removals between which the loss passes the threshold, and those between which it surely does."""
     if period.kind == "not monotone":
         return "not monotone"
-    if period.kind == "none up to the last":
+    if period.kind == "after the last":
         best = f"{period.last}+"
-    elif period.kind == "already at the first":
-        best = f"under {period.lost_from:.0f}"
+    elif period.kind == "before the first":
+        best = f"under {period.persists_from:.0f}"
     else:
-        best = f"{period.healed_until:.0f} to {period.lost_from:.0f}"
+        best = f"{period.recovers_until:.0f} to {period.persists_from:.0f}"
     # An infinite end of the interval is that of a loss that never comes.
-    came = period.lost_from if math.isfinite(period.lost_from) else math.inf
-    if (period.earliest, period.latest) == (period.healed_until, came):
+    came = period.persists_from if math.isfinite(period.persists_from) else math.inf
+    if (period.earliest, period.latest) == (period.recovers_until, came):
         return best
     latest = f"{period.latest:.0f}" if math.isfinite(period.latest) else f"{period.last}+"
     return f"{best} ({period.earliest:.0f}-{latest})"
 
 
-def _onsets(period: Onsets) -> str:
+def _onsets(period: SensitiveOnsets) -> str:
     """The last onset that hurts, with its interval."""
     if period.kind == "none":
         return f"never (or to {period.latest:.0f})" if math.isfinite(period.latest) else "never"

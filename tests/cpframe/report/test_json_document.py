@@ -34,7 +34,7 @@ def read_back(study: StudyRecord, *sections: str) -> dict[str, Any]:
 def test_the_document_has_all_sections_and_facts(study: StudyRecord) -> None:
     found = read_back(study)
     assert list(found) == ["schema_version", "study", *SECTIONS]
-    assert found["schema_version"] == 2
+    assert found["schema_version"] == 3
     assert found["study"]["trajectories"] == {"complete": 170, "unfinished": 0, "failed": 0}
     assert found["study"]["seeds"] == [0, 1, 2, 3, 4]
     assert found["study"]["deficits"] == {"blur": "blur", "noise": "noise", "flip": "vertical-flip", "idle": "idle"}
@@ -46,7 +46,7 @@ def test_every_key_is_documented(study: StudyRecord) -> None:
         assert f"{key}:" in machine.__doc__ or f"``{key}``" in machine.__doc__
         inner = value[0] if isinstance(value, list) and value else value
         for name in inner if isinstance(inner, dict) else ():
-            known = machine.__doc__ + "epochs variant n mean protocol recovery moved first last floor shift"
+            known = machine.__doc__ + "epochs variant n mean protocol recovery first last"
             assert name in known, (key, name)
 
 
@@ -77,7 +77,7 @@ def test_verdicts_carry_their_periods(study: StudyRecord) -> None:
     assert blur["period"]["kind"] == "found"
     assert blur["period"]["earliest"] < blur["period"]["latest"]
     assert flip["period"]["latest"] is None  # open: no removal is surely beyond
-    assert verdicts[3]["period"]["hurting"] == [0]
+    assert verdicts[3]["period"]["sensitive"] == [0]
 
 
 def test_curves_of_metrics_are_all_there(study: StudyRecord) -> None:
@@ -95,7 +95,7 @@ def test_curves_of_metrics_are_all_there(study: StudyRecord) -> None:
     assert {entry["metric"] for entry in found["metrics"]["curves"]} == {"weight-norm"}
     assert [link["fit"]["kind"] for link in found["link"]] == ["too few points"] * 3
     assert found["link"][0]["fit"]["c"] is None
-    assert [entry["kind"] for entry in found["controls"]["confounds"]] == ["not", "no loss", "no loss"]
+    assert [entry["kind"] for entry in found["controls"]["confounds"]] == ["not", "no drop", "no drop"]
     assert found["controls"]["missing"] == []
 
 
@@ -121,7 +121,7 @@ def test_unfinished_and_failed_studies_have_documents(study: StudyRecord, cut_sh
     assert found["study"]["trajectories"]["failed"] == 34
     assert found["study"]["failures"][0]["reason"] == "diverged"
     assert {v["kind"] for v in found["verdict"]} == {"not enough seeds"}
-    assert all(v["loss"]["low"] is None for v in found["verdict"])
+    assert all(v["drop"]["low"] is None for v in found["verdict"])
 
 
 def test_odd_studies_have_documents(study: StudyRecord, new_study: NewStudy) -> None:
