@@ -86,6 +86,15 @@ def array_metric_names(study: StudyRecord) -> tuple[str, ...]:
     return tuple(name for name, by_layer in _metrics(study).items() if not by_layer)
 
 
+def array_shapes(study: StudyRecord) -> dict[str, tuple[int, ...]]:
+    """Return the shape of one measurement of every metric of `array_metric_names`, by its name."""
+    shapes = {}
+    for name in array_metric_names(study):
+        history = next(t.history.metrics[name] for t in study.trajectories if name in t.history.metrics)
+        shapes[name] = history.values.shape[1:]
+    return shapes
+
+
 def _metrics(study: StudyRecord) -> dict[str, bool]:
     """Return all metrics measured, and whether each is one number or one per layer."""
     return {name: not m.own for t in study.trajectories for name, m in t.history.metrics.items()}
