@@ -1,4 +1,4 @@
-"""Every trajectory against the one of its seed that had no deficit: removal curves and sensitivity curves."""
+"""Comparisons of every trajectory with the no-deficit trajectory of its seed: removal and sensitivity curves."""
 
 from __future__ import annotations
 
@@ -16,17 +16,19 @@ BySeed = Mapping[int, float]
 
 @dataclass(frozen=True)
 class Point:
-    """The trajectories of one deficit that differ by their seed alone.
+    """The trajectories of one deficit that differ only in their seed.
 
     Attributes:
-        at: the epoch that a curve runs over: the deficit's offset (removal) or its onset (sliding), 0, 1, ...
-        onset: first epoch under the deficit.
-        offset: first epoch after it.
-        scores: final test accuracies of the complete trajectories, from 0 to 1.
-        drops: reference minus score, for the seeds that have both; what a sliding protocol calls sensitivity.
-        rate_matched: whether the clean epochs that follow the deficit ran at the learning rates of the first epochs
-            of the no-deficit training, as far as is recorded: true of a constant rate and of a restart at removal.
-            Where a deficit lasts to the end, its own epochs count. None while none of these are recorded.
+        at: the epoch against which the curve is drawn: the offset of the deficit (removal) or its onset (sliding).
+        onset: the first epoch under the deficit (0, 1, ...).
+        offset: the first epoch after the deficit.
+        scores: the final test accuracy by seed, from 0 to 1, of the complete trajectories.
+        drops: the score of the no-deficit trajectory minus the score, by seed, for the seeds that have both. In the
+            sliding protocol a drop is a sensitivity.
+        rate_matched: whether the clean epochs after the deficit ran at the learning rates of the first epochs of the
+            no-deficit training, in the epochs recorded so far. True for a constant rate and for a restart at removal.
+            If the deficit lasts to the end of the training, the epochs under the deficit are compared instead. None
+            while no such epoch is recorded.
     """
 
     at: int
@@ -39,7 +41,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Curve:
-    """One deficit's points, by increasing `at`."""
+    """The points of one deficit, by increasing `at`."""
 
     deficit: str
     points: tuple[Point, ...]
@@ -47,13 +49,15 @@ class Curve:
 
 @dataclass(frozen=True)
 class RemovalGroup:
-    """A group of the removal protocol: deficit in [0, offset), then the same number of clean epochs for all.
+    """The trajectories of the removal protocol that have the same variant and number of clean epochs.
+
+    The deficit lasts from epoch 0 to an offset; then follows the same number of clean epochs for every trajectory.
 
     Attributes:
-        variant: values of the grid that all its trajectories share.
-        recovery: clean epochs after the deficit.
-        reference: scores of the no-deficit trajectories.
-        curves: one a deficit, in the order of the study, controls last.
+        variant: the variant of the trajectories.
+        recovery: the number of clean epochs after the deficit.
+        reference: the score of the no-deficit trajectory, by seed.
+        curves: one curve per deficit, in the order of the study, idle controls last.
     """
 
     variant: Mapping[str, object]
@@ -64,14 +68,16 @@ class RemovalGroup:
 
 @dataclass(frozen=True)
 class SlidingGroup:
-    """A group of the sliding protocol: deficit in [onset, onset + length), the same number of epochs in all.
+    """The trajectories of the sliding protocol that have the same variant, window length and number of epochs.
+
+    The deficit lasts from an onset for `length` epochs.
 
     Attributes:
-        variant: values of the grid that all its trajectories share.
-        length: epochs of the deficit.
-        epochs: of the whole training.
-        reference: test accuracy of the no-deficit trajectories when they had trained for that many epochs.
-        curves: one a deficit, in the order of the study, controls last.
+        variant: the variant of the trajectories.
+        length: the number of epochs under the deficit.
+        epochs: the number of epochs of the whole training.
+        reference: the test accuracy of the no-deficit trajectory after `epochs` epochs, by seed.
+        curves: one curve per deficit, in the order of the study, idle controls last.
     """
 
     variant: Mapping[str, object]
@@ -82,12 +88,12 @@ class SlidingGroup:
 
 
 def variant_key(variant: Mapping[str, object]) -> str:
-    """A string that two variants share exactly if they are the same, whatever the types of their values."""
+    """Return a string that is the same for two variants exactly if the variants are equal."""
     return json.dumps(dict(variant), sort_keys=True, default=str)
 
 
 def deficits_of(study: StudyRecord) -> tuple[str, ...]:
-    """Names of the deficits that trajectories have: in the study's order, idle controls last."""
+    """Return the names of the deficits of the trajectories, in the order of the study, idle controls last."""
     used = {trajectory.deficit for trajectory in study.trajectories} - {CLEAN}
     named = [name for name in study.deficits if name in used]
     named += sorted(used.difference(named))
@@ -95,12 +101,12 @@ def deficits_of(study: StudyRecord) -> tuple[str, ...]:
 
 
 def score_at(history: History, epoch: int, score_epochs: int) -> float:
-    """Test accuracy at an epoch, as scores are taken: the mean over the epochs in (epoch - score_epochs, epoch].
+    """Return the score at an epoch: the mean test accuracy over the epochs in (epoch - score_epochs, epoch].
 
     Args:
-        history: of a training that may have gone on for longer.
-        epoch: number of epochs trained.
-        score_epochs: as in the study; where fewer epochs have passed, all of them count.
+        history: the history of a training, which may be longer.
+        epoch: the number of epochs trained.
+        score_epochs: the number of epochs in the mean, as in the study; fewer if fewer epochs have been trained.
 
     Returns:
         A number from 0 to 1, or nan if the history lacks one of these epochs.
@@ -112,10 +118,10 @@ def score_at(history: History, epoch: int, score_epochs: int) -> float:
 
 
 def removal_groups(study: StudyRecord) -> tuple[RemovalGroup, ...]:
-    """Removal curves: final accuracy against the epoch at which the deficit ends.
+    """Return the removal curves: the final accuracy against the epoch at which the deficit ends.
 
-    A trajectory's reference is the no-deficit trajectory of the same seed, variant and number of clean epochs, which
-    the removal protocol has for itself.
+    The reference of a trajectory is the no-deficit trajectory of the removal protocol with the same seed, variant and
+    number of clean epochs.
     """
     groups: dict[tuple[str, int], list[TrajectoryRecord]] = {}
     for trajectory in study.trajectories:
@@ -132,9 +138,9 @@ def removal_groups(study: StudyRecord) -> tuple[RemovalGroup, ...]:
 
 
 def sliding_groups(study: StudyRecord) -> tuple[SlidingGroup, ...]:
-    """Sensitivity curves: what a deficit of fixed length costs against the epoch at which it begins.
+    """Return the sensitivity curves: the drop after a deficit of fixed length against the epoch at which it begins.
 
-    A trajectory's reference is the no-deficit training of the same seed and variant, read at the same number of
+    The reference of a trajectory is the no-deficit training of the same seed and variant after the same number of
     epochs (see `score_at`).
     """
     clean = {(variant_key(t.variant), t.seed): t for t in study.trajectories if t.protocol == "clean"}
@@ -154,7 +160,7 @@ def sliding_groups(study: StudyRecord) -> tuple[SlidingGroup, ...]:
 
 
 def all_groups(study: StudyRecord) -> tuple[RemovalGroup | SlidingGroup, ...]:
-    """Removal groups, then sliding groups, each in the order of the study."""
+    """Return the removal groups, then the sliding groups, each in the order of the study."""
     return *removal_groups(study), *sliding_groups(study)
 
 
@@ -195,7 +201,7 @@ def _point(
 
 
 def difference(first: BySeed, second: BySeed) -> dict[int, float]:
-    """First minus second, for the seeds that both have."""
+    """Return first minus second by seed, for the seeds that both have."""
     return {seed: first[seed] - second[seed] for seed in first if seed in second}
 
 
@@ -212,12 +218,12 @@ def _rate_matched(trajectory: TrajectoryRecord, reference: TrajectoryRecord) -> 
     if rows == 0:
         return None
     after, first = after[:rows], first[:rows]
-    # Schedules are recomputed, not copied: equal up to rounding. No schedule of use changes by 1e-6 in an epoch.
+    # Rates are recomputed, not copied, so they are equal up to rounding. No useful schedule changes by 1e-6 per epoch.
     return after.tobytes() == first.tobytes() or bool(np.allclose(after, first, rtol=1e-6, atol=0.0))
 
 
 def largest_drops(groups: Iterable[RemovalGroup | SlidingGroup]) -> dict[str, tuple[int, int]]:
-    """Of each deficit the (onset, offset) at which it cost most, by the mean over seeds; idle controls too."""
+    """Return the (onset, offset) of the largest mean drop of each deficit, including idle controls."""
     worst: dict[str, tuple[float, tuple[int, int]]] = {}
     for group in groups:
         for curve in group.curves:

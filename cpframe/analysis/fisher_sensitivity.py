@@ -1,8 +1,8 @@
-"""How Fisher information and sensitivity go together: the paper's exponential fit, F = a exp(c S) + b (its Figure 5).
+"""Fisher information against sensitivity: the exponential fit of the paper, F = a exp(c S) + b (Figure 5).
 
-The form is recalled from the paper, its numbers are not known. What is paired is ours: the sensitivity to a window
-that begins at onset s, and the Fisher information of the training without a deficit, averaged over the measurements in
-that same window, epochs s + 1 to s + length.
+The form of the fit follows Achille et al. 2019; the numbers of the paper are not known. The pairing is our own:
+the sensitivity to a window that begins at onset s is paired with the Fisher information of the training without a
+deficit, averaged over the measurements in the same window, epochs s + 1 to s + length.
 """
 
 from __future__ import annotations
@@ -22,29 +22,30 @@ from cpframe.analysis.statistics import ERROR_RATE, Estimate, estimate
 from cpframe.records.model import CLEAN, Floats, StudyRecord
 
 PARAMETERS = 3
-"""Of the exponential: one more point at least is needed to tell how well it fits."""
+"""The number of parameters of the exponential; a fit needs at least one more point."""
 STEEPEST = 30.0
-"""The exponential may change by at most a factor exp(30) over the range of S: beyond, it is a step at one point."""
+"""The exponential changes by at most a factor exp(30) over the range of S; a steeper one is a step at one point."""
 
 FitKind = Literal["exponential", "straight", "undetermined", "too few points", "constant"]
 
 
 @dataclass(frozen=True)
 class ExponentialFit:
-    """F = a exp(c S) + b by least squares.
+    """The least-squares fit of F = a exp(c S) + b.
 
     Attributes:
-        kind: ``exponential``: the interval of c excludes 0. ``straight``: it includes 0, a straight line does as well.
-            ``undetermined``: c is not bounded on one side at least. ``too few points``: fewer than four.
-            ``constant``: S or F is the same everywhere. All numbers but `n` are nan for the last two.
-        a: in units of F.
-        b: in units of F.
-        c: per unit of S.
-        c_low: lower end of its 95 % interval; -inf where it is not bounded.
-        c_high: upper end; inf where it is not bounded.
-        r_squared: 1 - residual / total sum of squares.
-        residual: standard error of the residuals, sqrt(residual sum of squares / (n - 3)), in units of F.
-        n: points.
+        kind: ``exponential``: the interval of c excludes 0. ``straight``: it includes 0, so a straight line fits as
+            well. ``undetermined``: the interval of c is unbounded on at least one side. ``too few points``: there are
+            fewer than four. ``constant``: S or F is the same everywhere. For the last two kinds all numbers but `n`
+            are nan.
+        a: the factor a, in units of F.
+        b: the offset b, in units of F.
+        c: the rate c, per unit of S.
+        c_low: the lower end of the 95 % interval of c; -inf if it is unbounded.
+        c_high: the upper end; inf if it is unbounded.
+        r_squared: the coefficient of determination, 1 - residual sum of squares / total sum of squares.
+        residual: the standard error of the residuals, sqrt(residual sum of squares / (n - 3)), in units of F.
+        n: the number of points.
     """
 
     kind: FitKind
@@ -58,17 +59,17 @@ class ExponentialFit:
     n: int
 
     def at(self, sensitivity: Floats) -> Floats:
-        """The fitted F at sensitivities of any shape; nan where there is no fit."""
+        """Return the fitted F at sensitivities of any shape; nan if there is no fit."""
         return np.asarray(self.a * np.exp(self.c * sensitivity) + self.b)
 
 
 @dataclass(frozen=True)
 class LinkPoint:
-    """One onset.
+    """The sensitivity to one window and the Fisher information in it.
 
     Attributes:
-        onset: first epoch under the deficit.
-        sensitivity: the paired drop, a fraction of 1 of the test accuracy.
+        onset: the first epoch under the deficit.
+        sensitivity: the paired drop, as a fraction of 1 of the test accuracy.
         fisher: the total over layers without a deficit, as the mean over the window and over seeds.
     """
 
@@ -79,14 +80,14 @@ class LinkPoint:
 
 @dataclass(frozen=True)
 class Link:
-    """Sensitivity to one deficit and Fisher information without any.
+    """The sensitivity to one deficit, paired with the Fisher information without a deficit.
 
     Attributes:
-        group: the windows.
-        deficit: by its name in the study.
-        units: of the Fisher information.
-        points: by increasing onset; those whose window has no measurement are left out.
-        fit: of `fisher` to the mean sensitivities.
+        group: the sliding group with the windows.
+        deficit: the name of the deficit in the study.
+        units: the units of the Fisher information.
+        points: the points, by increasing onset; windows without a measurement are left out.
+        fit: the fit of the Fisher information to the mean sensitivities.
     """
 
     group: SlidingGroup
@@ -99,56 +100,31 @@ class Link:
 def fit_exponential(sensitivity: Iterable[float], fisher: Iterable[float]) -> ExponentialFit:
     """Fit F = a exp(c S) + b by least squares.
 
-    For a given c, a and b are those of a linear regression, so c alone is searched (variable projection): on a grid,
-    then finely. Nothing has to converge. The interval of c has every value whose residual sum of squares is at most
-    the least one times 1 + F(1, n - 3; 95 %) / (n - 3), the profile likelihood's region for normal errors (Bates and
-    Watts, Nonlinear Regression Analysis, 1988, 6.1), as far as it is connected with c.
+    For a given c, the best a and b are those of a linear regression, so only c is searched (variable projection): on a
+    grid, then by minimisation between two grid points. The interval of c contains every value whose residual sum of
+    squares is at most the smallest one times 1 + F(1, n - 3; 95 %) / (n - 3), as far as it is connected with c: the
+    region of the profile likelihood for normal errors (Bates and Watts, Nonlinear Regression Analysis, 1988, 6.1).
 
     Args:
-        sensitivity: S, in any unit.
-        fisher: F, as many. Pairs count that are finite.
+        sensitivity: the values of S, in any unit.
+        fisher: the values of F, in the same order. Pairs that are not finite are left out.
     """
     pairs = np.array([(s, f) for s, f in zip(sensitivity, fisher, strict=True) if math.isfinite(s + f)]).reshape(-1, 2)
-    n, nan = len(pairs), math.nan
+    n = len(pairs)
     if n <= PARAMETERS:
-        return ExponentialFit("too few points", nan, nan, nan, nan, nan, nan, nan, n)
+        return _without_fit("too few points", n)
     s, f = pairs.T
     scale, spread = float(np.ptp(s)), float(np.ptp(f))
     if np.unique(s).size < PARAMETERS or scale <= 1e-9 * np.abs(s).max() or spread <= 1e-9 * np.abs(f).max():
-        return ExponentialFit("constant", nan, nan, nan, nan, nan, nan, nan, n)
+        return _without_fit("constant", n)
     x, y = (s - s.min()) / scale, (f - f.mean()) / spread
-
-    def squares_at(k: Floats) -> Floats:
-        """Residual sums of squares of y on exp(k x)."""
-        basis = _basis(k, x)
-        slope = basis @ y / (basis**2).sum(axis=-1)
-        return np.asarray(((y - slope[:, None] * basis) ** 2).sum(axis=-1))
-
-    def squares(k: float) -> float:
-        return float(squares_at(np.array([k]))[0])
-
-    grid = np.linspace(-STEEPEST, STEEPEST, 601)
-    near = int(np.argmin(squares_at(grid)))
-    least, most = grid[max(0, near - 1)], grid[min(len(grid) - 1, near + 1)]
-    best = float(minimize_scalar(squares, bounds=(least, most), method="bounded", options={"xatol": 1e-10}).x)
-    residual = squares(best)
-    # Rounding alone leaves residuals of some 1e-15 of the range each: a perfect fit is bounded as tightly as that.
-    limit = max(residual, n * 1e-28) * (1 + float(fdtri(1, n - PARAMETERS, 1 - ERROR_RATE)) / (n - PARAMETERS))
-
-    def end(side: float) -> float:
-        """Where the sum of squares first exceeds the limit, from the best k to that side."""
-        steps = np.linspace(best, side * STEEPEST, 400)
-        beyond = np.flatnonzero(squares_at(steps[1:]) > limit)
-        if beyond.size == 0:
-            return side * math.inf
-        first = int(beyond[0])
-        return float(brentq(lambda k: squares(k) - limit, steps[first], steps[first + 1]))
-
-    low, high = end(-1.0), end(1.0)
+    best = _best_rate(x, y)
+    residual = _residual_squares(best, x, y)
+    low, high = (_end_of_interval(best, side, x, y) for side in (-1.0, 1.0))
     basis = _basis(np.array([best]), x)[0]
     slope = float(basis @ y) / float(basis @ basis)
-    # slope * (exp(k x) / k - mean) * spread + mean of F, written as a exp(c S) + b. A straight line has no c: a tiny
-    # one stands for it.
+    # slope * (exp(k x) / k - mean) * spread + mean of F, written as a exp(c S) + b. A straight line has no c, so a
+    # tiny one represents it.
     k = best if abs(best) > 1e-6 else math.copysign(1e-6, best)
     c = k / scale
     a = slope * spread / k * math.exp(-c * float(s.min()))
@@ -167,8 +143,47 @@ def fit_exponential(sensitivity: Iterable[float], fisher: Iterable[float]) -> Ex
     )
 
 
+def _without_fit(kind: FitKind, n: int) -> ExponentialFit:
+    nan = math.nan
+    return ExponentialFit(kind, nan, nan, nan, nan, nan, nan, nan, n)
+
+
+def _best_rate(x: Floats, y: Floats) -> float:
+    """Return the k with the smallest residual sum of squares, for x and y of range 1."""
+    grid = np.linspace(-STEEPEST, STEEPEST, 601)
+    near = int(np.argmin(_residual_squares_at(grid, x, y)))
+    bounds = grid[max(0, near - 1)], grid[min(len(grid) - 1, near + 1)]
+    options = {"xatol": 1e-10}
+    return float(minimize_scalar(_residual_squares, args=(x, y), bounds=bounds, method="bounded", options=options).x)
+
+
+def _end_of_interval(best: float, side: float, x: Floats, y: Floats) -> float:
+    """Return where the sum of squares first exceeds its limit below (side -1) or above (1) the best k."""
+    n = x.size
+    # Rounding alone leaves residuals of about 1e-15 of the range each; a perfect fit is bounded as tightly as that.
+    least = max(_residual_squares(best, x, y), n * 1e-28)
+    limit = least * (1 + float(fdtri(1, n - PARAMETERS, 1 - ERROR_RATE)) / (n - PARAMETERS))
+    steps = np.linspace(best, side * STEEPEST, 400)
+    beyond = np.flatnonzero(_residual_squares_at(steps[1:], x, y) > limit)
+    if beyond.size == 0:
+        return side * math.inf
+    first = int(beyond[0])
+    return float(brentq(lambda k: _residual_squares(k, x, y) - limit, steps[first], steps[first + 1]))
+
+
+def _residual_squares(k: float, x: Floats, y: Floats) -> float:
+    return float(_residual_squares_at(np.array([k]), x, y)[0])
+
+
+def _residual_squares_at(k: Floats, x: Floats, y: Floats) -> Floats:
+    """Return the residual sums of squares of y regressed on exp(k x), one per k."""
+    basis = _basis(k, x)
+    slope = basis @ y / (basis**2).sum(axis=-1)
+    return np.asarray(((y - slope[:, None] * basis) ** 2).sum(axis=-1))
+
+
 def _basis(k: Floats, x: Floats) -> Floats:
-    """(k, x) exp(k x) / k up to a constant, with mean 0 over x: x where k is 0."""
+    """Return exp(k x) / k minus its mean over x, shape (k, x); for k = 0 its limit, x minus its mean."""
     flat = np.abs(k) <= 1e-6
     divided = np.expm1(np.outer(k, x)) / np.where(flat, 1.0, k)[:, None]
     basis = np.where(flat[:, None], x, divided)
@@ -178,18 +193,18 @@ def _basis(k: Floats, x: Floats) -> Floats:
 def links(
     study: StudyRecord, groups: Iterable[RemovalGroup | SlidingGroup], curves: Iterable[MetricCurve]
 ) -> tuple[Link, ...]:
-    """Pair the sensitivity to every window with Fisher information, and fit one to the other.
+    """Pair the sensitivity to every window with the Fisher information in it, and fit one to the other.
 
     Args:
-        study: whose deficits these are; idle controls are left out.
-        groups: of `cpframe.analysis.comparisons.all_groups`; those of the sliding protocol count.
-        curves: of `cpframe.analysis.metric_curves.metric_curves`, of one Fisher metric.
+        study: the study that the groups are taken from; its idle controls are left out.
+        groups: the groups of `cpframe.analysis.comparisons.all_groups`; removal groups are ignored.
+        curves: the curves of one Fisher metric, see `cpframe.analysis.metric_curves.metric_curves`.
 
     Returns:
-        One for each group and deficit of at least two onsets whose variant has a no-deficit curve.
+        One link for each sliding group and deficit that has at least two onsets and a no-deficit curve.
     """
     clean = {variant_key(curve.variant): curve for curve in curves if curve.deficit == CLEAN}
-    made = []
+    found = []
     for group in groups:
         without = clean.get(variant_key(group.variant))
         if without is None or not isinstance(group, SlidingGroup):
@@ -205,5 +220,5 @@ def links(
                     points.append(LinkPoint(point.onset, estimate(point.drops.values()), fisher))
             if len(points) > 1:
                 fit = fit_exponential([p.sensitivity.mean for p in points], [p.fisher for p in points])
-                made.append(Link(group, curve.deficit, without.units, tuple(points), fit))
-    return tuple(made)
+                found.append(Link(group, curve.deficit, without.units, tuple(points), fit))
+    return tuple(found)

@@ -13,29 +13,29 @@ from cpframe.analysis.comparisons import variant_key
 from cpframe.records.model import CLEAN, FISHER_QUANTITIES, Floats, Integers, StudyRecord, TrajectoryRecord
 
 Timeline = tuple[str, str, int, int, int]
-"""Variant, deficit, onset, offset, epochs."""
+"""A variant's key, a deficit, its onset and offset, and the number of epochs."""
 
 
 @dataclass(frozen=True)
 class MetricCurve:
-    """A metric through a training, as the mean over the seeds of trajectories that are otherwise the same.
+    """A metric through training, averaged over trajectories that differ only in their seed.
 
     Attributes:
-        protocol: of these trajectories.
-        variant: values of the grid.
-        deficit: its name, or ``clean``.
-        onset: first epoch under the deficit; equal to `offset` where there is none.
-        offset: first epoch after it.
-        epochs: length of the whole training.
-        seeds: those averaged.
-        epoch: (M,) epochs completed at each measurement, those that all these seeds have.
-        by_seed: (seed, M) or (seed, M, layer), all finite.
-        errors: standard errors of `by_seed`, of the same shape: how well each measurement is known, which says
-            nothing of how seeds differ; None where the metric has none.
-        layers: names of the layers.
-        units: of the values.
-        estimator: how they were computed.
-        source: which inputs they were measured on.
+        protocol: the protocol of the trajectories.
+        variant: the variant of the trajectories.
+        deficit: the name of the deficit, or ``clean``.
+        onset: the first epoch under the deficit; equal to `offset` without a deficit.
+        offset: the first epoch after the deficit.
+        epochs: the number of epochs of the whole training.
+        seeds: the seeds averaged.
+        epoch: the number of epochs completed at each measurement that all seeds have, shape (M,).
+        by_seed: the finite values, shape (seed, M) or (seed, M, layer).
+        errors: the standard errors of `by_seed` (measurement errors, not differences between seeds), of the same
+            shape; None if the metric has none.
+        layers: the names of the layers.
+        units: the units of the values.
+        estimator: the method by which the values were computed.
+        source: the inputs on which the values were measured: ``clean`` or ``condition``.
         quantity: the quantity measured, see `cpframe.records.model.MetricHistory`.
     """
 
@@ -57,54 +57,63 @@ class MetricCurve:
 
     @property
     def n(self) -> int:
-        """Seeds averaged."""
+        """The number of seeds averaged."""
         return len(self.seeds)
 
     @cached_property
     def values(self) -> Floats:
-        """(M,) or (M, layer) the mean over seeds."""
+        """The mean over seeds, shape (M,) or (M, layer)."""
         return np.asarray(self.by_seed.mean(axis=0))
 
     @property
     def total_by_seed(self) -> Floats:
-        """(seed, M) the sum over layers; the values themselves where they are not by layer."""
+        """The sum over layers per seed, shape (seed, M); the values themselves if there is one per network."""
         return self.by_seed if self.by_seed.ndim == 2 else self.by_seed.sum(axis=2)
 
     @property
     def total(self) -> Floats:
-        """(M,) the sum over layers; the values themselves where they are not by layer."""
+        """The mean over seeds of the sum over layers, shape (M,)."""
         return self.values if self.values.ndim == 1 else self.values.sum(axis=1)
 
 
 def metric_names(study: StudyRecord) -> tuple[str, ...]:
-    """Names of the metrics that are one number or one a layer, in the order in which they appear."""
+    """Return the names of the metrics that are one number, or one per layer, in the order of appearance."""
     return tuple(name for name, by_layer in _metrics(study).items() if by_layer)
 
 
 def array_metric_names(study: StudyRecord) -> tuple[str, ...]:
-    """Names of the metrics that are larger arrays, such as the filters of a layer: no curve is made of these."""
+    """Return the names of the metrics that are larger arrays, such as the filters of a layer; they have no curves."""
     return tuple(name for name, by_layer in _metrics(study).items() if not by_layer)
 
 
+def array_shapes(study: StudyRecord) -> dict[str, tuple[int, ...]]:
+    """Return the shape of one measurement of every metric of `array_metric_names`, by its name."""
+    shapes = {}
+    for name in array_metric_names(study):
+        history = next(t.history.metrics[name] for t in study.trajectories if name in t.history.metrics)
+        shapes[name] = history.values.shape[1:]
+    return shapes
+
+
 def _metrics(study: StudyRecord) -> dict[str, bool]:
-    """All metrics measured, and whether they are numbers or one number a layer."""
+    """Return all metrics measured, and whether each is one number or one per layer."""
     return {name: not m.axes for t in study.trajectories for name, m in t.history.metrics.items()}
 
 
 def is_fisher(study: StudyRecord, metric: str) -> bool:
-    """Whether a metric is Fisher information."""
+    """Return whether a metric is Fisher information."""
     histories = (t.history.metrics[metric] for t in study.trajectories if metric in t.history.metrics)
     return any(history.quantity in FISHER_QUANTITIES for history in histories)
 
 
 def metric_curves(study: StudyRecord, metric: str) -> tuple[MetricCurve, ...]:
-    """Average a metric of `metric_names` over seeds: a curve a variant, protocol, deficit, window and length.
+    """Average a metric of `metric_names` over seeds: one curve per variant, protocol, deficit, window and length.
 
-    The mean is arithmetic, so that the layers' means add up to the mean of the total. Failed trajectories are left
-    out, and unfinished ones where the others are complete; of the rest the epochs count at which all were measured,
-    so that a seed's beginning or end makes no step in the curve. Of no-deficit trajectories, which are stretches of
-    one another, each variant keeps the curve of most seeds, and of these the longest; where two protocols asked for
-    one and the same training, it is kept once.
+    The mean is arithmetic, so that the means of the layers add up to the mean of the total. Failed trajectories are
+    left out, and so are unfinished ones if others of the same kind are complete. A curve has the epochs at which all
+    its seeds were measured, so that it has no step where a seed begins or ends. The no-deficit trajectories of a
+    variant are parts of the longest one, so only one of their curves is kept: the one with most seeds, and among
+    these the longest. A training that two protocols share is kept once.
     """
     groups: dict[Timeline, dict[str, list[TrajectoryRecord]]] = {}
     for t in study.trajectories:
@@ -164,31 +173,29 @@ def _finite_rows(trajectory: TrajectoryRecord, metric: str) -> NDArray[np.bool_]
 
 
 def shares_of(values: Floats) -> Floats:
-    """Each layer's share of the total.
+    """Return the share of each layer in the total.
 
     Args:
-        values: (..., layer), not negative.
+        values: the non-negative values, shape (..., layer).
 
     Returns:
-        The same shape, from 0 to 1, adding up to 1 over layers; nan where the total is 0.
+        The shares, of the same shape, from 0 to 1 and adding up to 1 over layers; nan where the total is 0.
     """
     total = values.sum(axis=-1, keepdims=True)
     return np.asarray(np.divide(values, total, out=np.full_like(values, np.nan), where=total != 0))
 
 
 def are_shares(curve: MetricCurve) -> bool:
-    """Whether a metric's layers add up to 1 at every measurement, so that it tells nothing but how they share."""
+    """Return whether the layers of a metric add up to 1 at every measurement."""
     return curve.values.ndim == 2 and np.allclose(curve.values.sum(axis=1), 1)
 
 
 def layer_shares(curve: MetricCurve) -> Floats:
-    """Each layer's share of the total at every measurement: (M, layer), from 0 to 1, rows adding up to 1.
-
-    Rows whose total is 0 are nan.
+    """Return the share of each layer in the total at every measurement, shape (M, layer); see `shares_of`.
 
     Raises:
-        ValueError: if the metric is not by layer.
+        ValueError: if the metric has one value per network.
     """
     if curve.values.ndim != 2:
-        raise ValueError("the metric has one value a network: shares need one a layer")
+        raise ValueError("layer shares need a metric with one value per layer; this one has one value per network")
     return shares_of(curve.values)

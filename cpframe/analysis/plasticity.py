@@ -1,10 +1,10 @@
-"""Where in a network the information lies: centres of mass of the layers' shares, and how much of it moves.
+"""The distribution of information over layers, and how much of it is redistributed during training.
 
-*Information plasticity* is the paper's word for the freedom to redistribute information among layers. It gives no
-formula: the one here is ours. Between two epochs it is the total variation distance of the shares, half the sum over
-layers of |share at the one - share at the other|: the part of all the information that lies in another layer than
-before. It is 0 if nothing has moved, 1 if everything has, does not ask how far, and does not depend on units or on
-the total, which falls by orders of magnitude while a network consolidates.
+*Information plasticity* is the paper's term for the freedom to redistribute information among layers. The paper gives
+no formula; the one used here is our own: the total variation distance between the layers' shares at two epochs, half
+the sum over layers of |share at the one - share at the other|. It is the fraction of the total information that is in
+another layer than before: 0 if nothing has moved, 1 if everything has. It does not depend on the distance between the
+layers, on units, or on the total, which falls by orders of magnitude while a network consolidates.
 """
 
 from __future__ import annotations
@@ -21,62 +21,63 @@ from cpframe.records.model import Floats
 
 @dataclass(frozen=True)
 class Plasticity:
-    """How much information was redistributed among the layers between two measurements.
+    """The information redistributed among the layers between two measurements.
 
     Attributes:
-        first: the epoch of the one, epochs completed.
-        last: of the other.
-        moved: the information plasticity, from 0 to 1, as the mean over seeds.
-        floor: what errors of measurement alone make of it on average, from 0 to 1; nan without standard errors. A
-            `moved` that is not above it shows no redistribution.
-        shift: by how many layers the centre of mass moved, positive towards the output; as the mean over seeds.
+        first: the epoch of the first measurement, in epochs completed.
+        last: the epoch of the last measurement.
+        redistributed: the information plasticity, from 0 to 1, as the mean over seeds.
+        measurement_error: the plasticity that measurement errors alone produce on average, from 0 to 1; nan without
+            standard errors. A value of `redistributed` that is not above it shows no redistribution.
+        mean_layer_change: the change of the mean layer in layers, positive towards the output; the mean over seeds.
     """
 
     first: int
     last: int
-    moved: Estimate
-    floor: float
-    shift: Estimate
+    redistributed: Estimate
+    measurement_error: float
+    mean_layer_change: Estimate
 
 
-def centre_of_mass(shares: Floats) -> Floats:
-    """The mean index of the layers, weighted by their shares.
+def mean_layer(shares: Floats) -> Floats:
+    """Return the mean index of the layers, weighted by their shares.
 
     Args:
-        shares: (..., layer), adding up to 1 over layers, in forward order.
+        shares: the shares, adding up to 1 over layers in forward order, shape (..., layer).
 
     Returns:
-        (...,) in layers: from 1, all in the first, to the number of layers, all in the last; nan where shares are.
+        The mean layer, shape (...,), from 1 (all in the first layer) to the number of layers (all in the last); nan
+        where the shares are nan.
     """
     return np.asarray(shares @ np.arange(1, shares.shape[-1] + 1, dtype=np.float64))
 
 
-def redistributed(before: Floats, after: Floats) -> Floats:
-    """The information plasticity between shares: their total variation distance, see above.
+def total_variation(before: Floats, after: Floats) -> Floats:
+    """Return the total variation distance between two sets of shares: the information plasticity.
 
     Args:
-        before: (..., layer), adding up to 1 over layers.
-        after: of the same shape.
+        before: the shares, adding up to 1 over layers, shape (..., layer).
+        after: the shares at the later epoch, of the same shape.
 
     Returns:
-        (...,) from 0 to 1; nan where shares are.
+        The distance, shape (...,), from 0 to 1; nan where the shares are nan.
     """
     return np.asarray(np.abs(after - before).sum(axis=-1) / 2)
 
 
 def expected_by_error(values: Floats, errors: Floats) -> Floats:
-    """The total variation distance that two measurements of the same shares have on average, by their errors alone.
+    """Return the expected total variation distance between two measurements of equal shares, given their errors.
 
-    With s = F / T and independent errors e of the layers' F, a share errs by the first-order rule
-    ((1 - s)^2 e^2 + s^2 (sum of the other layers' e^2)) / T^2; differences are taken as normal, whose mean absolute
-    value is sqrt(2 / pi) times their standard deviation.
+    With s = F / T and independent errors e of the F of the layers, the variance of a share is to first order
+    ((1 - s)^2 e^2 + s^2 (sum of the other layers' e^2)) / T^2. The differences are taken as normal; the mean absolute
+    value of a normal variable is sqrt(2 / pi) times its standard deviation.
 
     Args:
-        values: (2, ..., layer) of the two measurements, not negative.
+        values: the non-negative values of the two measurements, shape (2, ..., layer).
         errors: their standard errors, of the same shape.
 
     Returns:
-        (...,) from 0 upwards; nan where a total is 0.
+        The expected distance, shape (...,), at least 0; nan where a total is 0.
     """
     shares, squares = shares_of(values), errors**2
     others = squares.sum(axis=-1, keepdims=True) - squares
@@ -88,15 +89,16 @@ def expected_by_error(values: Floats, errors: Floats) -> Floats:
 
 
 def plasticity(curve: MetricCurve, first: float, last: float) -> Plasticity | None:
-    """The information plasticity between two epochs of a training.
+    """Compute the information plasticity between two epochs of a training.
 
     Args:
-        curve: a metric by layer, not negative, such as the Fisher trace.
-        first: an epoch; the last measurement up to it counts, or the first one of all.
-        last: a later epoch, likewise.
+        curve: a non-negative metric by layer, such as the Fisher trace.
+        first: an epoch; the last measurement up to it is used, or the first measurement of all.
+        last: a later epoch, for which a measurement is chosen in the same way.
 
     Returns:
-        None if the metric is not by layer, if there is one layer, or if both epochs have the same measurement.
+        The plasticity; None if the metric is not by layer, if there is one layer, or if both epochs have the same
+        measurement.
     """
     if curve.by_seed.ndim != 3 or curve.by_seed.shape[2] < 2:
         return None
@@ -105,28 +107,28 @@ def plasticity(curve: MetricCurve, first: float, last: float) -> Plasticity | No
         return None
     values = np.moveaxis(curve.by_seed[:, rows], 1, 0)  # (2, seed, layer)
     before, after = shares_of(values)
-    floor = math.nan
+    measurement_error = math.nan
     if curve.errors is not None:
         by_seed = expected_by_error(values, np.moveaxis(curve.errors[:, rows], 1, 0))
-        floor = float(by_seed.mean())
+        measurement_error = float(by_seed.mean())
     return Plasticity(
         first=int(curve.epoch[rows[0]]),
         last=int(curve.epoch[rows[1]]),
-        moved=estimate(redistributed(before, after)),
-        floor=floor,
-        shift=estimate(centre_of_mass(after) - centre_of_mass(before)),
+        redistributed=estimate(total_variation(before, after)),
+        measurement_error=measurement_error,
+        mean_layer_change=estimate(mean_layer(after) - mean_layer(before)),
     )
 
 
-def after_deficit(curve: MetricCurve) -> Plasticity | None:
-    """The information plasticity from the end of the deficit to the end of the training; without one, of all of it."""
+def plasticity_after_deficit(curve: MetricCurve) -> Plasticity | None:
+    """Compute the plasticity from the end of the deficit (without one: from the start) to the end of the training."""
     return plasticity(curve, curve.offset, curve.epochs)
 
 
-def centres(curve: MetricCurve) -> Floats:
-    """(M,) the centre of mass of the mean over seeds at every measurement, in layers from 1.
+def mean_layers(curve: MetricCurve) -> Floats:
+    """Return the mean layer of the mean over seeds at every measurement, shape (M,), in layers from 1.
 
     Raises:
-        ValueError: if the metric is not by layer.
+        ValueError: if the metric has one value per network.
     """
-    return centre_of_mass(layer_shares(curve))
+    return mean_layer(layer_shares(curve))

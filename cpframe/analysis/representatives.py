@@ -1,4 +1,4 @@
-"""Which of many curves stand for the others where there is room for a few."""
+"""The choice of a few curves that represent many, for reports and figures with limited space."""
 
 from __future__ import annotations
 
@@ -14,63 +14,66 @@ Window = tuple[int, int]
 
 
 def by_variant(curves: Iterable[MetricCurve]) -> tuple[tuple[MetricCurve, ...], ...]:
-    """The curves of each variant, in the order in which variants appear."""
+    """Return the curves of each variant, in the order in which the variants appear."""
     found: dict[str, list[MetricCurve]] = {}
     for curve in curves:
         found.setdefault(variant_key(curve.variant), []).append(curve)
     return tuple(map(tuple, found.values()))
 
 
-def ordered(study: StudyRecord, curves: Iterable[MetricCurve]) -> tuple[MetricCurve, ...]:
-    """Without a deficit first, then by deficit, protocol and window."""
+def sort_curves(study: StudyRecord, curves: Iterable[MetricCurve]) -> tuple[MetricCurve, ...]:
+    """Sort curves: without a deficit first, then by deficit, protocol and window."""
     order = [CLEAN, *deficits_of(study)]
     return tuple(sorted(curves, key=lambda c: (order.index(c.deficit), c.protocol, c.offset, c.onset, c.epochs)))
 
 
-def telling(study: StudyRecord, groups: Iterable[RemovalGroup | SlidingGroup]) -> tuple[str, Window] | None:
-    """The deficit that cost most, and its (onset, offset), idle aside: under removal if any was removed.
+def largest_effect(study: StudyRecord, groups: Iterable[RemovalGroup | SlidingGroup]) -> tuple[str, Window] | None:
+    """Return the deficit with the largest mean drop and its (onset, offset), idle controls aside.
+
+    Drops under the removal protocol take precedence over drops under the sliding protocol.
 
     Returns:
-        None where no cost is known.
+        None if no drop is known.
     """
-    costs: dict[tuple[bool, str, Window], float] = {}
+    drops: dict[tuple[bool, str, Window], float] = {}
     for group in groups:
         for curve in group.curves:
             for point in curve.points:
                 if point.drops and curve.deficit not in study.idle:
                     key = isinstance(group, RemovalGroup), curve.deficit, (point.onset, point.offset)
-                    costs[key] = max(costs.get(key, -np.inf), float(np.mean(list(point.drops.values()))))
-    return max(costs, key=lambda key: (key[0], costs[key]))[1:] if costs else None
+                    drops[key] = max(drops.get(key, -np.inf), float(np.mean(list(point.drops.values()))))
+    return max(drops, key=lambda key: (key[0], drops[key]))[1:] if drops else None
 
 
 def representatives(
     study: StudyRecord, groups: Sequence[RemovalGroup | SlidingGroup], curves: Sequence[MetricCurve]
 ) -> tuple[MetricCurve, ...]:
-    """The curve without a deficit, and one curve a deficit.
+    """Return the curve without a deficit, and one curve per deficit.
 
-    All deficits are shown at one window where they have it, so that they can be compared: the one at which any cost
-    most (see `telling`). A deficit that lacks it is shown where it cost most itself.
+    All deficits are shown at the same window if they have it, so that they can be compared: the window of the largest
+    drop (see `largest_effect`). A deficit without that window is shown at the window of its own largest drop.
 
     Args:
-        study: that the curves are of.
-        groups: of `cpframe.analysis.comparisons.all_groups`.
-        curves: of one variant, one at least.
+        study: the study.
+        groups: the groups of `cpframe.analysis.comparisons.all_groups`.
+        curves: the curves of one variant, at least one.
 
     Returns:
-        As `ordered` has them; a deficit's first curve where costs are unknown.
+        The curves, sorted by `sort_curves`; the first curve of a deficit if drops are unknown.
     """
     rank = preferred_windows(study, groups, curves[0].variant)
     chosen: dict[str, MetricCurve] = {}
-    for curve in sorted(ordered(study, curves), key=lambda c: rank(c.deficit, (c.onset, c.offset))):
+    for curve in sorted(sort_curves(study, curves), key=lambda c: rank(c.deficit, (c.onset, c.offset))):
         chosen.setdefault(curve.deficit, curve)
-    return ordered(study, chosen.values())
+    return sort_curves(study, chosen.values())
 
 
 def preferred_windows(
     study: StudyRecord, groups: Iterable[RemovalGroup | SlidingGroup], variant: Mapping[str, object]
 ) -> Callable[[str, Window], int]:
-    """How `representatives` ranks a deficit's windows in a variant: 0 the one all are shown at, 1 its own."""
-    here = [group for group in groups if variant_key(group.variant) == variant_key(variant)]
-    told = telling(study, here)
-    own = largest_drops(here) | largest_drops(group for group in here if isinstance(group, RemovalGroup))
-    return lambda deficit, window: 0 if told and window == told[1] else 1 if window == own.get(deficit) else 2
+    """Return the rank of a deficit's window in a variant: 0 for the common one, 1 for its own largest drop, else 2."""
+    members = [group for group in groups if variant_key(group.variant) == variant_key(variant)]
+    largest = largest_effect(study, members)
+    common = largest[1] if largest else None
+    own = largest_drops(members) | largest_drops(group for group in members if isinstance(group, RemovalGroup))
+    return lambda deficit, window: 0 if window == common else 1 if window == own.get(deficit) else 2

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cpframe.errors import Problem, SpecError, nearest
+from cpframe.errors import Problem, SpecError
 from cpframe.records.model import StudyRecord
-from cpframe.report.json_document import summary
-from cpframe.report.terminal.render import NARROWEST, SECTIONS, WIDEST, render, report_console
+from cpframe.report.json_document import study_document
+from cpframe.report.sections import section_names
+from cpframe.report.terminal.render import NARROWEST, WIDEST, render, report_console
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,7 @@ class Asked:
     """A report that can be made.
 
     Attributes:
-        sections: of `cpframe.report.terminal.render.SECTIONS`; all of them where empty.
+        sections: the names of the sections; all of them if empty.
         threshold: as a fraction of 1.
         width: in columns; None for the terminal's.
         as_json: whether it is for machines.
@@ -53,11 +55,8 @@ def check_report(sections: Sequence[str], threshold: float, width: int | None, *
     Raises:
         SpecError: if there is no such section, or no such width or threshold.
     """
-    problems = [
-        Problem(f"--section {name}", "", f"is not a section; {nearest(name, SECTIONS)}")
-        for name in sections
-        if name not in SECTIONS
-    ]
+    known = section_names()
+    problems = [Problem(f"--section {name}", "", _unknown(name, known)) for name in sections if name not in known]
     if not (math.isfinite(threshold) and 0 <= threshold < 100):
         problems.append(
             Problem(f"--threshold {threshold:g}", "", "is no loss in points; from 0 to under 100 are right")
@@ -71,9 +70,15 @@ def check_report(sections: Sequence[str], threshold: float, width: int | None, *
     return Asked(tuple(sections), threshold / 100, width, as_json)
 
 
+def _unknown(name: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    suggestion = f"did you mean {close[0]!r}? Known sections: " if close else "known sections: "
+    return f"unknown section; {suggestion}{', '.join(known)}"
+
+
 def print_report(study: StudyRecord, asked: Asked) -> None:
     """Print a report to the standard output: without escape codes where that is no terminal."""
     if asked.as_json:
-        print(json.dumps(summary(study, asked.sections, asked.threshold), indent=1, allow_nan=False))  # noqa: T201
+        print(json.dumps(study_document(study, asked.sections, asked.threshold), indent=1, allow_nan=False))  # noqa: T201
     else:
         render(study, report_console(asked.width), asked.sections, asked.threshold)

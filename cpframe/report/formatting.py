@@ -1,4 +1,4 @@
-"""How numbers, names and deficits are written, the same all over a report."""
+"""The notation of numbers, names and deficits, the same in every part of a report."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from cpframe.analysis.statistics import Estimate
 from cpframe.records.model import CLEAN, StudyRecord
 
 NONE = "-"
-"""Stands where there is no value."""
+"""The text of a missing value."""
 
 
 @dataclass(frozen=True)
 class Look:
-    """How a deficit is drawn: the glyph tells it apart without colour.
+    """The glyph and colour of a deficit. The glyph identifies it without colour.
 
     Attributes:
-        glyph: one cell wide.
-        style: of rich: a colour.
+        glyph: a character one cell wide.
+        style: the colour, as a style of rich.
     """
 
     glyph: str
@@ -36,7 +36,7 @@ _IDLE_LOOK = Look("◇", "grey62")
 
 
 def looks(study: StudyRecord) -> dict[str, Look]:
-    """The look of every deficit of a study and of ``clean``; after seven deficits glyphs repeat."""
+    """Return the look of every deficit of a study and of ``clean``; glyphs repeat after seven deficits."""
     found = {CLEAN: _CLEAN_LOOK}
     real = [name for name in deficits_of(study) if name not in study.idle]
     for i, name in enumerate(real):
@@ -45,12 +45,12 @@ def looks(study: StudyRecord) -> dict[str, Look]:
 
 
 def printable(text: str) -> str:
-    """The text on one line and without control characters, which a results file from elsewhere may hold."""
+    """Return the text on one line, without the control characters that a results file may contain."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 def shorten(text: str, width: int) -> str:
-    """The printable text in at most `width` cells; what is left out shows as an ellipsis in the middle."""
+    """Return the printable text in at most `width` cells, with an ellipsis in the middle if it is longer."""
     text = printable(text)
     if cell_len(text) <= width:
         return text
@@ -62,7 +62,7 @@ def shorten(text: str, width: int) -> str:
 
 
 def number(value: float) -> str:
-    """Three significant digits, without an exponent from 0.001 to 99999."""
+    """Return a number with three significant digits, without an exponent from 0.001 to 99999."""
     if not math.isfinite(value):
         return NONE
     size = abs(float(f"{value:.3g}"))
@@ -74,7 +74,7 @@ def number(value: float) -> str:
 
 
 def percent(fraction: float) -> str:
-    """A fraction of 1 in percent, one decimal, without the sign."""
+    """Return a fraction of 1 as a percentage with one decimal, without the percent sign."""
     return _one_decimal(100 * fraction)
 
 
@@ -86,24 +86,24 @@ def _one_decimal(value: float) -> str:
 
 
 def points(difference: Estimate) -> str:
-    """A difference of fractions of 1 with its interval, in percentage points: ``2.1±0.8``, without blanks.
+    """Return a difference of fractions of 1 with its interval in percentage points: ``2.1±0.8``.
 
-    Written in one word, so that no line is broken inside it.
+    The text has no blanks, so that no line is broken inside it.
     """
     mean = percent(difference.mean)
     return mean if math.isnan(difference.half_width) else f"{mean}±{percent(difference.half_width)}"
 
 
-def mark(loss: Estimate) -> str:
-    """``▼`` for a loss whose interval excludes 0, ``▲`` for such a gain, else a blank."""
-    return "▼" if loss.positive else "▲" if loss.negative else " "
+def mark(drop: Estimate) -> str:
+    """Return ``▼`` for a drop whose interval excludes 0, ``▲`` for such a gain, else a blank."""
+    return "▼" if drop.positive else "▲" if drop.negative else " "
 
 
 def window(onset: int, offset: int) -> str:
-    """The epochs under a deficit, as in ``[0, 40)``; empty where there are none."""
+    """Return the epochs under a deficit, as in ``[0, 40)``; empty if there are none."""
     return f"[{onset}, {offset})" if offset > onset else ""
 
 
 def plural(count: int, noun: str) -> str:
-    """``1 seed``, ``2 seeds``."""
+    """Return a count and its noun: ``1 seed``, ``2 seeds``."""
     return f"1 {noun}" if count == 1 else f"{count} {noun}s"

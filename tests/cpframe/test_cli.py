@@ -92,7 +92,7 @@ def test_report_options_choose_sections_width_and_threshold(
     report = cpframe("report", "runs/tiny", *options, cwd=folder)
     assert report.returncode == 0, report.stderr
     assert max(map(len, report.stdout.splitlines())) == 60  # the frame
-    assert "at most 2.5" in " ".join(report.stdout.split())
+    assert "has recovered if its drop is at most 2.5 points" in " ".join(report.stdout.replace("│", " ").split())
     assert "Controls ─" in report.stdout
     assert "Removal:" not in report.stdout
     narrow = cpframe("report", "runs/tiny", cwd=folder, COLUMNS="20")
@@ -177,7 +177,7 @@ def test_report_writes_a_page(study: tuple[Path, object], tmp_path: Path) -> Non
     assert (done.returncode, done.stdout) == (0, "page.html\n"), done.stderr
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert page.startswith("<!DOCTYPE html>")
-    assert "at most 2.5 points stay lost" in page
+    assert "A network has recovered if its drop is at most 2.5 points" in page
 
 
 def test_without_matplotlib_one_line_says_how_to_get_it(study: tuple[Path, object], tmp_path: Path) -> None:
@@ -234,12 +234,12 @@ def test_a_bad_spec_is_told_in_full_with_lines_and_writes_nothing(tmp_path: Path
         (
             ["report", "nowhere.h5", "--section", "fases"],
             2,
-            "--section fases: is not a section; did you mean",
+            "--section fases: unknown section; did you mean 'phases'? Known sections: verdict, curves, phases, ",
         ),
         (
             ["report", "nowhere.h5", "--section", "x"],
             2,
-            "known names: 'controls', 'curves', 'layers', 'link', 'metrics'",
+            "--section x: unknown section; known sections: verdict, curves, phases, layers, ",
         ),
         (["report", "nowhere.h5", "--width", "40"], 2, "--width 40: does not do; from 60 to 400 columns are right"),
         (["report", "nowhere.h5", "--threshold", "-1"], 2, "--threshold -1: is no loss in points"),

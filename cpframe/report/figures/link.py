@@ -28,8 +28,8 @@ from cpframe.report.figures.style import (
     line_styles,
     make_panels,
 )
-from cpframe.report.terminal.link import fit_words
 from cpframe.report.variant_names import study_variants
+from cpframe.report.wording.fisher import fit_words
 
 _FORMULA = "F\u00a0=\u00a0a\u00a0exp(c\u00a0S)\u00a0+\u00a0b"  # no line break inside
 

@@ -1,54 +1,53 @@
-"""Sections on final accuracy: tables of the removal and sliding protocols."""
+"""Tables of the final accuracies of the removal and sliding protocols."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from cpframe.analysis.comparisons import Point, RemovalGroup, SlidingGroup
-from cpframe.analysis.findings import Findings
 from cpframe.analysis.statistics import estimate
-from cpframe.report.formatting import NONE, percent, plural
+from cpframe.report.formatting import NONE, percent
 from cpframe.report.html.labels import Labels, drop_cell
-from cpframe.report.html.markup import Column, Html, element, joined, table
-
-_NOTE = (
-    "Bold: points below no deficit, paired by seed, ± the 95 % t interval; ▼ loss, ▲ gain whose interval excludes 0. "
-    "Below it the final accuracy in percent, and n, the seeds."
+from cpframe.report.html.layout import Page
+from cpframe.report.html.markup import Column, Html, concatenate, element, table
+from cpframe.report.wording.accuracy import (
+    REMOVAL_NOTE,
+    SLIDING_NOTE,
+    reference_words,
+    removal_title,
+    sliding_title,
 )
 
 
-def removal_tables(findings: Findings, labels: Labels) -> Iterator[Html]:
-    """One table for every removal group."""
-    groups = [group for group in findings.removals if group.curves]
+def removal_tables(page: Page) -> Iterator[Html]:
+    """Yield one table for every removal group."""
+    groups = [group for group in page.findings.removals if group.curves]
     for group in groups:
-        caption = f"Deficit until an epoch, then {plural(group.recovery, 'clean epoch')}"
-        yield _table(group, labels, caption, "until")
+        yield _table(group, page.labels, f"Removal: {removal_title(group)}", "until epoch")
     if groups:
-        yield element("p", _NOTE, class_="note")
+        yield element("p", REMOVAL_NOTE, class_="note")
 
 
-def sliding_tables(findings: Findings, labels: Labels) -> Iterator[Html]:
-    """One table for every sliding group."""
-    for group in findings.slidings:
-        caption = f"A deficit of {plural(group.length, 'epoch')} in {group.epochs}, by its onset"
-        yield _table(group, labels, caption, "onset")
-    if findings.slidings:
-        yield element("p", _NOTE, class_="note")
+def sliding_tables(page: Page) -> Iterator[Html]:
+    """Yield one table for every sliding group."""
+    for group in page.findings.slidings:
+        yield _table(group, page.labels, f"Sliding: {sliding_title(group)}", "onset")
+    if page.findings.slidings:
+        yield element("p", SLIDING_NOTE, class_="note")
 
 
-def _table(group: RemovalGroup | SlidingGroup, labels: Labels, caption: str, at: str) -> Html:
-    reference = estimate(group.reference.values())
-    start = f"{percent(reference.mean)} % (n = {reference.n})" if reference.n else "not yet there"
+def _table(group: RemovalGroup | SlidingGroup, labels: Labels, title: str, at: str) -> Html:
     columns = [Column(at), *(Column(labels.name(curve.deficit)) for curve in group.curves)]
     cells = [{point.at: _cell(point) for point in curve.points} for curve in group.curves]
     ats = sorted(set().union(*cells))
     rows = [[str(epoch), *(column.get(epoch, Html()) for column in cells)] for epoch in ats]
-    return table(f"{caption}{labels.variant(group.variant)}; no deficit: {start}", columns, rows)
+    return table(f"{title}{labels.variant(group.variant)}. {reference_words(group)}", columns, rows)
 
 
 def _cell(point: Point) -> Html:
+    """Return the drop, and below it the accuracy and the number of seeds."""
     score, drop = estimate(point.scores.values()), estimate(point.drops.values())
     if not score.n:
         return element("span", NONE)
-    end = element("small", f"{percent(score.mean)} %, n {score.n}")
-    return joined((drop_cell(drop) if drop.n else element("span", NONE), end), " ")
+    accuracy = element("small", f"{percent(score.mean)}%, n = {score.n}")
+    return concatenate((drop_cell(drop) if drop.n else element("span", NONE), accuracy), " ")

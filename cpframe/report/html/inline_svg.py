@@ -1,4 +1,4 @@
-"""Figures in the page itself, as SVG whose letters are letters and whose black and white follow the page's colours."""
+"""Figures inside the page, as SVG with text as text and with the colours of the page."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from cpframe.report.figures.missing_glyphs import collect_missing_glyphs
 from cpframe.report.figures.style import INK, PAPER, QUIET, render
 from cpframe.report.html.markup import Html, element
 
-_DROPPED = {"metadata", "style", "title"}  # a style would hold for all of the page
+_DROPPED = {"metadata", "style", "title"}  # a style would apply to the whole page
 COLOURS = {INK: "currentColor", PAPER: "var(--paper)", QUIET: "var(--quiet)"}
-"""Of figures, and what they are in the page, which has others when it is dark."""
+"""The neutral colours of figures and their replacements on the page, which differ on a dark page."""
 
 _LINK = re.compile(r"(url\(#|^#)")
 
 
 def picture(drawing: Drawing) -> Html:
-    """A figure with its caption, which says what is to be seen."""
+    """Return a figure with a caption that describes it."""
     caption = element("figcaption", element("b", f"{drawing.title}. "), drawing.description)
     return element("figure", inline_svg(drawing), caption)
 
 
 def inline_svg(drawing: Drawing) -> Html:
-    """The drawing as an ``svg`` element for an HTML page.
+    """Return the drawing as an ``svg`` element for an HTML page.
 
-    Identifiers get the drawing's stem before them, for those of another drawing may be the same; black becomes the
-    page's colour of text, white its background, and the grey its own, so that it can be read on a dark page as well.
+    Identifiers are prefixed with the stem of the drawing, because other drawings may have the same ones. Black, white
+    and grey become colours of the page, so that the drawing can be read on a dark page as well.
     """
     with collect_missing_glyphs():  # the browser has fonts of its own
         content = render(drawing.figure, Format.SVG)
@@ -38,7 +38,7 @@ def inline_svg(drawing: Drawing) -> Html:
                 parent.remove(child)
     for node in root.iter():
         node.tag = _local(node.tag)
-        node.attrib = {_local(key): _rewritten(_local(key), value, drawing.stem) for key, value in node.attrib.items()}
+        node.attrib = {_local(key): _rewrite(_local(key), value, drawing.stem) for key, value in node.attrib.items()}
     for key in ("width", "height", "version"):
         root.attrib.pop(key, None)
     root.attrib |= {"role": "img", "aria-label": f"{drawing.title}. {drawing.description}", "class": "drawing"}
@@ -46,11 +46,11 @@ def inline_svg(drawing: Drawing) -> Html:
 
 
 def _local(name: str) -> str:
-    """A name without its namespace, which HTML knows by itself."""
+    """Return a name without its namespace, which HTML does not need."""
     return name.rpartition("}")[2]
 
 
-def _rewritten(key: str, value: str, stem: str) -> str:
+def _rewrite(key: str, value: str, stem: str) -> str:
     if key == "id":
         return f"{stem}-{value}"
     value = _LINK.sub(rf"\g<1>{stem}-", value)

@@ -1,4 +1,4 @@
-"""HTML from Python: elements whose text is escaped, whatever a results file holds."""
+"""HTML from Python: elements whose text is escaped, whatever a results file contains."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ _VOID = {"meta", "br", "hr", "wbr"}
 
 
 class Html(str):
-    """Markup that is finished; all other strings are text, and escaped."""
+    """Finished markup. All other strings are text and are escaped."""
 
     __slots__ = ()
 
 
-def escaped(text: str) -> Html:
-    """The text as HTML shows it; control characters, which HTML does not allow, are replaced."""
+def escape(text: str) -> Html:
+    """Return text as markup; control characters, which HTML does not allow, are replaced."""
     if isinstance(text, Html):
         return text
     shown = "".join(c if c.isprintable() or c in "\n\t" else "�" for c in text)
@@ -24,24 +24,25 @@ def escaped(text: str) -> Html:
 
 
 def element(name: str, /, *children: str, **attributes: str) -> Html:
-    """One element.
+    """Return one element.
 
     Args:
-        name: of it.
+        name: the name of the element.
         children: markup, or text to be escaped.
-        attributes: an underscore stands for a hyphen, but at the end of a name for nothing: ``class_``, ``aria_label``.
+        attributes: the attributes. An underscore in a name stands for a hyphen (``aria_label``); one at its end is
+            dropped (``class_``).
     """
-    told = "".join(
-        f' {key.removesuffix("_").replace("_", "-")}="{escaped(value)}"' for key, value in attributes.items()
+    written = "".join(
+        f' {key.removesuffix("_").replace("_", "-")}="{escape(value)}"' for key, value in attributes.items()
     )
     if name in _VOID:
-        return Html(f"<{name}{told}>")
-    return Html(f"<{name}{told}>{''.join(map(escaped, children))}</{name}>")
+        return Html(f"<{name}{written}>")
+    return Html(f"<{name}{written}>{''.join(map(escape, children))}</{name}>")
 
 
-def joined(parts: Iterable[str], between: str = "") -> Html:
-    """Several pieces one after the other."""
-    return Html(escaped(between).join(map(escaped, parts)))
+def concatenate(parts: Iterable[str], between: str = "") -> Html:
+    """Return several pieces of markup or text one after the other."""
+    return Html(escape(between).join(map(escape, parts)))
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,8 @@ class Column:
     """The head of a column.
 
     Attributes:
-        title: in a word or two.
-        number: whether its cells are numbers, which are set flush right.
+        title: the name of the column.
+        number: whether its cells are numbers, which are aligned right.
     """
 
     title: str
@@ -58,12 +59,12 @@ class Column:
 
 
 def table(caption: str, columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> Html:
-    """A table in a box of its own, which scrolls where the page is too narrow; its first column names the rows.
+    """Return a table in a box that scrolls if the page is too narrow; the first column has the names of the rows.
 
     Args:
-        caption: says what it has; also the name of the box for those who cannot see it.
-        columns: with their titles.
-        rows: cells, markup or text, as many as there are columns.
+        caption: the title of the table; also the name of the box for screen readers.
+        columns: the columns.
+        rows: the cells of each row, markup or text, one per column.
     """
     heads = [element("th", column.title, scope="col", class_=_kind(column)) for column in columns]
     body = []
@@ -74,7 +75,7 @@ def table(caption: str, columns: Sequence[Column], rows: Iterable[Sequence[str]]
         "div",
         element(
             "table",
-            element("caption", element("span", caption)),  # which stays while the rest scrolls
+            element("caption", element("span", caption)),  # the span stays in place while the rest scrolls
             element("thead", element("tr", *heads)),
             element("tbody", *body),
         ),

@@ -1,54 +1,51 @@
-"""The whole page: its head, which forbids the browser to fetch anything, and its sections, the verdict first."""
+"""The whole page: its head, which forbids the browser to fetch anything, the sections, and facts about the study."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator
 from importlib import resources
 
 from cpframe.analysis.critical_periods import THRESHOLD
 from cpframe.analysis.findings import Findings
 from cpframe.records.model import StudyRecord
-from cpframe.report.figures import FIGURES, Drawing
+from cpframe.report.figures import FIGURES
 from cpframe.report.figures.gallery import draw
 from cpframe.report.formatting import printable
-from cpframe.report.html.about import about_section, controls_section, metrics_section
-from cpframe.report.html.accuracy import removal_tables, sliding_tables
-from cpframe.report.html.fisher import link_table, phase_tables, plasticity_tables
-from cpframe.report.html.inline_svg import picture
+from cpframe.report.html.about import study_facts
 from cpframe.report.html.labels import Labels
-from cpframe.report.html.markup import Html, element, joined
-from cpframe.report.html.verdicts import verdict_section
+from cpframe.report.html.layout import Page
+from cpframe.report.html.markup import Html, concatenate, element
+from cpframe.report.sections import choose_sections
+from cpframe.report.wording.study import UNTITLED, origin_facts
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
-_FACTS = ("profile", "hardware", "numerics", "torch", "cpframe")
-
-Drawn = Mapping[str, Sequence[Drawing]]
 
 
 def html_page(study: StudyRecord, threshold: float = THRESHOLD) -> str:
-    """The report on a study as one HTML document.
+    """Return the report on a study as one HTML document.
 
     Args:
-        study: finished or not; sections that there is no data for are left out.
-        threshold: see `cpframe.analysis.findings.Findings`.
+        study: the study, finished or not; sections without data are left out.
+        threshold: the largest drop that counts as recovered, as a fraction of 1.
 
     Returns:
-        The document. It asks the browser for nothing else: no script, and styles and pictures are inside.
+        The document. It contains its styles and pictures and no script, so the browser fetches nothing.
     """
     findings = Findings(study, threshold)
-    drawn, _ = draw(findings, FIGURES)
-    title = printable(study.title) or "untitled study"
-    sections = [(name, key, body) for name, key, parts in _sections(findings, drawn) if (body := joined(parts))]
-    links = (element("li", element("a", name, href=f"#{key}")) for name, key, _ in sections)
+    drawings, _ = draw(findings, FIGURES)
+    title = printable(study.title) or UNTITLED
+    sections = list(_sections(Page(findings, Labels(study), drawings)))
+    links = (element("li", element("a", name, href=f"#{key}")) for key, name, _ in sections)
+    header = element("p", "cpframe report", class_="note"), element("h1", title), _origin(study)
     body = element(
         "body",
-        element("header", element("p", "cpframe report", class_="note"), element("h1", title), _made(study)),
+        element("header", *header),
         element("nav", element("ul", *links), aria_label="Sections"),
         element(
             "main",
             *(
                 element("section", element("h2", name, id=f"{key}-title"), body, id=key, aria_labelledby=f"{key}-title")
-                for name, key, body in sections
+                for key, name, body in sections
             ),
         ),
     )
@@ -64,46 +61,19 @@ def _head(title: str) -> Html:
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
         element("meta", name="color-scheme", content="light dark"),
         element("meta", name="referrer", content="no-referrer"),
-        Html('<link rel="icon" href="data:,">'),  # or the browser asks for one
+        Html('<link rel="icon" href="data:,">'),  # without it the browser requests an icon
         element("title", f"{title} - cpframe"),
         Html(f"<style>\n{style}</style>"),
     )
 
 
-def _made(study: StudyRecord) -> Html:
-    facts = [study.created.replace("T", " ")]
-    facts += [
-        study.provenance[name] if name == "hardware" else f"{name} {study.provenance[name]}"
-        for name in _FACTS
-        if study.provenance.get(name)
-    ]
-    return element("p", " · ".join(map(printable, facts)), class_="note")
+def _origin(study: StudyRecord) -> Html:
+    return element("p", " · ".join(origin_facts(study)), class_="note")
 
 
-def _sections(findings: Findings, drawn: Drawn) -> list[tuple[str, str, Iterable[Html]]]:
-    """Title, identifier and contents of every section; those that stay empty are not shown."""
-    labels = Labels(findings.study)
-
-    def with_figures(name: str, tables: Iterable[Html]) -> Iterable[Html]:
-        """The figures and the tables, whichever there are."""
-        told = joined(tables)
-        if name in drawn:
-            figures = element("div", *map(picture, drawn[name]), class_="figures")
-            several = len(drawn[name]) > 1
-            yield element("div", figures, element("div", told), class_="under" if several else "beside")
-        else:
-            yield told
-
-    return [
-        ("Verdict", "verdict", verdict_section(findings, labels)),
-        ("Removal", "removal", with_figures("removal", removal_tables(findings, labels))),
-        ("Sensitivity", "sensitivity", with_figures("sensitivity", sliding_tables(findings, labels))),
-        ("Fisher information", "fisher", with_figures("fisher", phase_tables(findings, labels))),
-        ("Layers and plasticity", "layers", with_figures("layers", plasticity_tables(findings, labels))),
-        ("Fisher information and sensitivity", "link", with_figures("link", link_table(findings, labels))),
-        ("Gradients", "gradients", with_figures("gradients", ())),
-        ("First-layer filters", "filters", with_figures("filters", ())),
-        ("Other metrics", "metrics", metrics_section(findings)),
-        ("Controls", "controls", controls_section(findings, labels)),
-        ("About this study", "about", about_section(findings.study)),
-    ]
+def _sections(page: Page) -> Iterator[tuple[str, str, Html]]:
+    """Yield the anchor, title and contents of every section that has contents, then the facts about the study."""
+    for section in choose_sections():
+        if section.html is not None and (contents := concatenate(section.html(page))):
+            yield section.name, section.title, contents
+    yield "about", "About this study", concatenate(study_facts(page))

@@ -1,4 +1,4 @@
-"""Charts made of characters. Every function draws into a given number of cells and returns rich text."""
+"""Charts made of characters, drawn into a given number of cells and returned as rich text."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Span = tuple[float, float]
 _DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # of a braille cell: four rows, two columns
 _LEVELS = "▁▂▃▄▅▆▇█"
 _SHADES = " ░▒▓█"
-# Dark blue over grey to yellow: lightness alone carries the value, and no pair of hues that the colour-blind confuse.
+# From dark blue over grey to yellow: lightness alone shows the value, and colour-blind readers can tell all hues apart.
 _RAMP = ((12, 24, 62), (38, 62, 110), (94, 98, 116), (146, 138, 116), (204, 184, 92), (255, 232, 84))
 
 
@@ -27,10 +27,10 @@ class Line:
     """One series of a line chart.
 
     Attributes:
-        look: glyph of the marks, colour of line and marks.
-        x: increasing.
-        y: as many, finite.
-        marked: positions in `x` that get the glyph.
+        look: the glyph of the marks, and the colour of line and marks.
+        x: the abscissas, increasing.
+        y: the finite ordinates, as many as there are abscissas.
+        marked: the indices of the points that are marked with the glyph.
     """
 
     look: Look
@@ -40,7 +40,7 @@ class Line:
 
 
 def ticks(low: float, high: float, most: int) -> list[float]:
-    """At most that many round values from `low` to `high`, 1, 2 or 5 times a power of ten apart."""
+    """Return at most `most` round values from `low` to `high`, 1, 2 or 5 times a power of ten apart."""
     if not high > low or most < 1:
         return [low]
     exponent = math.floor(math.log10((high - low) / most))
@@ -53,7 +53,7 @@ def ticks(low: float, high: float, most: int) -> list[float]:
 
 
 def tick_labels(values: Sequence[float]) -> list[tuple[float, str]]:
-    """Ticks with as many digits as tell them apart."""
+    """Return ticks and their labels, with as many digits as distinguish them."""
     step = min((b - a for a, b in pairwise(values)), default=0.0)
     if not 1e-4 <= step < 1e5:
         return [(value, number(value)) for value in values]
@@ -63,14 +63,14 @@ def tick_labels(values: Sequence[float]) -> list[tuple[float, str]]:
 def line_chart(
     lines: Sequence[Line], x_span: Span, y_span: Span, x_ticks: Sequence[int], size: tuple[int, int]
 ) -> Text:
-    """Draw lines in braille dots, with axes and their labels; later lines and marks lie above earlier ones.
+    """Draw lines in braille dots, with labelled axes; later lines and marks are drawn over earlier ones.
 
     Args:
-        lines: what to draw.
-        x_span: least and largest x on the chart.
-        y_span: least and largest y on the chart.
-        x_ticks: to be labelled, as far as there is room.
-        size: cells (columns, rows) for all of it; the rows include two for the axis and its labels.
+        lines: the lines to draw.
+        x_span: the smallest and largest x on the chart.
+        y_span: the smallest and largest y on the chart.
+        x_ticks: the values of x to label; a label that would touch another one is left out.
+        size: the size of the chart in cells (columns, rows), including two rows for the axis and its labels.
     """
     labels = tick_labels(ticks(*y_span, most=max(2, size[1] // 3)))
     margin = max((len(label) for _, label in labels), default=0)
@@ -111,7 +111,7 @@ def line_chart(
 
 
 def labels_below(places: Mapping[int, str], columns: int) -> str:
-    """One line with every label centred below its column, where it does not touch the one before."""
+    """Return one line with every label centred below its column; a label that would touch another is left out."""
     line = ""
     for column, label in sorted(places.items()):
         start = min(max(0, column - (len(label) - 1) // 2), columns - len(label))
@@ -121,17 +121,17 @@ def labels_below(places: Mapping[int, str], columns: int) -> str:
 
 
 def resample(epoch: Integers, values: Floats, last: int, columns: int) -> Floats:
-    """Bring measurements to columns of equal time, so that charts of different trainings line up.
+    """Average measurements in columns of equal time, so that charts of different trainings are aligned.
 
     Args:
-        epoch: (M,) increasing, M > 0.
-        values: (M,) or (M, layer).
+        epoch: the epochs, increasing, shape (M,) with M > 0.
+        values: the values, shape (M,) or (M, layer).
         last: the epoch at the right end; the left end is epoch 0.
-        columns: how many.
+        columns: the number of columns.
 
     Returns:
-        (columns,) or (columns, layer): means of the values, interpolated at every whole epoch, that fall into each
-        column; nan before the first and after the last measurement.
+        The mean of the values in each column, interpolated at every whole epoch, shape (columns,) or (columns, layer);
+        nan before the first and after the last measurement.
     """
     whole = np.arange(epoch[0], epoch[-1] + 1)
     flat = values.reshape(len(values), -1)
@@ -148,12 +148,12 @@ def resample(epoch: Integers, values: Floats, last: int, columns: int) -> Floats
 
 
 def sparkline(heights: Floats, top: float, styles: Sequence[str]) -> Text:
-    """Bars of eight heights from 0 to `top`, one a cell, in one line; a blank for nan.
+    """Return bars of eight heights from 0 to `top` in one line, one per cell; a blank for nan.
 
     Args:
-        heights: (columns,).
-        top: height of a full bar.
-        styles: one a column.
+        heights: the heights, shape (columns,).
+        top: the height of a full bar.
+        styles: the style of each column.
     """
     text = Text()
     for height, style in zip(heights, styles, strict=True):
@@ -163,15 +163,15 @@ def sparkline(heights: Floats, top: float, styles: Sequence[str]) -> Text:
 
 
 def whisker(low: float, mean: float, high: float, span: Span, columns: int, look: Look) -> Text:
-    """A mean and its interval on a scale with a line at 0: ``│  ├──●──┤``; without an interval the mean alone.
+    """Return a mean and its interval on a scale with a line at 0: ``│  ├──●──┤``; the mean alone without an interval.
 
     Args:
-        low: lower end of the interval, or nan.
-        mean: of it.
-        high: upper end, or nan.
-        span: values at the first and last cell; they enclose 0. What lies outside is drawn at the edge.
-        columns: cells.
-        look: glyph and colour of the mean.
+        low: the lower end of the interval, or nan.
+        mean: the mean.
+        high: the upper end of the interval, or nan.
+        span: the values at the first and last cell, which enclose 0. Values outside are drawn at the edge.
+        columns: the number of cells.
+        look: the glyph and colour of the mean.
     """
 
     def column(value: float) -> int:
@@ -191,7 +191,7 @@ def whisker(low: float, mean: float, high: float, span: Span, columns: int, look
 
 
 def ruler(onset: int, offset: int, last: int, columns: int, style: str) -> Text:
-    """The epochs under a deficit as a line over time: ``├─────┤``, blank where there are none."""
+    """Return the epochs under a deficit as a bar over time; blank if there are none."""
     if offset <= onset:
         return Text(" " * columns)
     first, end = int(columns * onset / last), max(int(columns * onset / last), math.ceil(columns * offset / last) - 1)
@@ -200,12 +200,12 @@ def ruler(onset: int, offset: int, last: int, columns: int, style: str) -> Text:
 
 
 def heat_row(shares: Floats, top: float, *, coloured: bool) -> Text:
-    """One row of a heat map, from 0 to `top`: colours from dark to bright, or five shades of grey.
+    """Return one row of a heat map, from 0 to `top`: colours from dark to bright, or five shades.
 
     Args:
-        shares: (columns,); a dot for nan.
-        top: value of the brightest cell.
-        coloured: whether the console shows at least 256 colours; otherwise the shades are drawn.
+        shares: the values, shape (columns,); nan is drawn as a dot.
+        top: the value of the brightest cell.
+        coloured: whether the console shows at least 256 colours; otherwise shades are drawn.
     """
     text = Text()
     for share in shares:
@@ -221,7 +221,7 @@ def heat_row(shares: Floats, top: float, *, coloured: bool) -> Text:
 
 
 def heat_scale(top: str, columns: int, *, coloured: bool) -> Text:
-    """The legend of a heat map: its colours or shades from 0 to `top`."""
+    """Return the legend of a heat map: its colours or shades from 0 to `top`."""
     row = heat_row(np.linspace(0, 1, columns), 1.0, coloured=coloured)
     return Text.assemble(("0 ▏", "dim"), row, (f"▕ {top}", "dim"))
 

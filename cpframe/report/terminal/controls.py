@@ -1,4 +1,4 @@
-"""The section on controls: what idle explains, and which controls are missing."""
+"""The controls: what the idle control explains, and which controls are missing."""
 
 from __future__ import annotations
 
@@ -8,59 +8,32 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from cpframe.analysis.confounds import Confound, ConfoundKind
-from cpframe.analysis.statistics import ENOUGH_SEEDS
-from cpframe.report.formatting import percent, shorten
-from cpframe.report.terminal.layout import Page, heading, in_lines, name_with_look, note
-from cpframe.report.variant_names import variant_label
-
-_WORDS: dict[ConfoundKind, str] = {
-    "idle reproduces the curve": "YES: idle loses as much",
-    "partly": "in part",
-    "not": "no",
-    "undecided": "undecided: the interval is too wide",
-    "no loss": "nothing to explain: no loss over the curve",
-    "no idle": "unknown: the rate changes and there is no idle control",
-    "rates match": "no: the clean epochs run at the rates of no deficit",
-    "unknown yet": "unknown yet: no clean epoch after the deficit is recorded",
-    "not enough seeds": f"fewer than {ENOUGH_SEEDS} seeds have both",
-}
+from cpframe.report.formatting import shorten
+from cpframe.report.terminal.layout import View, flow, heading, name_with_glyph, note
+from cpframe.report.wording.study import IDLE_NOTE, IDLE_QUESTION, NOTHING_MISSING, idle_words
 
 
-def controls_section(page: Page) -> Iterator[RenderableType]:
-    """Whether lost training explains a removal curve, and the controls that the claims of the study still lack."""
-    yield heading(page, "Controls", {})
-    if page.findings.confounds:
-        yield Text("Does lost training alone (idle, the same learning rates) explain the removal curve?", "italic")
+def control_lines(view: View) -> Iterator[RenderableType]:
+    """Yield whether lost training explains each removal curve, and the controls that the study lacks."""
+    yield heading(view, "Controls", {})
+    confounds, missing = view.findings.confounds, view.findings.missing_controls
+    if confounds:
+        yield Text(IDLE_QUESTION, "italic")
         answers: dict[str, list[Text]] = {}
-        for confound in page.findings.confounds:
-            name = name_with_look(page, confound.deficit, shorten(confound.deficit, 16))
-            answers.setdefault(idle_words(confound), []).append(name)
-        for answer, names in answers.items():
-            yield in_lines([*names, Text(answer)], page.width)
-        if any(confound.at for confound in page.findings.confounds):
-            yield note(
-                "Fraction: idle's loss over the deficit's, each averaged over the epochs of removal (95%, Fieller)."
-            )
+        for confound in confounds:
+            name = name_with_glyph(view, confound.deficit, shorten(confound.deficit, 16))
+            words = idle_words(confound, view.names.label(confound.group.variant))
+            answers.setdefault(words, []).append(name)
+        for words, names in answers.items():
+            yield flow([*names, Text(words)], view.width)
+        if any(confound.at for confound in confounds):
+            yield note(IDLE_NOTE)
         yield Text()
-    missing = page.findings.missing_controls
     if not missing:
-        yield Text("Missing: none that this report knows of")
+        yield Text(NOTHING_MISSING)
         return
-    yield Text("Missing", "italic")
+    yield Text("Missing controls", "italic")
     table = Table.grid(padding=(0, 1))
     for control in missing:
         table.add_row("▸", Text.assemble((control.what, "bold"), ": ", control.why))
     yield table
-
-
-def idle_words(confound: Confound) -> str:
-    """Whether idle explains the curve, in words, and the variant."""
-    more = confound.kind == "idle reproduces the curve" and confound.fraction.low > 1
-    text = "YES: idle loses more" if more else _WORDS[confound.kind]
-    if confound.at and confound.kind != "no loss":
-        fraction = confound.fraction
-        text += f"; {fraction.mean:.0%} of it ({fraction.low:.0%} to {fraction.high:.0%})"
-        text += f", {percent(confound.idle.mean)} of {percent(confound.loss.mean)} points"
-    label = variant_label(confound.group.variant)
-    return f"{text} ({label})" if label else text

@@ -1,4 +1,4 @@
-"""Maps of the layers' shares of a metric through training."""
+"""Heat maps of the layers' shares of Fisher information through training."""
 
 from __future__ import annotations
 
@@ -12,85 +12,85 @@ from rich.text import Text
 
 from cpframe.analysis.comparisons import variant_key
 from cpframe.analysis.metric_curves import MetricCurve, layer_shares
-from cpframe.analysis.representatives import representatives, telling
+from cpframe.analysis.representatives import largest_effect, representatives
 from cpframe.records.model import CLEAN, Floats
 from cpframe.report.formatting import percent, shorten
 from cpframe.report.terminal.charts import heat_row, heat_scale, labels_below, resample, ruler, ticks
-from cpframe.report.terminal.layout import Page, curve_label, heading, note
+from cpframe.report.terminal.layout import View, heading, label_curve, note
 
-_BESIDE = 58  # cells a map needs to stand beside another one
-_BANDS = 24  # rows of a map at most
+_MAP_WIDTH = 58  # cells of a map that stands next to another one
+_MOST_ROWS = 24  # of a map
 
 
-def layer_sections(page: Page) -> Iterator[RenderableType]:
-    """For every Fisher metric by layer and variant: each layer's share of the total over time, all on one scale."""
-    for metric, curves in page.findings.fisher.items():
-        for members in page.by_variant(curves):
+def layer_maps(view: View) -> Iterator[RenderableType]:
+    """Yield, for every Fisher metric by layer and variant, the share of each layer over time, all on one scale."""
+    for metric, curves in view.findings.fisher.items():
+        for members in view.by_variant(curves):
             by_layer = [curve for curve in members if curve.values.ndim == 2 and curve.values.shape[1] > 1]
             if by_layer:
-                yield heading(page, f"Layers: {shorten(metric, 40)}", members[0].variant)
-                yield from _maps(page, _selected(page, by_layer), len(by_layer))
+                yield heading(view, f"Layers: {shorten(metric, 40)}", members[0].variant)
+                yield from _maps(view, _choose(view, by_layer), len(by_layer))
 
 
-def _selected(page: Page, curves: Sequence[MetricCurve]) -> Sequence[MetricCurve]:
-    """All, or the curve without a deficit and that of the deficit that cost most."""
-    if page.full:
+def _choose(view: View, curves: Sequence[MetricCurve]) -> Sequence[MetricCurve]:
+    """Return all curves if the view is full, else that without a deficit and that of the largest drop."""
+    if view.full:
         return curves
-    few = representatives(page.study, page.findings.groups, curves)
-    here = [g for g in page.findings.groups if variant_key(g.variant) == variant_key(curves[0].variant)]
-    told = telling(page.study, here)
-    return [curve for curve in few if told is None or curve.deficit in (CLEAN, told[0])] or few
+    few = representatives(view.study, view.findings.groups, curves)
+    groups = [g for g in view.findings.groups if variant_key(g.variant) == variant_key(curves[0].variant)]
+    effect = largest_effect(view.study, groups)
+    return [curve for curve in few if effect is None or curve.deficit in (CLEAN, effect[0])] or few
 
 
-def _maps(page: Page, shown: Sequence[MetricCurve], of: int) -> Iterator[RenderableType]:
-    banded = [_bands(curve) for curve in shown]
-    top = max((float(np.nanmax(shares)) for _, shares in banded if np.isfinite(shares).any()), default=0.0)
+def _maps(view: View, shown: Sequence[MetricCurve], available: int) -> Iterator[RenderableType]:
+    rows = [_bands(curve) for curve in shown]
+    top = max((float(np.nanmax(shares)) for _, shares in rows if np.isfinite(shares).any()), default=0.0)
     last = max(int(curve.epoch[-1]) for curve in shown)
-    beside = max(1, min(len(shown), page.width // _BESIDE))
-    width = (page.width - 3 * (beside - 1)) // beside
+    per_row = max(1, min(len(shown), view.width // _MAP_WIDTH))
+    width = (view.width - 3 * (per_row - 1)) // per_row
     maps = [
-        _layer_map(page, curve, names, shares, top, last, width)
-        for curve, (names, shares) in zip(shown, banded, strict=True)
+        _layer_map(view, curve, names, shares, top, last, width)
+        for curve, (names, shares) in zip(shown, rows, strict=True)
     ]
-    yield Text("Each layer's share of the total through training")
-    yield heat_scale(f"{percent(top)} %", 20, coloured=page.coloured)
-    for first in range(0, len(maps), beside):
+    yield Text("Each layer's share of the total Fisher information through training")
+    yield heat_scale(f"{percent(top)}%", 20, coloured=view.coloured)
+    for first in range(0, len(maps), per_row):
         row = Table.grid(padding=(0, 3, 0, 0), pad_edge=False)
-        row.add_row(*maps[first : first + beside])
+        row.add_row(*maps[first : first + per_row])
         yield Text()
         yield row
-    if len(shown) < of:
-        yield note(f"{len(shown)} of {of} timelines are shown; all of them: --section layers.")
+    if len(shown) < available:
+        yield note(f"{len(shown)} of {available} timelines are shown; --section layers shows all.")
 
 
 def _bands(curve: MetricCurve) -> tuple[list[str], Floats]:
-    """Names and shares of the rows of a map: the layers, or the sums of neighbours where there are too many."""
+    """Return the names and shares of the rows of a map: the layers, or sums of neighbours if there are too many."""
     shares = layer_shares(curve)
     count = shares.shape[1]
     names = [shorten(name, 12) for name in curve.layers] or [str(i + 1) for i in range(count)]
-    if count <= _BANDS:
+    if count <= _MOST_ROWS:
         return names, shares
-    starts = [count * i // _BANDS for i in range(_BANDS)]
+    starts = [count * i // _MOST_ROWS for i in range(_MOST_ROWS)]
     ends = [*starts[1:], count]
     merged = [f"layers {start + 1}-{end}" for start, end in zip(starts, ends, strict=True)]
     return merged, np.add.reduceat(shares, starts, axis=1)
 
 
 def _layer_map(
-    page: Page, curve: MetricCurve, names: Sequence[str], shares: Floats, top: float, last: int, width: int
+    view: View, curve: MetricCurve, names: Sequence[str], shares: Floats, top: float, last: int, width: int
 ) -> Group:
-    title, margin = curve_label(page, curve), max(map(cell_len, names))
+    title, margin = label_curve(view, curve), max(map(cell_len, names))
     columns = width - margin - 8
     cells = resample(curve.epoch, shares, last, columns)
     places = {int((columns - 1) * value / last): str(round(value)) for value in ticks(0, last, columns // 8)}
-    lines = [Text.assemble(title, (f"{'end %':>{width - title.cell_len}}", "dim"))]
+    lines = [Text.assemble(title, (f"{'at the end, %':>{width - title.cell_len}}", "dim"))]
     for i, name in enumerate(names):
-        row = heat_row(cells[:, i], top, coloured=page.coloured)
+        row = heat_row(cells[:, i], top, coloured=view.coloured)
         lines.append(
             Text.assemble((f"{'':{margin - cell_len(name)}}{name} ", "dim"), row, f"{percent(float(shares[-1, i])):>7}")
         )
     if curve.offset > curve.onset:
-        bar = ruler(curve.onset, curve.offset, last, columns, page.looks[curve.deficit].style)
+        bar = ruler(curve.onset, curve.offset, last, columns, view.looks[curve.deficit].style)
         lines.append(Text.assemble(" " * (margin + 1), bar, ("deficit", "dim")))
     lines.append(note(f"{'':{margin + 1}}{labels_below(places, columns)}"))
     return Group(*lines)

@@ -1,59 +1,37 @@
-"""The section on metrics that have no section of their own."""
+"""The metrics other than Fisher information."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from cpframe.analysis.findings import Findings
-from cpframe.analysis.metric_curves import MetricCurve, are_shares, array_metric_names
 from cpframe.records.model import CLEAN
-from cpframe.report.formatting import number, plural, printable, shorten, window
-from cpframe.report.terminal.layout import Page, heading
-from cpframe.report.variant_names import variant_label
+from cpframe.report.formatting import shorten
+from cpframe.report.terminal.layout import View, heading
+from cpframe.report.wording.study import array_words, change_words, changing_metrics
 
 
-def courses(findings: Findings) -> Mapping[str, tuple[MetricCurve, ...]]:
-    """The metrics that have a course worth a line: not those whose layers add up to 1, for their mean is constant."""
-    return {name: curves for name, curves in findings.other_metrics.items() if not all(map(are_shares, curves))}
+def metric_lines(view: View) -> Iterator[RenderableType]:
+    """Yield the first and last value of every other metric and variant: without a deficit, or of the first curve.
 
-
-def metrics_section(page: Page) -> Iterator[RenderableType]:
-    """One line for every metric and variant, other than Fisher information: its first and last value.
-
-    Without a deficit if that was measured, else of the first curve there is; of all curves where all is told.
+    If the view is full, every curve has a line.
     """
     rows: list[tuple[str, str]] = []
-    for metric, curves in courses(page.findings).items():
-        for members in page.by_variant(curves):
+    for metric, curves in changing_metrics(view.findings).items():
+        for members in view.by_variant(curves):
             clean = [curve for curve in members if curve.deficit == CLEAN] or members
-            rows += [(metric, course_words(curve)) for curve in (members if page.full else clean[:1])]
-    for metric in array_metric_names(page.study):
-        history = next(t.history.metrics[metric] for t in page.study.trajectories if metric in t.history.metrics)
-        shape = " x ".join(map(str, history.values.shape[1:]))
-        rows.append((metric, f"an array of {shape} at each measurement: no curve"))
+            shown = members if view.full else clean[:1]
+            rows += [(metric, change_words(curve, view.names.label(curve.variant))) for curve in shown]
+    rows += array_words(view.study).items()
     if not rows:
         return
-    yield heading(page, "Other metrics", {})
+    yield heading(view, "Other metrics", {})
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
     table.add_column()
-    for metric, summary in rows:
-        table.add_row(Text(shorten(metric, 24), "bold"), summary)
+    for metric, words in rows:
+        table.add_row(Text(shorten(metric, 24), "bold"), words)
     yield table
-
-
-def course_words(curve: MetricCurve) -> str:
-    """A curve's course in words; layers are averaged."""
-    series = curve.values if curve.values.ndim == 1 else curve.values.mean(axis=1)
-    label = variant_label(curve.variant)
-    whom = "no deficit" if curve.deficit == CLEAN else f"{curve.deficit} {window(curve.onset, curve.offset)}"
-    about = [f"{label + ', ' if label else ''}{whom}", plural(curve.n, "seed")]
-    if curve.values.ndim > 1:
-        about.append(f"mean of {plural(curve.values.shape[1], 'layer')}")
-    course = f"{number(float(series[0]))} → {number(float(series[-1]))}"
-    units = f" {curve.units}" if curve.units else ""
-    return printable(f"{course}{units}  epochs {curve.epoch[0]}-{curve.epoch[-1]}: {', '.join(about)}")

@@ -1,8 +1,7 @@
-"""What the study is, where it ran and how far it got."""
+"""The facts about the study: how far it got, where it was run, and its failures."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 
 from rich.console import RenderableType
@@ -10,48 +9,39 @@ from rich.table import Table
 from rich.text import Text
 
 from cpframe.report.formatting import NONE, printable, shorten
-from cpframe.report.terminal.layout import Page
-from cpframe.report.variant_names import variant_label
+from cpframe.report.terminal.layout import View
+from cpframe.report.wording.study import count_statuses, origin_facts, score_words, seed_words
 
-_TOLD_FAILURES = 5
-_TOLD_VARIANTS = 8
-_FACTS = ("profile", "hardware", "numerics", "torch", "cpframe")
+_MOST_FAILURES = 5
+_MOST_VARIANTS = 8
 
 
-def overview_section(page: Page) -> Iterator[RenderableType]:
-    """What the study is, where it ran, how far it got, and what a final accuracy is."""
-    study = page.study
-    facts = [printable(study.created).replace("T", " ")]
-    facts += [
-        printable(study.provenance[name] if name == "hardware" else f"{name} {study.provenance[name]}")
-        for name in _FACTS
-        if name in study.provenance
-    ]
-    counts = Counter(trajectory.status for trajectory in study.trajectories)
-    told = [Text(f"{counts['complete']} complete")]
+def study_facts(view: View) -> Iterator[RenderableType]:
+    """Yield a table of facts, and the first failed trajectories with their reasons."""
+    study, counts = view.study, count_statuses(view.study)
+    statuses = [Text(f"{counts['complete']} complete")]
     if counts["unfinished"]:
-        told.append(Text(f"{counts['unfinished']} unfinished", "yellow"))
+        statuses.append(Text(f"{counts['unfinished']} unfinished", "yellow"))
     if counts["failed"]:
-        told.append(Text(f"{counts['failed']} FAILED", "bold red"))
-    seeds = sorted({trajectory.seed for trajectory in study.trajectories})
+        statuses.append(Text(f"{counts['failed']} FAILED", "bold red"))
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True)
     table.add_column()
-    table.add_row("trajectories", Text(" · ").join(told))
-    table.add_row("seeds", f"{len(seeds)}: {', '.join(map(str, seeds))}" if seeds else "none")
-    labels = list(dict.fromkeys(variant_label(t.variant) for t in study.trajectories))
+    table.add_row("trajectories", Text(" · ").join(statuses))
+    table.add_row("seeds", seed_words(study))
+    labels = list(view.names.full.values())
     if any(labels):
-        more = f" and {len(labels) - _TOLD_VARIANTS} more" if len(labels) > _TOLD_VARIANTS else ""
-        table.add_row("variants", f"{len(labels)}: {'; '.join(labels[:_TOLD_VARIANTS])}{more}")
-        if len(page.variants) < len(labels):
-            table.add_row("", f"the {len(page.variants)} that lost most are shown; all of them: --section NAME")
-    last = "last epoch" if study.score_epochs == 1 else f"last {study.score_epochs} epochs"
-    table.add_row("final accuracy", f"on clean test data, the mean over the {last}")
-    table.add_row("made", " · ".join(filter(None, facts)) or NONE)
+        more = f" and {len(labels) - _MOST_VARIANTS} more" if len(labels) > _MOST_VARIANTS else ""
+        table.add_row("variants", f"{len(labels)}: {'; '.join(labels[:_MOST_VARIANTS])}{more}")
+        if len(view.variants) < len(labels):
+            shown = f"the {len(view.variants)} with the largest drops are shown; --section NAME shows all"
+            table.add_row("", shown)
+    table.add_row("final accuracy", score_words(study))
+    table.add_row("created", " · ".join(origin_facts(study)) or NONE)
     yield table
     failed = [trajectory for trajectory in study.trajectories if trajectory.status == "failed"]
-    for trajectory in failed[:_TOLD_FAILURES]:
+    for trajectory in failed[:_MOST_FAILURES]:
         reason = shorten(trajectory.reason, 200) or "no reason recorded"
         yield Text.assemble(("✗ ", "bold red"), (printable(trajectory.name), "bold"), f": {reason}")
-    if len(failed) > _TOLD_FAILURES:
-        yield Text(f"✗ and {len(failed) - _TOLD_FAILURES} more", "bold red")
+    if len(failed) > _MOST_FAILURES:
+        yield Text(f"✗ and {len(failed) - _MOST_FAILURES} more", "bold red")

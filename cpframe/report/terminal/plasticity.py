@@ -1,78 +1,56 @@
-"""The section on information plasticity: how much information changes layers after a deficit."""
+"""Information plasticity: how much information changes layers after a deficit."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 
 from rich.console import RenderableType
 from rich.table import Table
 
 from cpframe.analysis.metric_curves import MetricCurve
-from cpframe.analysis.plasticity import Plasticity, after_deficit, centres
-from cpframe.analysis.statistics import Estimate
-from cpframe.report.formatting import NONE, percent, points, shorten
+from cpframe.analysis.plasticity import Plasticity, plasticity_after_deficit
+from cpframe.report.formatting import percent, shorten
 from cpframe.report.terminal.charts import whisker
-from cpframe.report.terminal.layout import Page, curve_label, heading, note, plain_table, shown_curves
+from cpframe.report.terminal.layout import View, column_widths, heading, label_curve, note, plain_table
+from cpframe.report.wording.fisher import PLASTICITY_COLUMNS, PLASTICITY_NOTE, plasticity_cells
+
+_NARROWEST_SCALE = 9  # cells; the scale is left out in narrower consoles
+_HEADS = {
+    "redistributed (%)": "redis-\ntributed\n(%)",
+    "measurement error (%)": "measure-\nment\nerror (%)",
+    "mean layer": "\nmean\nlayer",
+}
 
 
-def plasticity_sections(page: Page) -> Iterator[RenderableType]:
-    """For every Fisher metric by layer and every variant: what is redistributed once a deficit has ended."""
-    for metric, curves in page.findings.fisher.items():
-        for members in page.by_variant(curves):
-            moved = [(curve, found) for curve in shown_curves(page, members) if (found := after_deficit(curve))]
-            if moved:
-                yield heading(page, f"Plasticity: {shorten(metric, 40)}", members[0].variant)
-                yield _table(page, moved)
-                layers = moved[0][0].by_seed.shape[2]
-                explained = (
-                    "moved: of all the information, the part (%) that lies in another layer at the end of the training "
-                    "than at the end of the deficit, or without one at the first measurement (half the summed changes "
-                    "of the shares; a measure of ours), ± its 95% interval over seeds; floor: what errors of "
-                    "measurement alone make of it. centre: the mean layer, from 1 to "
-                    f"{layers}, weighted by its share; shift: its move, + towards the output."
-                )
-                if len(moved) < len(members):
-                    explained += " All timelines: --section plasticity."
-                yield note(explained)
+def plasticity_tables(view: View) -> Iterator[RenderableType]:
+    """Yield, for every Fisher metric by layer and variant, the information redistributed after a deficit."""
+    for metric, curves in view.findings.fisher.items():
+        for members in view.by_variant(curves):
+            found = [(c, plasticity) for c in view.choose(members) if (plasticity := plasticity_after_deficit(c))]
+            if found:
+                yield heading(view, f"Plasticity: {shorten(metric, 40)}", members[0].variant)
+                yield _table(view, found)
+                more = " --section plasticity shows all timelines." if len(found) < len(members) else ""
+                yield note(f"{PLASTICITY_NOTE}{more}")
 
 
-def _table(page: Page, moved: Sequence[tuple[MetricCurve, Plasticity]]) -> Table:
-    heads = ("epochs", "moved", "floor", "centre", "shift", "n")
-    rows = [plasticity_cells(curve, found) for curve, found in moved]
-    labels = [curve_label(page, curve) for curve, _ in moved]
-    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+def _table(view: View, found: Sequence[tuple[MetricCurve, Plasticity]]) -> Table:
+    heads = [_HEADS.get(name, f"\n\n{name}") for name in PLASTICITY_COLUMNS]
+    rows = [plasticity_cells(curve, plasticity) for curve, plasticity in found]
+    labels = [label_curve(view, curve) for curve, _ in found]
+    widths = column_widths(heads, rows)
     first = max(label.cell_len for label in labels)
-    columns = page.width - first - sum(widths) - 2 * (len(heads) + 1)
-    top = max(max(found.moved.mean, found.moved.high, 0.0) for _, found in moved)
+    columns = view.width - first - sum(widths) - 2 * (len(heads) + 1)
+    top = max(max(plasticity.redistributed.mean, plasticity.redistributed.high, 0.0) for _, plasticity in found)
     table = plain_table()
     table.add_column("", no_wrap=True, min_width=first)
     for head, width in zip(heads, widths, strict=True):
-        table.add_column(head, justify="left" if head == "moved" else "right", no_wrap=True, min_width=width)
-    drawn = columns >= 9
-    if drawn:
-        table.add_column(f"0{percent(top):>{columns - 1}}", header_style="dim", no_wrap=True)
-    for label, cells, (curve, found) in zip(labels, rows, moved, strict=True):
-        span = (0.0, top)
-        look = page.looks[curve.deficit]
-        bar = whisker(found.moved.low, found.moved.mean, found.moved.high, span, columns, look) if drawn else ""
-        table.add_row(label, *cells, *([bar] if drawn else []))
+        table.add_column(head, justify="left" if "tributed" in head else "right", no_wrap=True, min_width=width)
+    has_scale = columns >= _NARROWEST_SCALE
+    if has_scale:
+        table.add_column(f"\n\n0{percent(top):>{columns - 1}}", header_style="dim", no_wrap=True)
+    for label, cells, (curve, plasticity) in zip(labels, rows, found, strict=True):
+        value, look = plasticity.redistributed, view.looks[curve.deficit]
+        bar = [whisker(value.low, value.mean, value.high, (0.0, top), columns, look)] if has_scale else []
+        table.add_row(label, *cells, *bar)
     return table
-
-
-def plasticity_cells(curve: MetricCurve, found: Plasticity) -> tuple[str, ...]:
-    """Epochs, moved, floor, centre, shift, n; see the note below the table."""
-    course = dict(zip(curve.epoch.tolist(), centres(curve).tolist(), strict=True))
-    return (
-        f"{found.first}-{found.last}",
-        points(found.moved),
-        NONE if math.isnan(found.floor) else percent(found.floor),
-        f"{course[found.first]:.1f}→{course[found.last]:.1f}",
-        _signed(found.shift),
-        str(found.moved.n),
-    )
-
-
-def _signed(shift: Estimate) -> str:
-    half = "" if math.isnan(shift.half_width) else f"±{shift.half_width:.2f}"
-    return f"{shift.mean:+.2f}{half}" if math.isfinite(shift.mean) else NONE

@@ -1,4 +1,4 @@
-"""What idle explains, of studies made so that it explains all, half or nothing."""
+"""The part of a removal curve that idle explains, in studies in which it explains all, half or none of it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def falling_rate(epoch: int) -> float:
 
 
 def with_idle(new_study: NewStudy, idle: float, **changes: object) -> StudyRecord:
-    """Blur costs up to 6 points with the epoch of removal, idle that fraction of it, and the rate falls."""
+    """Blur has a drop of up to 6 points and idle that fraction of it, and the rate falls."""
     effects = {
         "blur": lambda onset, offset: 0.06 * min(1.0, offset / 40),
         "idle": lambda onset, offset: idle * 0.06 * min(1.0, offset / 40),
@@ -43,7 +43,7 @@ def test_idle_explains_as_much_as_it_was_made_to(new_study: NewStudy, idle: floa
     assert found.fraction.low <= idle <= found.fraction.high
 
 
-def test_idle_that_loses_nothing_explains_nothing(new_study: NewStudy) -> None:
+def test_idle_without_a_drop_explains_nothing(new_study: NewStudy) -> None:
     made = with_idle(new_study, 0.0)
     (found,) = confounds(made, all_groups(made))
     assert found.kind == "not"
@@ -54,13 +54,13 @@ def test_numbers_are_means_over_the_curve(new_study: NewStudy) -> None:
     made = with_idle(new_study, 0.5)
     (found,) = confounds(made, all_groups(made))
     score = {(t.deficit, t.offset, t.seed): t.score for t in made.trajectories if t.protocol == "removal"}
-    loss = [np.mean([score["clean", 0, s] - score["blur", u, s] for u in (5, 10, 20, 40, 80)]) for s in range(5)]
+    drop = [np.mean([score["clean", 0, s] - score["blur", u, s] for u in (5, 10, 20, 40, 80)]) for s in range(5)]
     idle = [np.mean([score["clean", 0, s] - score["idle", u, s] for u in (5, 10, 20, 40, 80)]) for s in range(5)]
-    expected = stats.ttest_rel(loss, idle).confidence_interval(0.95)
-    assert found.loss.mean == pytest.approx(np.mean(loss), rel=1e-9)
+    expected = stats.ttest_rel(drop, idle).confidence_interval(0.95)
+    assert found.drop.mean == pytest.approx(np.mean(drop), rel=1e-9)
     assert found.idle.mean == pytest.approx(np.mean(idle), rel=1e-9)
     assert (found.excess.low, found.excess.high) == pytest.approx((expected.low, expected.high), rel=1e-9)
-    assert found.fraction.mean == pytest.approx(np.mean(idle) / np.mean(loss), rel=1e-9)
+    assert found.fraction.mean == pytest.approx(np.mean(idle) / np.mean(drop), rel=1e-9)
 
 
 def test_fieller_ends_are_where_the_t_test_turns() -> None:
@@ -76,7 +76,7 @@ def test_fieller_ends_are_where_the_t_test_turns() -> None:
 @pytest.mark.parametrize(
     ("x", "y"), [([], []), ([0.1], [0.2]), ([0.1, 0.2, 0.3], [0.01, -0.02, 0.03]), ([0.1, 0.2], [0.1, -0.1])]
 )
-def test_ratios_to_what_may_be_nothing_have_no_interval(x: list[float], y: list[float]) -> None:
+def test_ratios_to_a_mean_that_may_be_0_have_no_interval(x: list[float], y: list[float]) -> None:
     found = ratio_interval(x, y)
     assert math.isnan(found.low)
     assert math.isnan(found.high)
@@ -89,17 +89,19 @@ def test_ratios_to_what_may_be_nothing_have_no_interval(x: list[float], y: list[
         ({"restart": True} | BLUR_ONLY, "rates match"),
         ({"seeds": (0, 1)}, "not enough seeds"),
         (BLUR_ONLY, "no idle"),
-        ({"noise": 0.03, "seeds": (0, 1, 2)}, "no loss"),
+        ({"noise": 0.03, "seeds": (0, 1, 2)}, "no drop"),
     ],
 )
-def test_what_cannot_be_checked_is_an_answer(new_study: NewStudy, changes: dict[str, object], kind: str) -> None:
+def test_curves_that_cannot_be_compared_have_a_kind_of_their_own(
+    new_study: NewStudy, changes: dict[str, object], kind: str
+) -> None:
     made = with_idle(new_study, 1.0, **({"noise": 0.001} | changes))
     (found,) = confounds(made, all_groups(made))
     assert found.kind == kind
 
 
 @pytest.mark.parametrize("changes", [{"rate": lambda epoch: 0.02}, {"restart": True}])
-def test_a_measured_idle_is_looked_at_though_rates_match(new_study: NewStudy, changes: dict[str, object]) -> None:
+def test_a_measured_idle_is_compared_although_rates_match(new_study: NewStudy, changes: dict[str, object]) -> None:
     made = with_idle(new_study, 1.0, noise=0.001, **changes)
     (found,) = confounds(made, all_groups(made))
     assert found.kind == "idle reproduces the curve"
@@ -121,4 +123,4 @@ def test_rates_are_unknown_until_a_clean_epoch_is_recorded(new_study: NewStudy, 
 def test_a_wide_interval_decides_nothing(new_study: NewStudy) -> None:
     made = with_idle(new_study, 0.4, noise=0.03, seeds=(0, 1, 2, 3))
     (found,) = confounds(made, all_groups(made))
-    assert found.kind in ("undecided", "no loss")
+    assert found.kind in ("undecided", "no drop")

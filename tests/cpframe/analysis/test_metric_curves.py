@@ -141,12 +141,12 @@ def test_a_metric_that_was_never_measured_has_no_curve(study: StudyRecord) -> No
     assert metric_curves(study, "no such metric") == ()
 
 
-def test_metric_of_one_value_a_network(study: StudyRecord) -> None:
+def test_metric_of_one_value_per_network(study: StudyRecord) -> None:
     members = blur_40(study)
     one = changed(study, members, lambda t: with_values(t, np.arange(20.0) + t.seed))
     curve = curve_of(one, "removal", "blur", 40)
     np.testing.assert_allclose(curve.total, np.arange(20.0) + 2.0)  # the mean seed is 2
-    with pytest.raises(ValueError, match="one value a network"):
+    with pytest.raises(ValueError, match="one value per network"):
         layer_shares(curve)
 
 
@@ -216,7 +216,7 @@ def test_a_curve_keeps_what_every_seed_measured(study: StudyRecord) -> None:
 
 
 def test_metrics_with_dimensions_of_their_own_have_no_curve(study: StudyRecord) -> None:
-    """Even when they look like one number a layer."""
+    """Even if they look like one number per layer."""
     first = study.trajectories[0]
     filters = MetricHistory(np.ones((28, 4)), None, "", "Fisher", "clean", axes=("filter",))
     metrics = {**first.history.metrics, "filters": filters}

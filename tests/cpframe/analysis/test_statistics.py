@@ -67,7 +67,7 @@ def test_sign_needs_the_whole_interval(found: Estimate, positive: bool, negative
 
 
 def test_comparisons_below_one_are_refused() -> None:
-    with pytest.raises(ValueError, match="comparisons is 0"):
+    with pytest.raises(ValueError, match="comparisons must be at least 1, not 0"):
         estimate([0.1, 0.2], comparisons=0)
 
 
@@ -125,5 +125,5 @@ def test_bootstrap_says_where_it_has_no_bounds() -> None:
     # One resample in 1,250 lies alone at each end: a tail of 0.05 % is beyond them.
     found = bootstrap_interval([0.1, 0.2, 0.3, 0.4, 0.5], comparisons=50)
     assert math.isnan(found.low)
-    with pytest.raises(ValueError, match="comparisons is 0"):
+    with pytest.raises(ValueError, match="comparisons must be at least 1, not 0"):
         bootstrap_interval([0.1] * 5, comparisons=0)

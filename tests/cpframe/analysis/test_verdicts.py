@@ -27,13 +27,13 @@ def missing_of(study: StudyRecord) -> tuple[str, ...]:
     return tuple(f"{control.what}: {control.why}" for control in missing_controls(study, groups, claims(study, groups)))
 
 
-def candidate(at: int, losses: list[float], idle: list[float] | None = None, *, matched: bool = True) -> Candidate:
-    by_seed = dict(enumerate(losses))
+def candidate(at: int, drops: list[float], idle: list[float] | None = None, *, matched: bool = True) -> Candidate:
+    by_seed = dict(enumerate(drops))
     return Candidate(at, by_seed, by_seed, dict(enumerate(idle or [])), matched)
 
 
 def test_a_gain_at_the_last_onset_makes_no_critical_period() -> None:
-    """An early window that costs nothing is not critical, however much a late one may help."""
+    """An early window without a drop is not critical, however much a late one may improve the accuracy."""
     more_than_the_last = dict(enumerate([0.005, 0.006, 0.004, 0.005, 0.006]))
     nothing = dict(enumerate([0.001, -0.001, 0.0, 0.002, -0.002]))
     verdict = judge((Candidate(0, more_than_the_last, nothing, {}, True),))
@@ -57,14 +57,14 @@ def test_verdict_follows_corrected_p_values() -> None:
     kinds = []
     for _ in range(200):
         effects = rng.choice([0.0, 0.01, 0.02], size=4)
-        losses = [rng.normal(effect, 0.01, 5) for effect in effects]
-        p = [stats.ttest_1samp(sample, 0.0).pvalue for sample in losses]
-        lost = [i for i in range(4) if losses[i].mean() > 0 and 4 * p[i] < 0.05]
-        alone = [i for i in range(4) if losses[i].mean() > 0 and p[i] < 0.05]
-        verdict = judge(tuple(candidate(i, sample.tolist()) for i, sample in enumerate(losses)))
+        drops = [rng.normal(effect, 0.01, 5) for effect in effects]
+        p = [stats.ttest_1samp(sample, 0.0).pvalue for sample in drops]
+        dropped = [i for i in range(4) if drops[i].mean() > 0 and 4 * p[i] < 0.05]
+        alone = [i for i in range(4) if drops[i].mean() > 0 and p[i] < 0.05]
+        verdict = judge(tuple(candidate(i, sample.tolist()) for i, sample in enumerate(drops)))
         assert verdict is not None
-        assert verdict.kind == ("supported" if lost else "hint" if alone else "none")
-        assert verdict.at == max(lost or alone or range(4), key=lambda i: float(losses[i].mean()))
+        assert verdict.kind == ("supported" if dropped else "hint" if alone else "none")
+        assert verdict.at == max(dropped or alone or range(4), key=lambda i: float(drops[i].mean()))
         assert verdict.compared == 4
         kinds.append(verdict.kind)
     assert set(kinds) == {"supported", "hint", "none"}  # the draws cover all three
@@ -79,27 +79,27 @@ def test_a_study_without_effect_rarely_has_a_verdict() -> None:
         made = tuple(candidate(i, (reference + rng.normal(0, 0.01, 5)).tolist()) for i in range(6))
         verdict = judge(made)
         found += verdict is not None and verdict.kind == "supported"
-    # Losses only, so at most half of 5 %; four standard errors of a proportion above it.
+    # Only drops count, not gains, so at most half of 5 %; four standard errors of a proportion above it.
     assert found / studies < 0.025 + 4 * math.sqrt(0.025 * 0.975 / studies)
     assert found > 0
 
 
-def test_under_a_changing_rate_idle_must_lose_less() -> None:
-    losses = [0.030, 0.031, 0.029, 0.030]
+def test_under_a_changing_rate_the_drop_must_exceed_that_of_idle() -> None:
+    drops = [0.030, 0.031, 0.029, 0.030]
     alike, apart = [0.029, 0.032, 0.029, 0.031], [0.001, 0.000, 0.002, 0.001]
-    explained = judge((candidate(40, losses, alike, matched=False),))
-    beyond = judge((candidate(40, losses, apart, matched=False),))
-    alone = judge((candidate(40, losses, matched=False),))
+    explained = judge((candidate(40, drops, alike, matched=False),))
+    beyond = judge((candidate(40, drops, apart, matched=False),))
+    alone = judge((candidate(40, drops, matched=False),))
     assert [v.kind for v in (explained, beyond, alone) if v] == ["not beyond idle", "supported", "confounded"]
     assert beyond is not None
     assert beyond.excess is not None
-    expected = stats.ttest_rel(losses, apart).confidence_interval(0.95)
+    expected = stats.ttest_rel(drops, apart).confidence_interval(0.95)
     assert (beyond.excess.low, beyond.excess.high) == pytest.approx((expected.low, expected.high), rel=1e-9)
     assert alone is not None
     assert alone.excess is None
 
 
-def test_an_epoch_beyond_idle_is_found_though_a_larger_loss_is_not() -> None:
+def test_an_epoch_beyond_idle_is_found_although_a_larger_drop_is_not() -> None:
     small, large = [0.020, 0.021, 0.019, 0.020], [0.100, 0.101, 0.099, 0.100]
     verdict = judge(
         (
@@ -112,11 +112,11 @@ def test_an_epoch_beyond_idle_is_found_though_a_larger_loss_is_not() -> None:
 
 
 def test_a_measured_idle_counts_at_matched_rates_too() -> None:
-    losses, alike = [0.030, 0.031, 0.029, 0.030], [0.029, 0.032, 0.029, 0.031]
-    explained = judge((candidate(40, losses, alike),))
-    beyond = judge((candidate(40, losses, [0.001, 0.000, 0.002, 0.001]),))
-    hardly_measured = judge((candidate(40, losses, alike[:2]),))
-    alone = judge((candidate(40, losses),))
+    drops, alike = [0.030, 0.031, 0.029, 0.030], [0.029, 0.032, 0.029, 0.031]
+    explained = judge((candidate(40, drops, alike),))
+    beyond = judge((candidate(40, drops, [0.001, 0.000, 0.002, 0.001]),))
+    hardly_measured = judge((candidate(40, drops, alike[:2]),))
+    alone = judge((candidate(40, drops),))
     kinds = [v.kind for v in (explained, beyond, hardly_measured, alone) if v]
     assert kinds == ["not beyond idle", "supported", "supported", "supported"]
 
@@ -134,16 +134,16 @@ def test_fewer_than_three_seeds_carry_no_verdict(n: int) -> None:
     assert (verdict.kind, verdict.at, verdict.compared) == ("not enough seeds", 40, 0)
 
 
-def test_without_any_loss_there_is_no_verdict() -> None:
+def test_without_any_drop_there_is_no_verdict() -> None:
     assert judge(()) is None
     assert judge((candidate(20, []),)) is None
 
 
 def test_at_most_bounds_every_epoch() -> None:
     rng = np.random.default_rng(3)
-    losses = [rng.normal(0.0, 0.01, 5) for _ in range(3)]
-    highs = [stats.ttest_1samp(sample, 0.0).confidence_interval(1 - 0.05 / 3).high for sample in losses]
-    verdict = judge(tuple(candidate(i, sample.tolist()) for i, sample in enumerate(losses)))
+    drops = [rng.normal(0.0, 0.01, 5) for _ in range(3)]
+    highs = [stats.ttest_1samp(sample, 0.0).confidence_interval(1 - 0.05 / 3).high for sample in drops]
+    verdict = judge(tuple(candidate(i, sample.tolist()) for i, sample in enumerate(drops)))
     assert verdict is not None
     assert verdict.at_most == pytest.approx(max(highs), rel=1e-9)
 
@@ -158,8 +158,8 @@ def test_claims_of_a_study_with_a_known_scar(study: StudyRecord) -> None:
     assert periods["flip"].verdict.kind == "none"
 
 
-def test_critical_period_is_the_loss_beyond_the_last_onset(new_study: NewStudy) -> None:
-    # A window costs three points whenever it begins: a loss, and no critical period.
+def test_critical_period_is_the_drop_beyond_that_of_the_last_onset(new_study: NewStudy) -> None:
+    # A window causes a drop of three points whenever it begins: an effect, but no critical period.
     made = new_study(effects={"blur": lambda onset, offset: 0.03}, deficits={"blur": "blur"}, until=())
     (claim,) = claims_of(made)
     assert claim.verdict.kind == "none"
@@ -168,30 +168,30 @@ def test_critical_period_is_the_loss_beyond_the_last_onset(new_study: NewStudy) 
     later = {p.at: [p.drops[seed] - last.drops[seed] for seed in range(5)] for p in earlier}
     assert claim.verdict.at == max(later, key=lambda at: float(np.mean(later[at])))
     expected = stats.ttest_1samp(later[claim.verdict.at], 0.0).confidence_interval(1 - 0.05 / len(earlier))
-    assert (claim.verdict.loss.low, claim.verdict.loss.high) == pytest.approx((expected.low, expected.high), rel=1e-9)
+    assert (claim.verdict.drop.low, claim.verdict.drop.high) == pytest.approx((expected.low, expected.high), rel=1e-9)
 
 
 def test_one_onset_makes_no_claim(new_study: NewStudy) -> None:
     assert claims_of(new_study(until=(), onsets=(0,))) == ()
 
 
-def test_idle_that_loses_as_much_explains_a_drop(new_study: NewStudy) -> None:
-    def loss(onset: int, offset: int) -> float:
+def test_idle_with_the_same_drop_explains_it(new_study: NewStudy) -> None:
+    def drop(onset: int, offset: int) -> float:
         return 0.03 * min(1.0, offset / 40)
 
     made = new_study(
-        effects={"blur": loss, "pause": loss}, deficits={"blur": "blur", "pause": "idle"}, rate=falling, onsets=()
+        effects={"blur": drop, "pause": drop}, deficits={"blur": "blur", "pause": "idle"}, rate=falling, onsets=()
     )
     assert by_deficit(made)["blur"].verdict.kind == "not beyond idle"
     same = new_study(
-        effects={"blur": loss, "pause": loss},
+        effects={"blur": drop, "pause": drop},
         deficits={"blur": "blur", "pause": "idle"},
         rate=falling,
         onsets=(),
         restart=True,
     )
-    assert by_deficit(same)["blur"].verdict.kind == "not beyond idle"  # restarted, yet idle loses as much
-    alone = new_study(effects={"blur": loss}, deficits={"blur": "blur"}, rate=falling, onsets=(), restart=True)
+    assert by_deficit(same)["blur"].verdict.kind == "not beyond idle"  # restarted, yet idle has the same drop
+    alone = new_study(effects={"blur": drop}, deficits={"blur": "blur"}, rate=falling, onsets=(), restart=True)
     assert by_deficit(alone)["blur"].verdict.kind == "supported"
 
 
@@ -211,7 +211,7 @@ def test_a_bare_design_lacks_everything(new_study: NewStudy) -> None:
         "timing of blur",
         "negative control",
     ]
-    # At a constant rate idle is no training and no loss: removal does not need it.
+    # At a constant rate lost training causes no drop: removal does not need idle.
     assert names(new_study(onsets=(), **blur_only)) == ["timing of blur", "negative control"]
     assert names(new_study(rate=falling, restart=True, onsets=(), **blur_only)) == [
         "timing of blur",
@@ -225,7 +225,7 @@ def test_few_seeds_are_missing(new_study: NewStudy) -> None:
     assert "2 of at least 3" in missing_of(new_study(seeds=(0, 1)))[0]
 
 
-def test_idle_takes_the_place_of_one_control_and_not_of_the_rate(new_study: NewStudy) -> None:
+def test_idle_does_not_replace_the_constant_rate(new_study: NewStudy) -> None:
     assert names(new_study(rate=falling)) == ["constant rate"]
 
 
@@ -235,7 +235,7 @@ def test_a_deficit_without_effect_needs_no_timing(new_study: NewStudy) -> None:
     assert names(none) == []  # and it is a negative control itself
 
 
-def test_deficits_without_a_result_are_not_said_to_have_an_effect(new_study: NewStudy) -> None:
+def test_deficits_without_a_result_count_as_without_effect(new_study: NewStudy) -> None:
     two = {"blur": lambda onset, offset: 0.03, "flip": lambda onset, offset: 0.0}
     for seeds in ((0,), (0, 1)):
         made = new_study(effects=two, deficits={"blur": "blur", "flip": "flip"}, onsets=(), seeds=seeds)
@@ -257,7 +257,7 @@ def test_seeds_count_where_both_trainings_are_complete(new_study: NewStudy) -> N
     assert missing_of(replace(made, trajectories=none))[0].startswith("seeds: 0 of at least 3")
 
 
-def test_deficits_that_all_hurt_lack_a_negative_control(new_study: NewStudy) -> None:
+def test_deficits_that_all_have_an_effect_lack_a_negative_control(new_study: NewStudy) -> None:
     made = new_study(
         effects={"blur": lambda onset, offset: 0.03, "noise": lambda onset, offset: 0.03},
         deficits={"blur": "blur", "noise": "noise"},

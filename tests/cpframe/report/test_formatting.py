@@ -10,7 +10,6 @@ from rich.cells import cell_len
 
 from cpframe.analysis.statistics import Estimate
 from cpframe.report.formatting import mark, number, percent, plural, points, printable, shorten, window
-from cpframe.report.variant_names import variant_label
 
 
 @pytest.mark.parametrize(
@@ -54,16 +53,6 @@ def test_percent_has_no_negative_zero() -> None:
 def test_mark_is_of_the_interval() -> None:
     found = [mark(Estimate(mean, 0.01, 5)) for mean in (0.02, 0.005, -0.005, -0.02)]
     assert found == ["▼", " ", " ", "▲"]
-
-
-def test_variant_label() -> None:
-    assert variant_label({}) == ""
-    assert variant_label({"variant": "constant"}) == "constant"
-    assert variant_label({"variant": "constant", "optimizer.lr": 0.1}) == "constant, lr=0.1"
-    assert variant_label({"optimizer.momentum": 0.9, "architecture.depth": 3}) == "momentum=0.9, depth=3"
-    assert variant_label({"deficits.blur.size": 8, "deficits.noise.size": 4}) == (
-        "deficits.blur.size=8, deficits.noise.size=4"
-    )
 
 
 @pytest.mark.parametrize("text", ["blur", "a-very-long-name-of-a-deficit-at-80", "白内障" * 9])

@@ -1,4 +1,4 @@
-"""Names of variants: as short as tells them apart, and never the same for two."""
+"""Names of variants: as short as distinguishes them, and never the same for two."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from cpframe.report.variant_names import variant_names
 NewStudy = Callable[..., StudyRecord]
 
 
-def test_keys_that_all_agree_on_are_left_out() -> None:
+def test_keys_with_one_value_are_left_out() -> None:
     made = [{"optimizer.momentum": m, "optimizer.lr": 0.1, "architecture.depth": d} for m in (0.0, 0.9) for d in (1, 2)]
     names = variant_names(made)
     assert list(names.full.values()) == [f"momentum={m}, depth={d}" for m in (0.0, 0.9) for d in (1, 2)]
@@ -30,16 +30,21 @@ def test_a_single_variant_keeps_its_keys() -> None:
     only = {"variant": "constant", "optimizer.lr": 0.1}
     assert variant_names([only]).label(only) == "constant, lr=0.1"
     assert variant_names([{}]).label({}) == ""
+    assert variant_names([{"variant": "constant"}]).label({"variant": "constant"}) == "constant"
+    grid = {"optimizer.momentum": 0.9, "architecture.depth": 3}
+    assert variant_names([grid]).label(grid) == "momentum=0.9, depth=3"
+    alike = {"deficits.blur.size": 8, "deficits.noise.size": 4}
+    assert variant_names([alike]).label(alike) == "deficits.blur.size=8, deficits.noise.size=4"
 
 
-def test_keys_are_abbreviated_only_where_that_leaves_them_apart() -> None:
+def test_keys_are_abbreviated_only_if_they_stay_distinct() -> None:
     made = [{"a.weight_decay": x, "b.momentum": y, "c.momenta": y} for x in (1, 2) for y in (3, 4)]
     assert next(iter(variant_names(made).brief.values())) == "wd=1, momentum=3, momenta=3"
     alike = [{"deficits.blur.size": x, "deficits.noise.size": x} for x in (1, 2)]
     assert next(iter(variant_names(alike).full.values())) == "deficits.blur.size=1, deficits.noise.size=1"
 
 
-def test_numbers_are_rounded_only_where_that_leaves_them_apart() -> None:
+def test_numbers_are_rounded_only_if_they_stay_distinct() -> None:
     thirds = [{"o.lr": value} for value in (1 / 3, 2 / 3, 0.1)]
     assert list(variant_names(thirds).full.values()) == ["lr=0.333", "lr=0.667", "lr=0.1"]
     near = [{"o.lr": value} for value in (0.3333333, 0.3333334)]
@@ -75,5 +80,5 @@ def test_every_row_of_the_panel_stands_under_or_beside_its_own_variant(new_study
     text = stream.getvalue().split("╰")[0]
     assert "aug" not in text
     assert max(map(len, text.split("\n"))) <= width
-    found = re.findall(r"mom\w*=([\d.]+), w\w*=([\d.]+)\s+[│\s]*● blur .*\n│ +■ flip ", text)
+    found = re.findall(r"mom\w*=([\d.]+), w\w*=([\d.]+)\s+[│\s]*● blur .*\n(?:│ +\(\S+\) +│\n)?│ +■ flip ", text)
     assert found == [(str(v["optimizer.momentum"]), str(v["optimizer.weight_decay"])) for v in variants]

@@ -146,7 +146,7 @@ def test_verdict_and_tables_have_the_numbers_of_the_analysis(
     tab.open(pages["plain"])
     assert "SCAR" in tab.run("return document.querySelector('#verdict').innerText")
     rows = tab.run(
-        "return [...document.querySelectorAll('#removal table tbody tr')]"
+        "return [...document.querySelector('#curves table').querySelectorAll('tbody tr')]"
         ".map(row => [...row.cells].map(cell => cell.innerText))"
     )
     (group,) = removal_groups(study)
@@ -164,7 +164,7 @@ def test_wide_tables_scroll_in_their_own_box_by_keyboard(tab: Any, pages: dict[s
     tab.resize(360)
     tab.open(pages["plain"])
     inner, outer, reached = tab.run(
-        "const box = document.querySelector('#removal .scroll'); box.focus();"
+        "const box = document.querySelector('#curves .scroll'); box.focus();"
         "return [box.scrollWidth, box.clientWidth, document.activeElement === box]"
     )
     assert inner > outer

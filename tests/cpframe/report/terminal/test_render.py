@@ -15,7 +15,8 @@ from rich.console import Console
 from scipy import stats
 
 from cpframe.records.model import CLEAN, MetricHistory, StudyRecord, TrajectoryRecord
-from cpframe.report.terminal.render import SECTIONS, render
+from cpframe.report.sections import section_names
+from cpframe.report.terminal.render import render
 
 NewStudy = Callable[..., StudyRecord]
 CutShort = Callable[..., TrajectoryRecord]
@@ -69,7 +70,7 @@ def expected_cell(drops: list[float], score: float) -> tuple[str, str, str, str,
 
 @pytest.mark.parametrize("width", [80, 120])
 def test_removal_table_has_the_numbers_of_the_paired_t_test(study: StudyRecord, width: int) -> None:
-    text = section(printed(study, width), "Removal").split("final accuracy, %, against")[0]
+    text = section(printed(study, width), "Removal").split("Final accuracy (%) against")[0]
     found: dict[tuple[str, int], tuple[str, ...]] = {}
     names: list[str] = []
     for line in text.split("\n"):
@@ -118,10 +119,11 @@ def test_sliding_table_has_the_numbers_of_the_paired_t_test(study: StudyRecord, 
             shown = low + (line.index(glyph) - left) * cell_width
             # Half a cell of rounding, and the labels of the scale are rounded to 0.05 points.
             assert shown == pytest.approx(100 * value, abs=cell_width / 2 + 0.05)
-    assert f"No deficit at epoch 120: {100 * np.mean(list(reference.values())):.1f} % (n = 5)." in text
+    mean = 100 * np.mean(list(reference.values()))
+    assert f"Accuracy at epoch 120 without a deficit: {mean:.1f}% (n = 5)." in text
 
 
-def test_verdicts_are_told_in_words(study: StudyRecord) -> None:
+def test_verdicts_are_explained_in_sentences(study: StudyRecord) -> None:
     text = " ".join(section(printed(study, 120, "verdict"), "Verdicts in words").split())
     reference, blur = scores(study, protocol="removal", deficit=CLEAN), {}
     for until in UNTIL:
@@ -131,10 +133,15 @@ def test_verdicts_are_told_in_words(study: StudyRecord) -> None:
     # Five epochs of removal are compared: the interval that holds for all is taken at 99 %.
     interval = stats.ttest_1samp(drops, 0.0).confidence_interval(0.99)
     number = f"{100 * np.mean(drops):.1f}±{50 * (interval.high - interval.low):.1f}"
-    assert f"● blur SCAR {number} pts below no deficit when removed at {worst} (n=5)" in text
-    assert re.search(r"▲ flip none found largest: \S+ pts below", text)
-    assert re.search(r"● blur CRITICAL PERIOD \S+ pts more lost from onset 0 than from 40 \(n=5\)", text)
-    assert text.count("pts beyond idle") >= 2
+    assert f"● blur SCAR The drop after removal at epoch {worst} is {number} points (n = 5)." in text
+    assert re.search(
+        r"▲ flip no effect found The largest drop is \S+ points, after removal at epoch \d+ \(n = 5\).", text
+    )
+    assert re.search(
+        r"● blur CRITICAL PERIOD The drop at onset 0 exceeds that at onset 40 by \S+ points \(n = 5\).", text
+    )
+    assert "It exceeds that of the idle control by" in text
+    assert "This difference exceeds that of the idle control by" in text
 
 
 @pytest.mark.parametrize("width", [80, 100, 120, 200])
@@ -159,7 +166,7 @@ def test_large_studies_fit(new_study: NewStudy, width: int) -> None:
         layers=[f"a.very.long.layer.name.{i}" for i in range(60)],
     )
     assert_fits(printed(made, width), width)
-    report = printed(made, width, *SECTIONS)
+    report = printed(made, width, *section_names())
     assert_fits(report, width)
     # 60 layers are shown as bands, all of them covered.
     bands = {(int(first), int(last)) for first, last in re.findall(r"layers (\d+)-(\d+)", report)}
@@ -199,15 +206,15 @@ def test_fisher_table_has_a_row_for_every_timeline(study: StudyRecord) -> None:
     rows = re.findall(r"^  (\[\d+, \d+\)|all clean) of (\d+) +(\S.*)$", text, flags=re.MULTILINE)
     assert len(rows) == 4 * (5 + 3) + 1
     clean = next(row for row in rows if row[0] == "all clean")
-    rise, peak, at, half, flat, end, n = clean[2].split()[-7:]
+    risen, peak, at, half, plateau, end, n = clean[2].split()[-7:]
     values = np.mean(
         [t.history.metrics["fisher"].values.sum(axis=1) for t in study.trajectories if t.protocol == "clean"], axis=0
     )
     assert n == "5"
     assert float(peak) == pytest.approx(values.max(), rel=0.005)  # three digits are printed
     assert float(end) == pytest.approx(values[-1], rel=0.005)
-    assert 0 < int(rise) < int(at) < int(half) <= 140
-    assert flat == "-" or int(half) < int(flat) <= 126  # a tenth of the training at least
+    assert 0 < int(risen) < int(at) < int(half) <= 140
+    assert plateau == "-" or int(half) < int(plateau) <= 126  # a tenth of the training at least
     # The synthetic course, with a floor of 90 and a pulse of 600, peaks at epoch 60 and is flat around it.
     assert abs(int(at) - 60) <= 10
 
@@ -282,10 +289,10 @@ def test_head_counts_and_names_failures(study: StudyRecord, cut_short: CutShort)
     assert "5: 0, 1, 2, 3, 4" in text
     assert "numerics exact" in text
     assert "Blur leaves a scar" in text
-    assert "mean over the last 5 epochs" in text
+    assert "on clean test data, averaged over the last 5 epochs" in text
 
 
-def test_unfinished_and_failed_trajectories_poison_no_mean(study: StudyRecord, cut_short: CutShort) -> None:
+def test_unfinished_and_failed_trajectories_change_no_mean(study: StudyRecord, cut_short: CutShort) -> None:
     def cut(t: TrajectoryRecord) -> TrajectoryRecord:
         if t.deficit == "blur" and (t.onset, t.offset) == (0, 40) and t.seed in (1, 3):
             return cut_short(t, 50, "failed" if t.seed == 1 else "unfinished", "diverged")
@@ -315,7 +322,7 @@ def test_a_missing_seed_moves_no_point_of_the_chart(new_study: NewStudy) -> None
     for trajectories in (made.trajectories, broken):
         text = section(printed(replace(made, trajectories=trajectories)), "Removal")
         charts.append(text.split("against the epoch of removal")[1])
-    # Without noise every seed loses two points: the seeds differ, their paired drops do not.
+    # Without noise every seed has a drop of two points: the seeds differ, their paired drops do not.
     assert charts[0] == charts[1]
 
 
@@ -323,7 +330,7 @@ def test_nothing_complete_yet(study: StudyRecord, cut_short: CutShort) -> None:
     started = replace(study, trajectories=tuple(cut_short(t, 7, "unfinished", "") for t in study.trajectories))
     report = printed(started)
     assert "No trajectory with a deficit is complete yet." in report
-    assert "its training has not yet reached epoch 120" in report
+    assert "No run without a deficit has reached epoch 120." in report
     assert "SCAR" not in report
     assert "nan" not in report
     assert_fits(report, 80)
@@ -341,9 +348,9 @@ def test_one_seed_gives_numbers_and_no_verdict(new_study: NewStudy) -> None:
     report = printed(new_study(seeds=(3,), until=(0, 40), onsets=(), **blur))
     assert "SCAR" not in report
     assert "not enough seeds" in report
-    assert "Missing" in section(report, "Controls")
+    assert "Missing controls" in section(report, "Controls")
     assert "seeds: 1 of at least 3" in report
-    assert "±" not in section(report, "Removal").split("end: final")[0]
+    assert "±" not in section(report, "Removal").split("Accuracy is the final accuracy")[0]
     assert "Sliding" not in report
     assert_fits(report, 80)
 
@@ -364,7 +371,7 @@ def test_a_falling_rate_without_idle_is_no_scar(new_study: NewStudy) -> None:
     )
     report = printed(made)
     assert "SCAR" not in report
-    assert "unresolved" in report
+    assert "confounded" in report
     assert "no idle control" in " ".join(report.split())
     assert "▸ idle under removal" in report
 
@@ -384,7 +391,7 @@ def test_sliding_alone(new_study: NewStudy) -> None:
 def test_variants_are_told_apart(new_study: NewStudy) -> None:
     report = printed(new_study(seeds=(0, 1, 2), variants=({"optimizer.momentum": 0.0}, {"optimizer.momentum": 0.9})))
     headings = [line for line in report.split("\n") if line.endswith("─") and "momentum" in line]
-    for title in ("Removal", "Sliding", "Fisher information"):
+    for title in ("Removal:", "Sliding:", "Fisher information:"):
         labels = [re.search(r"momentum=(\S+)", line) for line in headings if line.startswith(title)]
         assert [label and label[1] for label in labels] == ["0.0", "0.9"]
     assert "variants        2: momentum=0.0; momentum=0.9" in report
@@ -396,7 +403,7 @@ def test_an_empty_study(study: StudyRecord) -> None:
     assert "0 complete" in report
 
 
-def test_words_of_a_stranger_are_no_commands(study: StudyRecord, cut_short: CutShort) -> None:
+def test_text_in_a_results_file_cannot_control_the_terminal(study: StudyRecord, cut_short: CutShort) -> None:
     members = list(study.trajectories)
     members[3] = replace(
         cut_short(members[3], 3, "failed", "\x1b]0;owned\x07 [bold]x[/bold] :smile:"), name="\x1b[2Jgone"
@@ -439,17 +446,15 @@ def test_the_verdicts_come_first_in_a_frame(study: StudyRecord, width: int) -> N
     bands = {until: stats.ttest_1samp(d, 0.0).confidence_interval(0.99) for until, d in drops.items()}
     size = f"{100 * np.mean(drops[worst]):.1f}±{50 * (bands[worst].high - bands[worst].low):.1f}"
     assert re.search(rf"● blur +SCAR +{size} at {worst} ", scar)
-    # Until when it heals: the ends of the interval are the last removal surely within a point and the first beyond.
+    # The ends of the interval of the recovery limit are the last removal surely within a point and the first beyond.
     earliest = max((until for until in drops if all(bands[u].high <= 0.01 for u in drops if u <= until)), default=0)
     latest = min(until for until in drops if bands[until].low > 0.01)
-    healed = re.search(
-        r"(\d+) to (\d+)(?: \((\d+)-(\d+)\))?$", " ".join(lines[lines.index(scar) :][: 1 + (width < 80)])
-    )
-    assert healed is not None
-    assert earliest <= int(healed[1]) < int(healed[2]) <= latest
-    assert (healed[3] is None) == ((int(healed[1]), int(healed[2])) == (earliest, latest))
-    assert healed[3] is None or (int(healed[3]), int(healed[4])) == (earliest, latest)
-    assert re.search(r"none found +under \d\.\d", none)
+    limit = re.search(r"(\d+) to (\d+)(?: \((\d+)-(\d+)\))?$", " ".join(lines[lines.index(scar) :][: 1 + (width < 80)]))
+    assert limit is not None
+    assert earliest <= int(limit[1]) < int(limit[2]) <= latest
+    assert (limit[3] is None) == ((int(limit[1]), int(limit[2])) == (earliest, latest))
+    assert limit[3] is None or (int(limit[3]), int(limit[4])) == (earliest, latest)
+    assert re.search(r"no effect found +under \d\.\d", none)
     assert any(re.match(r"● blur +CRITICAL PERIOD +\S+ at 0 .* 0( \(0-\d+\))?$", line) for line in lines)
     assert "n = 5" in " ".join(lines)
 
@@ -460,29 +465,29 @@ def test_a_panel_of_many_verdicts_shows_the_strongest(new_study: NewStudy) -> No
     brief, full = panel(printed(made)), panel(printed(made, 80, "verdict"))
     assert sum(bool(re.search(r"[●■▲] ", line)) for line in full) == 21
     assert sum(bool(re.search(r"[●■▲] ", line)) for line in brief) == 16
-    assert "The strongest 16 of 21 verdicts" in " ".join(brief)
+    assert "The strongest 16 of 21 verdicts are shown; --section verdict shows all." in " ".join(brief)
     assert sum("SCAR" in line for line in brief) == sum("SCAR" in line for line in full) > 0
-    # Variants share a question, and each has its label once.
+    # The variants share a question, and each has its label once.
     assert sum("Is there a scar" in line for line in full) == 1
     assert [line.split()[0] for line in full if line.startswith("depth=")] == [f"depth={i}" for i in range(1, 8)]
 
 
-def test_the_threshold_moves_the_healing(study: StudyRecord) -> None:
+def test_the_threshold_changes_the_recovery_limit(study: StudyRecord) -> None:
     stream = io.StringIO()
     render(study, Console(file=stream, width=100), ("verdict",), threshold=0.5)
-    assert "at most 50.0 points stay lost" in " ".join(panel(stream.getvalue()))
-    assert all(line.endswith("80+") for line in panel(stream.getvalue())[2:5])
+    assert "A network has recovered if its drop is at most 50.0 points" in " ".join(panel(stream.getvalue()))
+    assert all(line.endswith("80+") for line in panel(stream.getvalue())[3:6])
 
 
-@pytest.mark.parametrize("name", SECTIONS)
-def test_a_section_stands_alone_and_is_told_in_full(study: StudyRecord, name: str) -> None:
+@pytest.mark.parametrize("name", section_names())
+def test_a_section_alone_is_shown_in_full(study: StudyRecord, name: str) -> None:
     titles = {
         "verdict": ["Verdicts in words"],
         "curves": ["Removal:", "Sliding:"],
         "phases": ["Fisher information:"],
         "layers": ["Layers:"],
         "plasticity": ["Plasticity:"],
-        "link": ["Fisher and sensitivity:"],
+        "link": ["Fisher information and sensitivity:"],
         "metrics": ["Other metrics"],
         "controls": ["Controls"],
     }
@@ -500,27 +505,30 @@ def test_sections_come_in_the_order_of_the_report_and_once(study: StudyRecord) -
         printed(study, 80, "nothing")
 
 
-def test_the_report_shows_the_most_telling_timelines(study: StudyRecord) -> None:
+def test_the_report_shows_the_timelines_of_the_largest_drop(study: StudyRecord) -> None:
     report = printed(study)
     rows = re.findall(r"^[○●■▲◇] [a-z ]+(\[\d+, \d+\)|) +[▁▂▃▄▅▆▇█[)]+ ", report, flags=re.MULTILINE)
-    costs = {
+    accuracies = {
         until: np.mean([*scores(study, protocol="removal", deficit="blur", offset=until).values()]) for until in UNTIL
     }
-    assert rows == ["", *[f"[0, {min(costs, key=lambda until: costs[until])})"] * 4]  # all where blur costs most
-    assert "5 of 33 timelines are shown; all of them: --section phases." in " ".join(report.split())
+    assert rows == [
+        "",
+        *[f"[0, {min(accuracies, key=lambda until: accuracies[until])})"] * 4,
+    ]  # all at the window of the largest drop of blur
+    assert "5 of 33 timelines are shown; --section phases shows all." in " ".join(report.split())
 
 
-def test_plasticity_is_told_with_its_floor(study: StudyRecord) -> None:
+def test_plasticity_is_shown_with_its_measurement_error(study: StudyRecord) -> None:
     text = section(printed(study, 100, "plasticity"), "Plasticity: fisher")
     row = re.search(r"^● blur \[0, 80\) +80-140 +(\S+)±(\S+) +(\S+) +(\S+)→(\S+) +([+-]\S+)±\S+ +5", text, re.MULTILINE)
     assert row is not None
-    moved = []
+    redistributed = []
     for t in study.trajectories:
         if (t.protocol, t.deficit, t.offset) == ("removal", "blur", 80):
             values = t.history.metrics["fisher"].values
             before, after = values[15] / values[15].sum(), values[-1] / values[-1].sum()
-            moved.append(abs(after - before).sum() / 2)
-    assert row[1] == f"{100 * np.mean(moved):.1f}"
+            redistributed.append(abs(after - before).sum() / 2)
+    assert row[1] == f"{100 * np.mean(redistributed):.1f}"
     # Each layer is known to 5 %, so a share of 1/4 to about 0.25 sqrt(.05^2 (.75 ^ 2 / .25^2 + 3) * .25^2) of one.
     assert 1 < float(row[3]) < 4
     assert float(row[5]) - float(row[4]) == pytest.approx(float(row[6]), abs=0.11)  # two roundings to 0.1
@@ -528,24 +536,24 @@ def test_plasticity_is_told_with_its_floor(study: StudyRecord) -> None:
 
 def test_a_link_is_drawn_and_fitted(new_study: NewStudy) -> None:
     made = new_study(onsets=(0, 15, 30, 45, 60, 75), until=(), noise=0.001)
-    text = section(printed(made), "Fisher and sensitivity: fisher")
+    text = section(printed(made), "Fisher information and sensitivity: fisher")
     assert "(6 onsets)" in " ".join(text.split())
     assert "R²" in text
     assert text.count("●") >= 5  # onsets on the chart, of which some may share a cell, and the name
-    full = section(printed(made, 80, "link"), "Fisher and sensitivity: fisher")
+    full = section(printed(made, 80, "link"), "Fisher information and sensitivity: fisher")
     assert re.search(r"15: -?\d+\.\d±", full)
 
 
-def test_few_onsets_are_told(study: StudyRecord) -> None:
-    assert "too few onsets: 4 are needed at least (3 onsets)" in section(printed(study), "Fisher and sensitivity")
+def test_few_onsets_are_not_fitted(study: StudyRecord) -> None:
+    assert "too few onsets, at least 4 are needed (3 onsets)" in section(printed(study), "Fisher information and sens")
 
 
-def test_what_idle_explains_is_told(new_study: NewStudy) -> None:
+def test_the_part_that_idle_explains_is_shown(new_study: NewStudy) -> None:
     effects = {"blur": lambda onset, offset: 0.06 * min(1.0, offset / 40), "idle": lambda onset, offset: 0.03}
     deficits = {"blur": "blur", "idle": "idle"}
     made = new_study(effects=effects, deficits=deficits, rate=lambda epoch: 0.05 * 0.97**epoch, onsets=())
     text = " ".join(section(printed(made, 120), "Controls").split())
-    assert re.search(r"● blur (in part|YES: \S+ \S+ as much|undecided: [^;]+); \d+% of it \(\d+% to \d+%\)", text)
+    assert re.search(r"● blur (in part|YES, idle has the same drop|undecided, [^:]+): \d+% \(\d+% to \d+%\)", text)
 
 
 def test_larger_arrays_are_named_and_break_nothing(study: StudyRecord) -> None:
@@ -555,24 +563,24 @@ def test_larger_arrays_are_named_and_break_nothing(study: StudyRecord) -> None:
         return replace(t, history=replace(t.history, metrics={**t.history.metrics, "filters": filters}))
 
     text = section(printed(replace(study, trajectories=tuple(map(add, study.trajectories)))), "Other metrics")
-    assert "filters      an array of 4 x 3 x 5 at each measurement: no curve" in text
+    assert "filters      an array of 4 x 3 x 5 per measurement, without a curve" in text
 
 
-def test_of_many_variants_those_that_lost_most_are_shown(new_study: NewStudy) -> None:
+def test_of_many_variants_those_with_the_largest_drops_are_shown(new_study: NewStudy) -> None:
     variants = [{"architecture.depth": depth} for depth in range(1, 8)]
     made = new_study(variants=variants, seeds=(0, 1, 2), until=(0, 40), onsets=(), layers=("a", "b"))
     report = printed(made)
     shown = re.findall(r"^Removal: .*depth=(\d)", report, flags=re.MULTILINE)
     assert len(shown) == 4
     assert shown == re.findall(r"^Fisher information: .*depth=(\d)", report, flags=re.MULTILINE)
-    lost = {}
+    largest = {}
     for depth in range(1, 8):
         one = replace(
             made, trajectories=tuple(t for t in made.trajectories if t.variant["architecture.depth"] == depth)
         )
         reference = scores(one, protocol="removal", deficit=CLEAN)
         drops = [[reference[s] - x for s, x in scores(one, deficit=d).items()] for d in ("blur", "noise", "flip")]
-        lost[depth] = max(float(np.mean(drop)) for drop in drops)
-    assert sorted(map(int, shown)) == sorted(sorted(lost, key=lambda depth: -lost[depth])[:4])
-    assert "the 4 that lost most are shown" in report
+        largest[depth] = max(float(np.mean(drop)) for drop in drops)
+    assert sorted(map(int, shown)) == sorted(sorted(largest, key=lambda depth: -largest[depth])[:4])
+    assert "the 4 with the largest drops are shown" in report
     assert len(re.findall(r"^Removal:", printed(made, 80, "curves"), flags=re.MULTILINE)) == 7
