@@ -78,7 +78,8 @@ def layerwise_trace(
             `layers` does not contain each parameter exactly once, or another argument is out of range.
         TypeError: when an argument has the wrong type.
     """
-    _check(model, images, estimator, rng, draws, sketch, memory_mb)
+    _check_model(model, images)
+    _check_settings(estimator, rng, draws, sketch, memory_mb)
     names = tuple(name for name, _ in model.named_parameters())
     groups = layers_of(model) if layers is None else tuple(layers)
     check_layers(groups, names, "layers")
@@ -189,37 +190,31 @@ class _Accumulator:
         return squares.T, host[2 : 2 + count]
 
 
-def _check(
-    model: object,
-    images: object,
-    estimator: str,
-    rng: object,
-    draws: object,
-    sketch: object,
-    memory_mb: object,
-) -> None:
-    """Raise TypeError or ValueError where an argument is invalid."""
+def _check_model(model: object, images: object) -> None:
+    """Raise TypeError or ValueError where the model or the images are invalid."""
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, not a {type(model).__name__}")
     if isinstance(model, torch.jit.ScriptModule):
         raise TypeError("model is compiled by torch.jit, which hides its operations; give the original module")
     if not isinstance(images, Tensor):
         raise TypeError(f"images must be a torch.Tensor, not a {type(images).__name__}")
-    if rng is not None and not isinstance(rng, Generator):
-        raise TypeError(f"rng must be a numpy Generator, such as np.random.default_rng(0), not a {type(rng).__name__}")
-    if estimator not in get_args(Estimator):
-        raise ValueError(f"estimator must be one of {', '.join(get_args(Estimator))}, not {estimator!r}")
-    for name, value in (("draws", draws), ("sketch", sketch)):
-        if name == "sketch" and value is None:
-            continue
-        if not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name} must be a whole number of at least 1, not {value!r}")
-    if memory_mb is not None and not (isinstance(memory_mb, (int, float)) and 0 < memory_mb < np.inf):
-        raise ValueError(f"memory_mb must be a finite number above 0, not {memory_mb!r}")
     if images.ndim == 0 or len(images) == 0:
         raise ValueError("images is empty: the trace is a mean over at least one input")
     if next(model.parameters(), None) is None:
         raise ValueError("the model has no parameters, so it has no Fisher information")
+
+
+def _check_settings(estimator: str, rng: object, draws: object, sketch: object, memory_mb: object) -> None:
+    """Raise TypeError or ValueError where a setting is invalid."""
+    if rng is not None and not isinstance(rng, Generator):
+        raise TypeError(f"rng must be a numpy Generator, such as np.random.default_rng(0), not a {type(rng).__name__}")
+    if estimator not in get_args(Estimator):
+        raise ValueError(f"estimator must be one of {', '.join(get_args(Estimator))}, not {estimator!r}")
+    for name, value in (("draws", draws), ("sketch", 1 if sketch is None else sketch)):
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name} must be a whole number of at least 1, not {value!r}")
+    if memory_mb is not None and not (isinstance(memory_mb, (int, float)) and 0 < memory_mb < np.inf):
+        raise ValueError(f"memory_mb must be a finite number above 0, not {memory_mb!r}")
 
 
 def _labels(targets: Tensor | None, n: int) -> Tensor:

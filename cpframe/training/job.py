@@ -70,7 +70,7 @@ class StageDone:
 
     Attributes:
         stage: the id of the stage.
-        failure: the reason of the failure, or empty.
+        failure: the reason for the failure, or empty.
         returned: the reason why the stage was returned untrained, or empty: its folder is ``in use`` by another run, or
             the state of its parent is ``gone`` or damaged.
     """

@@ -80,7 +80,7 @@ def run_stage(job: Job) -> Iterator[Event]:
 
 
 def _run_epochs(job: Job) -> Generator[Event, None, str]:
-    """Run and commit the remaining epochs of a stage; return the reason of a failure, or an empty string."""
+    """Run and commit the remaining epochs of a stage; return the reason for a failure, or an empty string."""
     stage = job.stage
     committed, state, damage = recover(job.folder)
     for message in damage:
@@ -144,7 +144,7 @@ def _parent_state(job: Job) -> bytes | None:
 
 
 def _run_epoch(job: Job, learner: Learner, data: DeviceData, epoch: int) -> tuple[History, str]:
-    """Train, test and measure the absolute epoch `epoch`, from 0; return its row and the reason of a failure or ""."""
+    """Train, test and measure the epoch `epoch`, from 0; return its row, and the reason for a failure or ""."""
     stage, training = job.stage, job.variant.training
     condition = condition_of(job.variant, stage.condition, job.data_folder)
     rate = stage.rates[epoch - stage.start]
