@@ -71,7 +71,7 @@ def test_an_added_section_is_in_every_form_of_the_report(study: StudyRecord) -> 
 @pytest.mark.usefixtures("with_toy")
 def test_an_added_section_is_a_choice_on_the_command_line() -> None:
     assert check_report(["census"], 1.0, None, as_json=False).sections == ("census",)
-    assert sections.describe_sections().endswith("; census: the number of trajectories")
+    assert sections.describe_sections().endswith("\n\ncensus: the number of trajectories")
     with pytest.raises(
         SpecError, match=r"--section cens: unknown section; did you mean 'census'\? .*, controls, census"
     ):
