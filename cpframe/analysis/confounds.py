@@ -1,8 +1,9 @@
 """The learning-rate confound: does lost training alone reproduce a removal curve?
 
-With a falling learning rate, a late removal leaves little of it, so a network that was idle until then performs badly
-as well. The check compares the curve of the idle control with that of the deficit: which fraction of the deficit's
-drop does the idle control have? The check and its limits are our own; arXiv 2510.09687 describes the confound.
+With a falling learning rate, the clean epochs after a late removal run at low rates, so a network that was idle until
+then performs badly as well. The check compares the curve of the idle control with that of the deficit: which fraction
+of the deficit's drop does the idle control have? The check and its limits are our own; arXiv 2510.09687 describes the
+confound.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class Confound:
             deficit is recorded. The last four kinds have no numbers.
         at: the epochs of removal that both curves have.
         drop: the drop of the deficit, as the mean over these epochs; a fraction of 1 of the test accuracy.
-        idle: the drop of the idle control, likewise.
+        idle: the mean drop of the idle control over the same epochs.
         excess: the drop of the deficit minus that of the idle control, paired by seed.
         fraction: idle / drop, with its 95 % interval by Fieller's theorem; its ends are nan if `drop` is not above 0.
     """

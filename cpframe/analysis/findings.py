@@ -80,14 +80,17 @@ class Findings:
         """The links with sensitivity of every Fisher metric, see `cpframe.analysis.fisher_sensitivity.links`."""
         return {name: links(self.study, self.groups, curves) for name, curves in self.fisher.items()}
 
-    def period(self, group: RemovalGroup | SlidingGroup, deficit: str) -> RecoveryLimit | SensitiveOnsets:
-        """Find the critical period of a deficit: its recovery limit (removal) or its sensitive onsets (sliding).
+    def period(self, claim: Claim) -> RecoveryLimit | SensitiveOnsets:
+        """Return the critical period of one of `claims`: its recovery limit (removal) or sensitive onsets (sliding)."""
+        return self._periods[id(claim)]
 
-        Raises:
-            StopIteration: if the group has no such deficit.
-        """
-        curve: Curve = next(curve for curve in group.curves if curve.deficit == deficit)
-        if isinstance(group, RemovalGroup):
+    @cached_property
+    def _periods(self) -> Mapping[int, RecoveryLimit | SensitiveOnsets]:
+        return {id(claim): self._find_period(claim) for claim in self.claims}
+
+    def _find_period(self, claim: Claim) -> RecoveryLimit | SensitiveOnsets:
+        curve: Curve = next(curve for curve in claim.group.curves if curve.deficit == claim.deficit)
+        if isinstance(claim.group, RemovalGroup):
             return recovery_limit(curve, self.threshold)
         return sensitive_onsets(curve, self.threshold)
 

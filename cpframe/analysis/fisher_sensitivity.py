@@ -101,9 +101,9 @@ def fit_exponential(sensitivity: Iterable[float], fisher: Iterable[float]) -> Ex
     """Fit F = a exp(c S) + b by least squares.
 
     For a given c, the best a and b are those of a linear regression, so only c is searched (variable projection): on a
-    grid, then by minimisation between two grid points. The interval of c contains every value whose residual sum of
-    squares is at most the smallest one times 1 + F(1, n - 3; 95 %) / (n - 3), as far as it is connected with c: the
-    region of the profile likelihood for normal errors (Bates and Watts, Nonlinear Regression Analysis, 1988, 6.1).
+    grid, then by minimisation between two grid points. The interval of c contains every value, connected with the best
+    one, whose residual sum of squares is at most the smallest one times 1 + F(1, n - 3; 95 %) / (n - 3): the region
+    of the profile likelihood for normal errors (Bates and Watts, Nonlinear Regression Analysis, 1988, 6.1).
 
     Args:
         sensitivity: the values of S, in any unit.

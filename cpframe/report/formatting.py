@@ -29,7 +29,7 @@ class Look:
 
 
 _GLYPHS = "●■▲◆▼★✚"
-# Okabe and Ito's palette, which the colour-blind can tell apart, without its black.
+# Okabe and Ito's palette for colour-blind readers, without black.
 _COLOURS = ("#d55e00", "#56b4e9", "#009e73", "#f0e442", "#cc79a7", "#e69f00", "#0072b2")
 _CLEAN_LOOK = Look("○", "bright_white")
 _IDLE_LOOK = Look("◇", "grey62")

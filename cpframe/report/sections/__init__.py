@@ -47,5 +47,5 @@ def choose_sections(names: Sequence[str] = ()) -> tuple[Section, ...]:
 
 
 def describe_sections() -> str:
-    """Return the name and the summary of every section in one line, for a help text."""
-    return "; ".join(f"{section.name}: {section.summary}" for section in SECTIONS)
+    """Return the name and the summary of every section, one paragraph each, for a help text."""
+    return "\n\n".join(f"{section.name}: {section.summary}" for section in SECTIONS)

@@ -35,9 +35,8 @@ def _document(findings: Findings) -> Iterator[object]:
     from cpframe.report.json_values import fields_of, group_keys
 
     for claim in findings.claims:
-        period = findings.period(claim.group, claim.deficit)
         keys = group_keys(claim.group) | {"deficit": claim.deficit}
-        yield keys | fields_of(claim.verdict) | {"period": fields_of(period)}
+        yield keys | fields_of(claim.verdict) | {"period": fields_of(findings.period(claim))}
 
 
 SECTION = Section(

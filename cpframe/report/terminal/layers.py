@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from rich.cells import cell_len
@@ -20,6 +21,21 @@ from cpframe.report.terminal.layout import View, heading, label_curve, note
 
 _MAP_WIDTH = 58  # cells of a map that stands next to another one
 _MOST_ROWS = 24  # of a map
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """The scale that all maps of a metric share.
+
+    Attributes:
+        top: the share of the brightest cell.
+        last: the epoch at the right end.
+        width: the cells of a map with its labels.
+    """
+
+    top: float
+    last: int
+    width: int
 
 
 def layer_maps(view: View) -> Iterator[RenderableType]:
@@ -43,27 +59,24 @@ def _choose(view: View, curves: Sequence[MetricCurve]) -> Sequence[MetricCurve]:
 
 
 def _maps(view: View, shown: Sequence[MetricCurve], available: int) -> Iterator[RenderableType]:
-    rows = [_bands(curve) for curve in shown]
-    top = max((float(np.nanmax(shares)) for _, shares in rows if np.isfinite(shares).any()), default=0.0)
-    last = max(int(curve.epoch[-1]) for curve in shown)
     per_row = max(1, min(len(shown), view.width // _MAP_WIDTH))
     width = (view.width - 3 * (per_row - 1)) // per_row
-    maps = [
-        _layer_map(view, curve, names, shares, top, last, width)
-        for curve, (names, shares) in zip(shown, rows, strict=True)
-    ]
+    rows = [_rows(curve) for curve in shown]
+    finite = [float(np.nanmax(shares)) for _, shares in rows if np.isfinite(shares).any()]
+    scale = _Scale(max(finite, default=0.0), max(int(curve.epoch[-1]) for curve in shown), width)
+    maps = [_layer_map(view, curve, *row, scale) for curve, row in zip(shown, rows, strict=True)]
     yield Text("Each layer's share of the total Fisher information through training")
-    yield heat_scale(f"{percent(top)}%", 20, coloured=view.coloured)
+    yield heat_scale(f"{percent(scale.top)}%", 20, coloured=view.coloured)
     for first in range(0, len(maps), per_row):
-        row = Table.grid(padding=(0, 3, 0, 0), pad_edge=False)
-        row.add_row(*maps[first : first + per_row])
+        grid = Table.grid(padding=(0, 3, 0, 0), pad_edge=False)
+        grid.add_row(*maps[first : first + per_row])
         yield Text()
-        yield row
+        yield grid
     if len(shown) < available:
         yield note(f"{len(shown)} of {available} timelines are shown; --section layers shows all.")
 
 
-def _bands(curve: MetricCurve) -> tuple[list[str], Floats]:
+def _rows(curve: MetricCurve) -> tuple[list[str], Floats]:
     """Return the names and shares of the rows of a map: the layers, or sums of neighbours if there are too many."""
     shares = layer_shares(curve)
     count = shares.shape[1]
@@ -76,19 +89,15 @@ def _bands(curve: MetricCurve) -> tuple[list[str], Floats]:
     return merged, np.add.reduceat(shares, starts, axis=1)
 
 
-def _layer_map(
-    view: View, curve: MetricCurve, names: Sequence[str], shares: Floats, top: float, last: int, width: int
-) -> Group:
+def _layer_map(view: View, curve: MetricCurve, names: Sequence[str], shares: Floats, scale: _Scale) -> Group:
     title, margin = label_curve(view, curve), max(map(cell_len, names))
-    columns = width - margin - 8
+    columns, last = scale.width - margin - 8, scale.last
     cells = resample(curve.epoch, shares, last, columns)
     places = {int((columns - 1) * value / last): str(round(value)) for value in ticks(0, last, columns // 8)}
-    lines = [Text.assemble(title, (f"{'at the end, %':>{width - title.cell_len}}", "dim"))]
+    lines = [Text.assemble(title, (f"{'at the end, %':>{scale.width - title.cell_len}}", "dim"))]
     for i, name in enumerate(names):
-        row = heat_row(cells[:, i], top, coloured=view.coloured)
-        lines.append(
-            Text.assemble((f"{'':{margin - cell_len(name)}}{name} ", "dim"), row, f"{percent(float(shares[-1, i])):>7}")
-        )
+        label, end = f"{'':{margin - cell_len(name)}}{name} ", f"{percent(float(shares[-1, i])):>7}"
+        lines.append(Text.assemble((label, "dim"), heat_row(cells[:, i], scale.top, coloured=view.coloured), end))
     if curve.offset > curve.onset:
         bar = ruler(curve.onset, curve.offset, last, columns, view.looks[curve.deficit].style)
         lines.append(Text.assemble(" " * (margin + 1), bar, ("deficit", "dim")))

@@ -129,7 +129,7 @@ def verdict_notes(findings: Findings) -> str:
 def _example(findings: Findings, claims: list[Claim]) -> str:
     """Return what the first recovery limit between two removals means, to be added to a sentence."""
     for claim in claims:
-        period = findings.period(claim.group, claim.deficit)
+        period = findings.period(claim)
         if isinstance(period, RecoveryLimit) and period.kind == "found" and claim_period(findings, claim) != NONE:
             until, beyond = f"{period.recovers_until:.0f}", f"{period.persists_from:.0f}"
             return f"; {until} to {beyond}: after removal at {until}, but not at {beyond}"
@@ -140,7 +140,7 @@ def claim_period(findings: Findings, claim: Claim) -> str:
     """Return the critical period of a claim; NONE if lost training may explain the drop."""
     if claim.verdict.kind in ("not beyond idle", "confounded"):
         return NONE
-    return period_words(findings.period(claim.group, claim.deficit))
+    return period_words(findings.period(claim))
 
 
 def claim_period_sentence(findings: Findings, claim: Claim) -> str:

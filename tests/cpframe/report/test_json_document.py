@@ -74,12 +74,12 @@ def test_drops_have_both_intervals(study: StudyRecord) -> None:
         for point in curve["points"]:
             drops = [scores[CLEAN, 0, s] - scores[curve["deficit"], point["at"], s] for s in range(5)]
             interval = stats.ttest_1samp(drops, 0.0).confidence_interval(0.95)
-            told = point["drop"]
-            assert (told["mean"], told["low"], told["high"]) == pytest.approx(
+            drop = point["drop"]
+            assert (drop["mean"], drop["low"], drop["high"]) == pytest.approx(
                 (np.mean(drops), interval.low, interval.high), rel=1e-9, abs=1e-12
             )
-            assert point["drops"] == pytest.approx({str(s): drop for s, drop in enumerate(drops)})
-            assert point["bootstrap"]["low"] <= told["mean"] <= point["bootstrap"]["high"]
+            assert point["drops"] == pytest.approx({str(s): value for s, value in enumerate(drops)})
+            assert point["bootstrap"]["low"] <= drop["mean"] <= point["bootstrap"]["high"]
 
 
 def test_verdicts_carry_their_periods(study: StudyRecord) -> None:
@@ -91,7 +91,7 @@ def test_verdicts_carry_their_periods(study: StudyRecord) -> None:
     assert (blur["kind"], flip["kind"]) == ("supported", "none")
     assert blur["period"]["kind"] == "found"
     assert blur["period"]["earliest"] < blur["period"]["latest"]
-    assert flip["period"]["latest"] is None  # open: no removal is surely beyond
+    assert flip["period"]["latest"] is None  # unbounded: no removal is significantly beyond the threshold
     assert verdicts[3]["period"]["sensitive"] == [0]
 
 
@@ -101,12 +101,12 @@ def test_curves_of_metrics_are_all_there(study: StudyRecord) -> None:
     clean = next(entry for entry in found["layers"] if entry["deficit"] == CLEAN)
     np.testing.assert_allclose(np.sum(clean["shares"], axis=1), 1, rtol=1e-12)
     assert clean["layers"] == ["conv1", "conv2", "conv3", "head"]
-    course = found["phases"][0]
-    assert len(course["epoch"]) == len(course["total"]) == len(course["low"]) == 28
+    curve = found["phases"][0]
+    assert len(curve["epoch"]) == len(curve["total"]) == len(curve["low"]) == 28
     assert all(
-        low <= total <= high for low, total, high in zip(*(course[k] for k in ("low", "total", "high")), strict=True)
+        low <= total <= high for low, total, high in zip(*(curve[k] for k in ("low", "total", "high")), strict=True)
     )
-    assert course["phases"]["shape"] == "peak"
+    assert curve["phases"]["shape"] == "peak"
     assert {entry["metric"] for entry in found["metrics"]["curves"]} == {"weight-norm"}
     assert [link["fit"]["kind"] for link in found["link"]] == ["too few points"] * 3
     assert found["link"][0]["fit"]["c"] is None

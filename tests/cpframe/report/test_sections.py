@@ -18,6 +18,9 @@ from cpframe.commands.report import check_report
 from cpframe.errors import SpecError
 from cpframe.records.model import StudyRecord
 from cpframe.report import sections
+from cpframe.report.figures import FIGURES
+from cpframe.report.figures.style import Drawing
+from cpframe.report.html.labels import Labels
 from cpframe.report.html.layout import Page
 from cpframe.report.html.markup import Html, element
 from cpframe.report.html.page import html_page
@@ -71,7 +74,7 @@ def test_an_added_section_is_in_every_form_of_the_report(study: StudyRecord) -> 
 @pytest.mark.usefixtures("with_toy")
 def test_an_added_section_is_a_choice_on_the_command_line() -> None:
     assert check_report(["census"], 1.0, None, as_json=False).sections == ("census",)
-    assert sections.describe_sections().endswith("; census: the number of trajectories")
+    assert sections.describe_sections().endswith("\n\ncensus: the number of trajectories")
     with pytest.raises(
         SpecError, match=r"--section cens: unknown section; did you mean 'census'\? .*, controls, census"
     ):
@@ -96,6 +99,21 @@ def test_names_are_distinct_and_explained_to_users() -> None:
     guide = Path(cpframe.report.__file__).with_name("README.md").read_text(encoding="utf-8")
     assert [name for name in names if f"\n## `{name}`: " not in guide] == []
     assert all(section.title and section.summary for section in sections.SECTIONS)
+
+
+def test_every_figure_is_placed_by_a_section(study: StudyRecord) -> None:
+    placed = set()
+
+    class Drawings(dict[str, list[Drawing]]):
+        def get(self, name: str, default: object = None) -> object:
+            placed.add(name)
+            return default
+
+    page = Page(Findings(study), Labels(study), Drawings())
+    for section in sections.SECTIONS:
+        assert section.html is not None
+        list(section.html(page))
+    assert placed == set(FIGURES)
 
 
 def test_the_list_is_read_without_heavy_packages() -> None:

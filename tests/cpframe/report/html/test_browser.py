@@ -1,4 +1,4 @@
-"""The page in a real browser: it fits a phone and a desk, asks for nothing, complains of nothing, and can be read."""
+"""The page in a real browser: it fits a phone and a desktop, requests nothing, logs no errors, and is readable."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from cpframe.records.model import MetricHistory, StudyRecord
 
 
 def _load_session() -> ModuleType:
-    """The module beside this one."""
+    """Import the module in the same folder."""
     spec = importlib.util.spec_from_file_location("browser_session", Path(__file__).with_name("browser_session.py"))
     assert spec is not None
     assert spec.loader is not None
@@ -84,7 +84,7 @@ def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
 
 @pytest.fixture(scope="module")
 def full(new_study: NewStudy) -> StudyRecord:
-    """A study with every figure there is."""
+    """A study that has data for every figure."""
     made = new_study(seeds=(0, 1, 2), variants=({"optimizer.momentum": 0.0}, {"optimizer.momentum": 0.9}))
     members = []
     for t in made.trajectories:
@@ -109,7 +109,7 @@ def pages(study: StudyRecord, full: StudyRecord, tmp_path_factory: pytest.TempPa
 
 @pytest.mark.parametrize("width", [360, 1200])
 @pytest.mark.parametrize("name", ["plain", "full", "long"])
-def test_the_page_fits_and_asks_for_nothing(tab: Any, pages: dict[str, Path], name: str, width: int) -> None:
+def test_the_page_fits_and_requests_nothing(tab: Any, pages: dict[str, Path], name: str, width: int) -> None:
     tab.resize(width)
     tab.open(pages[name])
     assert tab.run("return innerWidth") == width
@@ -129,7 +129,7 @@ def test_the_page_fits_and_asks_for_nothing(tab: Any, pages: dict[str, Path], na
 
 @pytest.mark.parametrize("width", [360, 1200])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_letters_stand_out_from_their_ground(tab: Any, pages: dict[str, Path], scheme: str, width: int) -> None:
+def test_text_contrasts_with_its_background(tab: Any, pages: dict[str, Path], scheme: str, width: int) -> None:
     tab.resize(width)
     tab.prefer(scheme)
     tab.open(pages["full"])

@@ -1,4 +1,4 @@
-"""What charts of characters show, read back from the characters."""
+"""Charts made of characters, read back from the characters."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_marks_stand_at_their_points() -> None:
     rows = line_chart([line], (0, 10), (0, 10), [0, 5, 10], (43, 12)).plain.split("\n")
     (at,) = [(row, text.index("●")) for row, text in enumerate(rows) if "●" in text]
     assert at[0] == 0
-    # The mark is above the tick of its own epoch, to the cell that rounding costs.
+    # The mark is above the tick of its own epoch, up to one cell of rounding.
     tick = [i for i, character in enumerate(rows[-2]) if character == "┬"][1]
     assert abs(at[1] - tick) <= 1
 

@@ -23,7 +23,7 @@ CutShort = Callable[..., TrajectoryRecord]
 
 
 def printed(study: StudyRecord, width: int = 80, *sections: str) -> str:
-    """The report as it goes to a file."""
+    """The report as it is written to a file."""
     stream = io.StringIO()
     render(study, Console(file=stream, width=width, color_system=None, force_terminal=False), sections)
     return stream.getvalue()
@@ -37,7 +37,7 @@ def coloured(study: StudyRecord, width: int = 80, *, no_color: bool = False) -> 
 
 
 def section(report: str, title: str) -> str:
-    """What stands below the heading that begins so, up to the next one."""
+    """The lines below the heading that begins with a title, up to the next heading."""
     lines = report.split("\n")
     (start,) = [i for i, line in enumerate(lines) if line.startswith(title)]
     end = next((i for i in range(start + 1, len(lines)) if re.search(r"^\w.* ─+$", lines[i])), len(lines))
@@ -188,9 +188,9 @@ def test_colour_adds_nothing_to_the_words(study: StudyRecord) -> None:
 def test_without_colour_layer_maps_are_shaded(study: StudyRecord) -> None:
     for report in (printed(study), re.sub(r"\x1b\[[0-9;]*m", "", coloured(study, no_color=True))):
         conv2 = [line for line in report.split("\n") if line.startswith("conv2")]
-        assert len(conv2) == 2  # no deficit and the deficit that cost most
+        assert len(conv2) == 2  # no deficit, and the deficit with the largest drop
         assert any("▒" in line for line in conv2)
-    # In colour the cells are full: their colour tells them apart, and the share at the end is printed beside.
+    # In colour the cells are full and differ by their colour; the share at the end is printed next to them.
     assert not any("▒" in line for line in coloured(study).split("\n") if "conv2" in line)
 
 
@@ -215,7 +215,7 @@ def test_fisher_table_has_a_row_for_every_timeline(study: StudyRecord) -> None:
     assert float(end) == pytest.approx(values[-1], rel=0.005)
     assert 0 < int(risen) < int(at) < int(half) <= 140
     assert plateau == "-" or int(half) < int(plateau) <= 126  # a tenth of the training at least
-    # The synthetic course, with a floor of 90 and a pulse of 600, peaks at epoch 60 and is flat around it.
+    # The synthetic curve, a pulse of 600 on a constant of 90, peaks at epoch 60 and is flat around it.
     assert abs(int(at) - 60) <= 10
 
 
@@ -250,12 +250,12 @@ def test_bars_of_trainings_of_one_length_end_together(
     assert len(ends) == 1
     for line, window in zip(rows[1:], list(onsets) * 4, strict=True):
         drawn = line[20:]
-        assert ("[" in drawn) is (window > 1)  # what begins in the first cell has no room for a bracket
-        assert (")" in drawn) is (window + length < 119)  # nor has what ends in the last
+        assert ("[" in drawn) is (window > 1)  # a window that begins in the first cell has no opening bracket
+        assert (")" in drawn) is (window + length < 119)  # and one that ends in the last cell no closing one
 
 
 def test_shares_of_layers_have_no_line(study: StudyRecord) -> None:
-    """The mean over layers of what adds up to 1 is one over their number."""
+    """The mean over layers of shares that add up to 1 is constant."""
 
     def add(trajectory: TrajectoryRecord) -> TrajectoryRecord:
         fisher = trajectory.history.metrics["fisher"]
@@ -263,9 +263,9 @@ def test_shares_of_layers_have_no_line(study: StudyRecord) -> None:
         metrics = dict(trajectory.history.metrics) | {"fisher-share": share}
         return replace(trajectory, history=replace(trajectory.history, metrics=metrics))
 
-    told = section(printed(replace(study, trajectories=tuple(map(add, study.trajectories)))), "Other metrics")
-    assert "weight-norm" in told
-    assert "share" not in told
+    text = section(printed(replace(study, trajectories=tuple(map(add, study.trajectories)))), "Other metrics")
+    assert "weight-norm" in text
+    assert "share" not in text
 
 
 def test_other_metrics_have_one_line(study: StudyRecord) -> None:
