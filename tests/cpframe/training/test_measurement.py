@@ -260,7 +260,7 @@ def with_metrics(spec: Spec, **calls: Any) -> Spec:
         ({"m": Giving(), "n": Giving((4,))}, "n: the dimension unit has 3 in the metric m and 4 in n: one of them"),
         ({"m": Giving(own=("filter",))}, "m: the dimension filter has 5 in the metric filters and 3 in m"),
         ({"m": Giving(keys=("a/b",))}, "m: the metric m cannot call a quantity 'a/b': it needs a word of its own"),
-        ({"m": Giving(keys=("x",)), "m-x": Giving()}, "m-x: gives m-x, which another metric gives as well"),
+        ({"m": Giving(keys=("x",)), "m-x": Giving()}, "m-x: its result m-x has the name of a result of another metric"),
     ],
 )  # fmt: skip
 def test_a_rehearsal_finds_what_cannot_be_kept(calls: dict[str, Giving], said: str, tmp_path: Path) -> None:
