@@ -10,8 +10,8 @@ from rich.table import Table
 
 from cpframe.commands.progress_bar import duration
 from cpframe.commands.stage_tree import drawn
-from cpframe.execution.cost_cache import measured
-from cpframe.execution.executors.selection import chosen_workers
+from cpframe.execution.cost_cache import cached_costs
+from cpframe.execution.executors.selection import default_workers
 from cpframe.execution.forecast import Forecast, forecast
 from cpframe.execution.progress import StudyProgress, read_progress
 from cpframe.execution.workspace import numerics_of, place_of
@@ -58,8 +58,8 @@ def plan_spec(
         facts.add_row("", f"it also has stages of another version of cpframe ({', '.join(others)}), not used here")
     if progress.todo:
         prepare(numerics)
-        costs, remembered = measured(spec, numerics, workspace.data_folder)
-        slots = workers or chosen_workers(progress, forecast(progress, costs, 1, keep_states=False).seconds, numerics)
+        costs, remembered = cached_costs(spec, numerics, workspace.data_folder)
+        slots = workers or default_workers(progress, forecast(progress, costs, 1, keep_states=False).seconds, numerics)
         for name, fact in _takes(forecast(progress, costs, slots, keep_states=False), slots, remembered).items():
             facts.add_row(name, fact)
     else:
@@ -72,7 +72,7 @@ def plan_spec(
 def _counts(progress: StudyProgress) -> dict[str, str]:
     study = progress.study
     asked, to_train = study.epochs_asked, study.epochs_to_train
-    states = Counter(map(progress.condition_of, study.stages.values()))
+    states = Counter(map(progress.stage_status, study.stages.values()))
     return {
         "trajectories": f"{len(study.trajectories):,}",
         "stages": f"{len(study.stages):,}: "

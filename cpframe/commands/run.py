@@ -7,10 +7,15 @@ from pathlib import Path
 from rich.console import Console
 
 from cpframe.commands.progress_bar import duration, shown
-from cpframe.execution.cost_cache import remember
-from cpframe.execution.executors.selection import beside_observers, check, start, useful_workers
+from cpframe.execution.cost_cache import store_costs
+from cpframe.execution.executors.selection import (
+    observed_executor,
+    start_executor,
+    useful_workers,
+    validate_executor,
+)
 from cpframe.execution.forecast import forecast
-from cpframe.execution.observers import observed
+from cpframe.execution.observers import run_observers
 from cpframe.execution.preflight import preflight
 from cpframe.execution.progress import StudyProgress, read_progress
 from cpframe.execution.scheduler import run_study
@@ -59,8 +64,8 @@ def run_spec(
         ExecutorError: when workers cannot be had.
     """
     told = Console(stderr=True, markup=False, emoji=False, highlight=False)
-    check(executor, workers)
-    executor = beside_observers(executor) if spec.observers else executor
+    validate_executor(executor, workers)
+    executor = observed_executor(executor) if spec.observers else executor
     numerics = numerics_of(spec, device)
     prepare(numerics)
     facts = provenance(spec, numerics)
@@ -73,14 +78,14 @@ def run_spec(
             check_writable(workspace.store)
         costs = preflight(spec, numerics, workspace.data_folder) if progress.todo else {}
         if costs:
-            remember(spec, numerics, costs)
+            store_costs(spec, numerics, costs)
         alone = forecast(progress, costs, 1, keep_states=keep_states).seconds
         if others := other_formats(workspace.store):
             told.print(
                 f"{workspace.store}: also has stages of another version of cpframe ({', '.join(others)}); not used"
             )
         asked = workers and min(workers, len(progress.todo) or 1)
-        crew = start(executor, asked, useful_workers(progress, alone), numerics, workspace.store)
+        crew = start_executor(executor, asked, useful_workers(progress, alone), numerics, workspace.store)
         if change := changed_since(folder, progress):
             told.print(change, soft_wrap=True)
         if keep_states and (
@@ -91,7 +96,7 @@ def run_spec(
             )
         seconds = forecast(progress, costs, crew.slots, keep_states=keep_states).seconds
         told.print(_announcement(progress, seconds, crew.slots))
-        with observed(progress, workspace, told) as observe, shown(progress, told) as show:
+        with run_observers(progress, workspace, told, []) as observe, shown(progress, told) as show:
 
             def both(event: Event) -> None:
                 show(event)

@@ -86,7 +86,7 @@ def _chain(progress: StudyProgress, row: Sequence[Stage]) -> list[tuple[Sequence
 def _label(progress: StudyProgress, row: Sequence[Stage]) -> Text:
     one = row[0]
     label = Text(f"{one.condition} [{one.start}, {one.stop})")
-    states = Counter(map(progress.condition_of, row))
+    states = Counter(map(progress.stage_status, row))
     styles = {"complete": "green", "begun": "yellow", "damaged": "red", "failed": "red"}
     told = [(state, count) for state, count in states.items() if state in styles]
     for state, count in told:

@@ -1,4 +1,4 @@
-"""Committed stages -> StudyRecord: what every trajectory has come to so far."""
+"""Assembly: the committed stages of a study are put together as its record, the content of results.h5."""
 
 from __future__ import annotations
 
@@ -30,36 +30,38 @@ _EMPTY = History(
 def assemble_study(
     study: Study, records: Mapping[str, StageRecord | None], failures: Mapping[str, str], provenance: Mapping[str, str]
 ) -> StudyRecord:
-    """Put the stages of a study together.
+    """Return the record of a study, with every trajectory as far as it has been trained.
 
     Args:
-        study: planned.
-        records: what is committed of each stage, by its id; None for nothing.
-        failures: why stages failed, by their ids.
-        provenance: facts for the head of the results.
+        study: the planned study.
+        records: the committed part of each stage, by stage id; None where nothing is committed.
+        failures: the reasons of failed stages, by stage id.
+        provenance: facts about the run, kept in the head of results.h5.
     """
     spec = study.spec
     return StudyRecord(
         title=spec.title,
         spec=spec.document.text,
         score_epochs=spec.score_epochs,
-        deficits={name: _components(study, name) for name in spec.variants[0].deficits},
+        deficits={name: _component_names(study, name) for name in spec.variants[0].deficits},
         created=datetime.now().astimezone().isoformat(timespec="seconds"),
         provenance=provenance,
-        trajectories=tuple(_trajectory(study, one, records, failures) for one in study.trajectories),
+        trajectories=tuple(
+            _assemble_trajectory(study, trajectory, records, failures) for trajectory in study.trajectories
+        ),
         idle=frozenset(name for name, deficit in spec.variants[0].deficits.items() if is_idle(deficit.call)),
     )
 
 
-def _components(study: Study, deficit: str) -> str:
-    """The component behind a deficit; several where variants differ, of which none is idle or all are."""
+def _component_names(study: Study, deficit: str) -> str:
+    """Return the name of a deficit's component; several where variants differ (then all of them are idle or none)."""
     used = dict.fromkeys(
         variant.deficits[deficit].use for variant in study.spec.variants if deficit in variant.deficits
     )
     return " or ".join(used)
 
 
-def _trajectory(
+def _assemble_trajectory(
     study: Study, trajectory: Trajectory, records: Mapping[str, StageRecord | None], failures: Mapping[str, str]
 ) -> TrajectoryRecord:
     parts: list[History] = []
@@ -74,9 +76,9 @@ def _trajectory(
     reason = next((failures[stage] for stage in trajectory.stages if stage in failures), "")
     if reason:
         status = "failed"
-    history, odd = _history(parts)
-    if odd and not reason:
-        status, reason = "failed", odd
+    history, mismatch = _join_histories(parts)
+    if mismatch and not reason:
+        status, reason = "failed", mismatch
     last = history.test_accuracy[-study.spec.score_epochs :]
     timeline = trajectory.timeline
     return TrajectoryRecord(
@@ -95,8 +97,8 @@ def _trajectory(
     )
 
 
-def _history(parts: list[History]) -> tuple[History, str]:
-    """The history of a trajectory as far as its stages fit one another, and why they do not, or an empty text."""
+def _join_histories(parts: list[History]) -> tuple[History, str]:
+    """Return the longest history that the first stages make up, and why the next stage does not fit or ""."""
     reason = ""
     for count in range(len(parts), 0, -1):
         try:

@@ -1,4 +1,4 @@
-"""The costs of rehearsals, remembered on this machine: `cpframe plan` measures once; runs correct it."""
+"""The cost cache: costs measured by a preflight, kept on this machine for later plans of the same study."""
 
 from __future__ import annotations
 
@@ -17,40 +17,43 @@ from cpframe.spec.model import Spec, Variant
 from cpframe.store import StoreError, write_atomically
 
 
-def measured(spec: Spec, numerics: Numerics, data_folder: Path) -> tuple[dict[int, Costs], bool]:
-    """The costs of every variant, by its index, and whether they were remembered and not measured now.
+def cached_costs(spec: Spec, numerics: Numerics, data_folder: Path) -> tuple[dict[int, Costs], bool]:
+    """Return the costs of every variant, from the cache if possible, else measured by a preflight.
+
+    Returns:
+        The costs by variant index, and whether they come from the cache.
 
     Raises:
-        DataError: when a data set cannot be had.
-        SpecError: when the parts of the study do not fit one another.
+        DataError: when a data set is not available.
+        SpecError: when the parts of the study do not work together.
     """
-    before = _remembered(spec, numerics)
-    if before is not None:
-        return before, True
+    cached = _load(spec, numerics)
+    if cached is not None:
+        return cached, True
     costs = preflight(spec, numerics, data_folder)
-    remember(spec, numerics, costs)
+    store_costs(spec, numerics, costs)
     return costs, False
 
 
-def remember(spec: Spec, numerics: Numerics, costs: Mapping[int, Costs]) -> None:
-    """Keep the costs just measured of some or all variants, where they are quicker than those known before.
+def store_costs(spec: Spec, numerics: Numerics, costs: Mapping[int, Costs]) -> None:
+    """Keep newly measured costs of some or all variants; where the cache has lower ones, those stay.
 
-    A machine that had other work to do makes everything look dear; nothing makes it look cheap.
+    Other work on the machine makes every measurement slower and none faster, so the lowest is the best estimate.
     """
-    before = _remembered(spec, numerics) or {}
+    cached = _load(spec, numerics) or {}
     best = {
-        number: min((cost for cost in (before.get(number), costs.get(number)) if cost is not None), key=_seconds)
-        for number in sorted(before.keys() | costs.keys())
+        variant: min((cost for cost in (cached.get(variant), costs.get(variant)) if cost is not None), key=_seconds)
+        for variant in sorted(cached.keys() | costs.keys())
     }
     path = _path(spec, numerics)
-    with suppress(OSError, StoreError):
+    with suppress(OSError, StoreError):  # the cache is a convenience
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, _written(best).encode())
+        write_atomically(path, _to_json(best).encode())
 
 
-def _remembered(spec: Spec, numerics: Numerics) -> dict[int, Costs] | None:
-    with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):  # damaged: it can be measured again
-        return _read(_path(spec, numerics).read_text(), spec)
+def _load(spec: Spec, numerics: Numerics) -> dict[int, Costs] | None:
+    with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):  # missing or damaged: measured again
+        return _from_json(_path(spec, numerics).read_text(), spec)
     return None
 
 
@@ -63,39 +66,41 @@ def _path(spec: Spec, numerics: Numerics) -> Path:
 
 
 def _key(spec: Spec, numerics: Numerics) -> str:
-    """A hash of what the costs depend on: the parts, the numerics and the machine; not seeds and protocols."""
+    """Return a hash of all that costs depend on: components, numerics and machine, but not seeds or protocols."""
     facts = {
-        "variants": [_parts(variant) for variant in spec.variants],
-        "metrics": [[one.name, component_facts(one.component), changes(one.schedule)] for one in spec.metrics],
+        "variants": [_variant_facts(variant) for variant in spec.variants],
+        "metrics": [
+            [metric.name, component_facts(metric.component), changes(metric.schedule)] for metric in spec.metrics
+        ],
         "determinants": determinants(numerics),
         "hardware": hardware(numerics.device),
     }
     return digest(facts).hexdigest()
 
 
-def _parts(variant: Variant) -> list[object]:
+def _variant_facts(variant: Variant) -> list[object]:
     components = (variant.dataset, variant.architecture, variant.optimizer)
     deficits = {name: component_facts(deficit) for name, deficit in variant.deficits.items()}
     return [*map(component_facts, components), deficits, changes(variant.training)]
 
 
-def _written(costs: Mapping[int, Costs]) -> str:
-    rows = {number: dataclasses.asdict(cost) | {"idle": sorted(cost.idle)} for number, cost in costs.items()}
+def _to_json(costs: Mapping[int, Costs]) -> str:
+    rows = {variant: dataclasses.asdict(cost) | {"idle": sorted(cost.idle)} for variant, cost in costs.items()}
     return json.dumps(rows)
 
 
-def _read(text: str, spec: Spec) -> dict[int, Costs]:
+def _from_json(text: str, spec: Spec) -> dict[int, Costs]:
     rows = json.loads(text)
-    costs = {int(number): Costs(**(row | {"idle": frozenset(row["idle"])})) for number, row in rows.items()}
+    costs = {int(variant): Costs(**(row | {"idle": frozenset(row["idle"])})) for variant, row in rows.items()}
     if sorted(costs) != list(range(len(spec.variants))):
-        raise ValueError("of another study")
+        raise ValueError("the variants are not those of the spec")
     metrics = {metric.name for metric in spec.metrics}
     for cost in costs.values():
         if set(cost.metrics) != metrics or set(cost.numbers) != metrics:
-            raise ValueError("of other metrics")
+            raise ValueError("the metrics are not those of the spec")
         numbers = (cost.train, cost.test, cost.state_bytes, *cost.metrics.values(), *cost.numbers.values())
         if not all(_is_cost(number) for number in numbers):
-            raise ValueError("not numbers")
+            raise ValueError("a cost is not a finite number of at least 0")
     return costs
 
 

@@ -1,4 +1,4 @@
-"""What an epoch of a variant costs: seconds to train, test and measure, and bytes to keep."""
+"""The costs of one epoch of a variant: seconds to train, test and measure, and bytes to store."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from cpframe.training.measurement import is_due
 
 @dataclass(frozen=True)
 class Costs:
-    """Estimated seconds of a variant on one worker.
+    """The costs of a variant on one worker.
 
     Attributes:
-        train: an epoch of training.
-        test: a test of the whole test set.
-        metrics: a measurement, by the metric's name.
-        idle: names of the conditions in which there is no training.
-        state_bytes: of a saved state.
-        numbers: how many a measurement leaves in the history, by the metric's name.
+        train: the seconds per epoch of training.
+        test: the seconds per test on the whole test set.
+        metrics: the seconds per measurement, by the metric's name in the spec.
+        idle: the names of the conditions under which nothing is trained.
+        state_bytes: the size of a saved state.
+        numbers: the count of values that one measurement adds to a history, by the metric's name in the spec.
     """
 
     train: float
@@ -32,7 +32,13 @@ class Costs:
 
 
 def estimated_seconds(stages: Iterable[Stage], metrics: Iterable[Metric], costs: Mapping[int, Costs]) -> float:
-    """Seconds that one worker needs for these stages, with the costs by the index of the variant."""
+    """Return the seconds that one worker needs to train stages.
+
+    Args:
+        stages: the stages.
+        metrics: the metrics of the study, each with its schedule.
+        costs: the costs of each variant, by its index.
+    """
     seconds = 0.0
     for stage in stages:
         cost = costs[stage.variant]

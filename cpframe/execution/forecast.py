@@ -1,4 +1,4 @@
-"""What a study will take: time with so many workers, and room on the disk."""
+"""The forecast: the time that a study takes with a number of workers, and its disk space."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cpframe.execution.costs import Costs, estimated_seconds
-from cpframe.execution.progress import StudyProgress, remaining
+from cpframe.execution.progress import StudyProgress, remaining_epochs
 from cpframe.spec.model import Metric
 from cpframe.training.measurement import is_due
 
 _HISTORY_BYTES = 14_000
-"""An empty history in HDF5: its names, dimensions and attributes."""
+"""The size of an empty history in HDF5: names, dimensions and attributes."""
 _EPOCH_BYTES = 80
-"""One epoch of a history: five curves, its number, its condition."""
+"""The size of one epoch of a history: five curves, the epoch's number and its condition."""
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """What is still to be spent on a study.
+    """The time and disk space that the remaining stages of a study need.
 
     Attributes:
-        seconds: of wall time.
-        peak_bytes: the most that states, histories and results take at a time.
-        final_bytes: what stays of it.
+        seconds: the wall time.
+        peak_bytes: the largest size of states, histories and results during the run.
+        final_bytes: the size of what stays after the run.
     """
 
     seconds: float
@@ -33,56 +33,70 @@ class Forecast:
 
 
 def forecast(progress: StudyProgress, costs: Mapping[int, Costs], slots: int, *, keep_states: bool) -> Forecast:
-    """Walk the stage tree as the engine will, with the costs of a rehearsal in place of training.
+    """Simulate the scheduler's walk over the stage tree, with measured costs in place of training.
 
     Args:
-        progress: as read.
-        costs: by the index of the variant; of every variant of which something is to be trained.
-        slots: stages that are trained at a time.
-        keep_states: whether states stay for good.
+        progress: the progress of the study.
+        costs: the costs by variant index, for every variant with stages still to be trained.
+        slots: the number of stages trained at a time.
+        keep_states: whether the final state of every stage is kept.
     """
     study, todo = progress.study, progress.todo
-    ahead = remaining(progress)
+    seconds, peak, final = _simulate(progress, costs, slots, keep_states=keep_states)
+    numbers = {variant: sum(cost.numbers.values()) for variant, cost in costs.items()}
+    metrics = study.spec.metrics
+    histories = sum(_history_bytes(stage.start, stage.stop, numbers[stage.variant], metrics) for stage in todo.values())
+    # Variants that are complete may have no costs: the largest of the others stands for them.
+    largest = max(numbers.values(), default=0)
+    results = sum(
+        _history_bytes(0, trajectory.timeline.epochs, numbers.get(trajectory.variant, largest), metrics)
+        for trajectory in study.trajectories
+    )
+    # results.h5 has the epochs of all trajectories; while it is rebuilt there are two copies.
+    return Forecast(seconds, peak + histories + 2 * results, final + histories + results)
+
+
+def _simulate(
+    progress: StudyProgress, costs: Mapping[int, Costs], slots: int, *, keep_states: bool
+) -> tuple[float, int, int]:
+    """Return the seconds of the walk, and the largest and the final size in bytes of all states together."""
+    todo = progress.todo
+    remaining = remaining_epochs(progress)
 
     def size(id_: str) -> int:
         return costs[todo[id_].variant].state_bytes
 
-    ready = [(-ahead[id_], id_) for id_, stage in todo.items() if stage.parent not in todo]
+    ready = [(-remaining[id_], id_) for id_, stage in todo.items() if stage.parent not in todo]
     heapq.heapify(ready)
-    under_way: list[tuple[float, str]] = []
-    children_left = {id_: len(progress.following(id_)) for id_ in todo}
-    now, held, peak = 0.0, 0, 0
-    while ready or under_way:
-        while ready and len(under_way) < slots:
+    running: list[tuple[float, str]] = []
+    unfinished_children = {id_: len(progress.waiting_children(id_)) for id_ in todo}
+    now, stored, peak = 0.0, 0, 0
+    while ready or running:
+        while ready and len(running) < slots:
             _, id_ = heapq.heappop(ready)
             stage = todo[id_]
-            share = (stage.stop - progress.done(stage)) / stage.epochs
-            seconds = share * estimated_seconds([stage], study.spec.metrics, costs)
-            heapq.heappush(under_way, (now + seconds, id_))
-        # A stage under way has the state of its last commit, and for a moment the one before.
-        peak = max(peak, held + 2 * sum(size(id_) for _, id_ in under_way))
-        now, id_ = heapq.heappop(under_way)
-        if children_left[id_] or keep_states:
-            held += size(id_)
+            share = (stage.stop - progress.completed_epochs(stage)) / stage.epochs
+            seconds = share * estimated_seconds([stage], progress.study.spec.metrics, costs)
+            heapq.heappush(running, (now + seconds, id_))
+        # A running stage has the state of its last commit, and for a moment also the one before.
+        peak = max(peak, stored + 2 * sum(size(id_) for _, id_ in running))
+        now, id_ = heapq.heappop(running)
+        if unfinished_children[id_] or keep_states:
+            stored += size(id_)
         parent = todo[id_].parent
-        if parent in children_left:
-            children_left[parent] -= 1
-            if not children_left[parent] and not keep_states:
-                held -= size(parent)
-        for child in progress.following(id_):
-            heapq.heappush(ready, (-ahead[child.id], child.id))
-    numbers = {variant: sum(cost.numbers.values()) for variant, cost in costs.items()}
-    metrics = study.spec.metrics
-    histories = sum(_history_bytes(one.start, one.stop, numbers[one.variant], metrics) for one in todo.values())
-    # results.h5 has the epochs of all trajectories, and while it is rebuilt it is there twice.
-    most = max(numbers.values(), default=0)  # for variants of which all is there already, and nothing was rehearsed
-    results = sum(
-        _history_bytes(0, one.timeline.epochs, numbers.get(one.variant, most), metrics) for one in study.trajectories
-    )
-    return Forecast(now, peak + histories + 2 * results, held + histories + results)
+        if parent in unfinished_children:
+            unfinished_children[parent] -= 1
+            if not unfinished_children[parent] and not keep_states:
+                stored -= size(parent)
+        for child in progress.waiting_children(id_):
+            heapq.heappush(ready, (-remaining[child.id], child.id))
+    return now, peak, stored
 
 
 def _history_bytes(start: int, stop: int, numbers: int, metrics: Sequence[Metric]) -> int:
-    """Of the epochs from `start` to `stop`; where any metric is measured there is a place for all their numbers."""
+    """Return the size of a history of the epochs from `start` to `stop`.
+
+    A row of measured values has space for every metric, including those that were not measured in that epoch.
+    """
     rows = sum(any(is_due(metric.schedule, epoch + 1) for metric in metrics) for epoch in range(start, stop))
     return _HISTORY_BYTES + (stop - start) * _EPOCH_BYTES + 8 * numbers * rows

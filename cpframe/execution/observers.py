@@ -1,7 +1,7 @@
-"""Observers of a run: each in a thread of its own, told what is committed; none can harm the run or hold it up.
+"""Observers of a run: each in its own thread, where it receives what is committed; none can harm or delay the run.
 
-What is told is what lies in the store, so an observer knows of nothing that a crash could take back. It is read there,
-after each commit, by this process: workers send no histories. Without observers nothing is read.
+Observers receive only what is in the store, so nothing that they have seen is lost in a crash. This process reads it
+there after each commit: workers send no histories, and without observers nothing is read.
 """
 
 from __future__ import annotations
@@ -26,22 +26,27 @@ from cpframe.spec.model import Observer
 from cpframe.store import StageRecord, StoreError, read_stage
 from cpframe.training.job import Committed, Event, StageDone
 
-_ROOM = 500
-"""Commits that wait for a slow observer; those that find no room are lost to it."""
+_QUEUE_SIZE = 500
+"""The number of commits that may wait for a slow observer; further ones are not sent to it."""
 _STOPPED_SECONDS = 3.0
-"""A run that was stopped waits no longer than this for its observers."""
+"""The longest time that a stopped run waits for its observers."""
 _QUIET_SECONDS = 2.0
-"""After so long it is said that an observer is being waited for."""
+"""The time after which the user is told that the run is waiting for an observer."""
 
 
 @contextmanager
-def observed(progress: StudyProgress, workspace: Workspace, told: Console) -> Iterator[Callable[[Event], None]]:
-    """Let the observers of a study's spec watch what happens inside; gives the function that is told every event.
+def run_observers(
+    progress: StudyProgress, workspace: Workspace, console: Console, abandoned: list[Thread]
+) -> Iterator[Callable[[Event], None]]:
+    """Run the observers of a study's spec, and yield the function that must be called with every event of the run.
+
+    At the end every observer has its `wait` seconds to finish.
 
     Args:
-        progress: as read, and brought up to date by the engine.
-        workspace: of the study.
-        told: what is said of observers that fail, or are too slow.
+        progress: the progress of the study, which the scheduler updates.
+        workspace: the workspace of the study.
+        console: receives a line about each observer that fails, or is too slow.
+        abandoned: receives the threads that are still running at the end, also when the run ends by an exception.
     """
     if not progress.study.spec.observers:
         yield lambda _: None
@@ -51,61 +56,69 @@ def observed(progress: StudyProgress, workspace: Workspace, told: Console) -> It
         return assemble_study(progress.study, progress.records, progress.failures, workspace.provenance)
 
     started = RunStarted(workspace.folder, record())
-    watches = [_Watch(observer, started, told) for observer in progress.study.spec.observers]
-    teller = _Teller(progress, workspace, watches)
+    observers = [_ObserverThread(observer, started, console) for observer in progress.study.spec.observers]
+    publisher = _Publisher(progress, workspace, observers)
     stopped = True
     try:
-        yield teller.observe
+        yield publisher.handle_event
         stopped = False
     finally:
-        teller.tell_all()
-        finished = RunFinished(record(), stopped)
-        now = time.monotonic()
-        for watch in watches:
-            watch.finish(finished, now)
+        try:
+            publisher.publish_all()
+            finished = RunFinished(record(), stopped)
+            now = time.monotonic()
+            for observer in observers:
+                observer.finish(finished, now)
+        finally:
+            abandoned += [observer.thread for observer in observers if observer.thread.is_alive()]
 
 
-class _Teller:
-    """Tells every observer every epoch once, those of a trajectory in their order."""
+class _Publisher:
+    """Sends every committed epoch once to every observer, the epochs of a trajectory in their order."""
 
-    def __init__(self, progress: StudyProgress, workspace: Workspace, watches: Sequence[_Watch]) -> None:
+    def __init__(self, progress: StudyProgress, workspace: Workspace, observers: Sequence[_ObserverThread]) -> None:
         self._progress = progress
-        self._place = workspace
-        self._watches = watches
+        self._workspace = workspace
+        self._observers = observers
         self._names = _names_by_stage(progress.study)
-        self._told = {id_: stage.start for id_, stage in progress.study.stages.items()}
-        self._each_ready(self._skip)
+        self._last_sent = {id_: stage.start for id_, stage in progress.study.stages.items()}
+        self._for_each_reachable(self._skip)
 
-    def observe(self, event: Event) -> None:
-        """Tell what an event means is in the store."""
+    def handle_event(self, event: Event) -> None:
+        """Publish the epochs that an event says are in the store."""
         if isinstance(event, Committed):
-            with suppress(StoreError):  # told with the next commit, or at the end of the stage
-                self._tell(self._progress.study.stages[event.stage], read_stage(self._place.of(event.stage)))
+            with suppress(StoreError):  # published with the next commit, or at the end of the stage
+                self._publish(self._progress.study.stages[event.stage], read_stage(self._workspace.of(event.stage)))
         elif isinstance(event, StageDone) and not event.returned:
-            self._each_ready(self._tell, event.stage)
+            self._for_each_reachable(self._publish, event.stage)
 
-    def tell_all(self) -> None:
-        """Tell whatever is in the engine's records, and was not told."""
-        self._each_ready(self._tell)
+    def publish_all(self) -> None:
+        """Publish all epochs in the scheduler's records that have not been published."""
+        self._for_each_reachable(self._publish)
 
-    def _each_ready(self, act: Callable[[Stage, StageRecord | None], None], first: str | None = None) -> None:
-        """Act on a stage, or on all, and on those that follow what is complete: no trajectory has a gap."""
+    def _for_each_reachable(
+        self, action: Callable[[Stage, StageRecord | None], None], first: str | None = None
+    ) -> None:
+        """Apply an action to a stage (or every root) and to all descendants reached through complete stages only.
+
+        So no trajectory is published with a gap.
+        """
         progress = self._progress
         waiting = list(progress.children.get(None, ())) if first is None else [progress.study.stages[first]]
         while waiting:
             stage = waiting.pop()
             record = progress.records[stage.id]
-            act(stage, record)
+            action(stage, record)
             if record is not None and record.status == "complete":
                 waiting += progress.children.get(stage.id, ())
 
     def _skip(self, stage: Stage, record: StageRecord | None) -> None:
-        """Count a stage as told: it is in the record with which the run started."""
+        """Count the epochs of a stage as sent: they are in the record with which the run started."""
         if record is not None:
-            self._told[stage.id] = int(record.history.epoch[-1])
+            self._last_sent[stage.id] = int(record.history.epoch[-1])
 
-    def _tell(self, stage: Stage, record: StageRecord | None) -> None:
-        if record is None or record.history.epoch[-1] <= self._told[stage.id]:
+    def _publish(self, stage: Stage, record: StageRecord | None) -> None:
+        if record is None or record.history.epoch[-1] <= self._last_sent[stage.id]:
             return
         committed = EpochsCommitted(
             stage=stage.id,
@@ -113,98 +126,103 @@ class _Teller:
             variant=self._progress.study.spec.variants[stage.variant].values,
             condition=stage.condition,
             trajectories=self._names[stage.id],
-            history=rows_after(record.history, self._told[stage.id]),
+            history=rows_after(record.history, self._last_sent[stage.id]),
         )
-        self._told[stage.id] = int(record.history.epoch[-1])
-        for watch in self._watches:
-            watch.tell(committed)
+        self._last_sent[stage.id] = int(record.history.epoch[-1])
+        for observer in self._observers:
+            observer.send(committed)
 
 
-class _Watch:
-    """One observer in a thread of its own, which ends with this process, whatever it does."""
+class _ObserverThread:
+    """One observer and its thread, a daemon, which ends with this process whatever it is doing."""
 
-    def __init__(self, observer: Observer, started: RunStarted, told: Console) -> None:
+    def __init__(self, observer: Observer, started: RunStarted, console: Console) -> None:
         self._observer = observer
-        self._console = told
-        self._queue: Queue[EpochsCommitted | RunFinished] = Queue(_ROOM)
-        self._lost = 0
-        self._in_hand = 0
+        self._console = console
+        self._queue: Queue[EpochsCommitted | RunFinished] = Queue(_QUEUE_SIZE)
+        self._dropped_epochs = 0
+        self._current_epochs = 0
         self._failed = False
-        self._thread = Thread(target=self._watch, args=(started,), name=f"observer {observer.name}", daemon=True)
-        self._thread.start()
+        self.thread = Thread(target=self._observe, args=(started,), name=f"observer {observer.name}", daemon=True)
+        self.thread.start()
 
-    def tell(self, committed: EpochsCommitted) -> None:
-        """Pass on epochs, if there is room."""
+    def send(self, committed: EpochsCommitted) -> None:
+        """Put epochs in the queue, or drop them if it is full."""
         try:
             self._queue.put_nowait(committed)
         except Full:
-            self._lost += len(committed.history.epoch)
+            self._dropped_epochs += len(committed.history.epoch)
 
     def finish(self, finished: RunFinished, since: float) -> None:
-        """Tell the end of the run, and wait for the observer, but not for long; say what it has lost."""
+        """Send the end of the run, wait for the observer until its time is over, and report what it has missed."""
         wait = self._observer.options.wait
         wait = min(wait, _STOPPED_SECONDS) if finished.stopped else wait
         end = since + wait
         with suppress(Full):
             self._put(finished, end)
-        self._thread.join(min(_QUIET_SECONDS, max(0.0, end - time.monotonic())))
-        if self._thread.is_alive() and end - time.monotonic() > _QUIET_SECONDS:
-            self._say(f"is being waited for, up to {end - time.monotonic():.0f} s")
-            self._thread.join(max(0.0, end - time.monotonic()))
+        self.thread.join(min(_QUIET_SECONDS, max(0.0, end - time.monotonic())))
+        if self.thread.is_alive() and end - time.monotonic() > _QUIET_SECONDS:
+            self._print(f"waiting for it to finish, up to {end - time.monotonic():.0f} s")
+            self.thread.join(max(0.0, end - time.monotonic()))
         if self._failed:
             return
-        if self._thread.is_alive():
-            lost = self._lost + self._in_hand + self._left()
-            missing = f"; at least {lost} epochs are lost to it" if lost else ""
-            self._say(f"is left behind {wait:g} s after the run (see `wait`){missing}")
-        elif self._lost:
-            self._say(f"was too slow to be told of {self._lost} epochs one by one; it had them at the end")
+        if self.thread.is_alive():
+            missed = self._dropped_epochs + self._current_epochs + self._drain_queue()
+            suffix = f"; it has missed at least {missed} epochs" if missed else ""
+            self._print(f"abandoned because it did not finish within {wait:g} s after the run (see `wait`){suffix}")
+        elif self._dropped_epochs:
+            self._print(
+                f"too slow to receive {self._dropped_epochs} epochs when they were committed; "
+                "it received them in the record at the end of the run"
+            )
 
     def _put(self, finished: RunFinished, end: float) -> None:
-        """Wait for room, unless nobody is there to make any."""
-        while self._thread.is_alive():
+        """Wait for space in the queue until `end`, but not after the thread has ended; raise Full if there is none."""
+        while self.thread.is_alive():
             with suppress(Full):
                 self._queue.put(finished, timeout=min(0.1, max(0.01, end - time.monotonic())))
                 return
             if time.monotonic() >= end:
                 raise Full
 
-    def _left(self) -> int:
-        """Epochs that were never looked at."""
+    def _drain_queue(self) -> int:
+        """Empty the queue, and return the number of epochs that were in it."""
         count = 0
         with suppress(Empty):
             while True:
-                left = self._queue.get_nowait()
-                count += len(left.history.epoch) if isinstance(left, EpochsCommitted) else 0
+                event = self._queue.get_nowait()
+                count += len(event.history.epoch) if isinstance(event, EpochsCommitted) else 0
         return count
 
-    def _watch(self, started: RunStarted) -> None:
+    def _observe(self, started: RunStarted) -> None:
+        """Call the observer with each event; the main function of the thread."""
         try:
             watcher = self._observer.component.call(started)
-            while isinstance(notice := self._queue.get(), EpochsCommitted):
-                self._in_hand = len(notice.history.epoch)
-                watcher.epochs_committed(notice)
-                self._in_hand = 0
-            watcher.run_finished(notice)
-        except BaseException as error:  # noqa: BLE001 - a stranger's code: even sys.exit() ends nothing but itself
+            while isinstance(event := self._queue.get(), EpochsCommitted):
+                self._current_epochs = len(event.history.epoch)
+                watcher.epochs_committed(event)
+                self._current_epochs = 0
+            watcher.run_finished(event)
+        except BaseException as error:  # noqa: BLE001 - even a plugin that calls sys.exit() ends only its own thread
             self._failed = True
-            self._say(f"is left out from here on: {_said(error)}")
+            self._print(f"failed and receives nothing more: {_describe(error)}")
 
-    def _say(self, what: str) -> None:
-        text = f"observer {self._observer.name}: {what}"
+    def _print(self, message: str) -> None:
+        text = f"observer {self._observer.name}: {message}"
         self._console.print(text, style="yellow", soft_wrap=True, markup=False, emoji=False, highlight=False)
 
 
 def _names_by_stage(study: Study) -> Mapping[str, tuple[str, ...]]:
+    """Return the names of the trajectories that share each stage, by stage id."""
     names: dict[str, list[str]] = {}
     for trajectory in study.trajectories:
         for stage in trajectory.stages:
             names.setdefault(stage, []).append(trajectory.name)
-    return {stage: tuple(found) for stage, found in names.items()}
+    return {stage: tuple(trajectories) for stage, trajectories in names.items()}
 
 
-def _said(error: BaseException) -> str:
+def _describe(error: BaseException) -> str:
     try:
         return describe_error(error)
-    except Exception:  # noqa: BLE001 - an exception whose own text raises
+    except Exception:  # noqa: BLE001 - the exception's own text raises
         return type(error).__name__

@@ -1,4 +1,4 @@
-"""A rehearsal before the run: every part is used once, on little, so that mistakes show now; it also gives the time."""
+"""The preflight: every part of a study is used once before the run, so that mistakes show early and costs are known."""
 
 from __future__ import annotations
 
@@ -35,31 +35,31 @@ from cpframe.training.learner import (
 from cpframe.training.measurement import measure
 
 _EXAMPLES = 32
-"""Examples on which deficits, tests and metrics are tried."""
+"""The number of examples on which deficits, tests and metrics are tried."""
 _SECONDS = 0.2
-"""Steps are repeated for this long, so that the quick ones are timed well."""
+"""The time for which a quick action is repeated, for an accurate timing."""
 
 
 def preflight(spec: Spec, numerics: Numerics, data_folder: Path) -> dict[int, Costs]:
-    """Use every part of every variant once; returns the costs by the index of the variant.
+    """Use every part of every variant once, on a few examples, and return the costs by variant index.
 
     Raises:
-        DataError: when a data set cannot be had.
-        SpecError: when an architecture does not take the data, a deficit or metric raises, and the like.
+        DataError: when a data set is not available.
+        SpecError: when a component raises, or the parts of the study do not work together.
     """
-    return {number: _costs(spec, variant, numerics, data_folder) for number, variant in enumerate(spec.variants)}
+    return {index: _try_variant(spec, variant, numerics, data_folder) for index, variant in enumerate(spec.variants)}
 
 
 @contextmanager
-def _part(spec: Spec, variant: Variant, key: str) -> Iterator[None]:
-    """Tell whatever is raised inside as a problem of the spec's `key`, where the variant or else the spec has it."""
+def _report_errors(spec: Spec, variant: Variant, key: str) -> Iterator[None]:
+    """Raise any exception from inside as a SpecError at the spec's `key`, where the variant or else the spec has it."""
     try:
         yield
     except DataError:
         raise
     except ValueError as error:
         why = " ".join(str(error).split())
-    except Exception as error:  # noqa: BLE001 - a plugin is a stranger's code: whatever it raises is told
+    except Exception as error:  # noqa: BLE001 - a plugin may raise anything
         why = describe_error(error)
     else:
         return
@@ -72,49 +72,54 @@ def _part(spec: Spec, variant: Variant, key: str) -> Iterator[None]:
     raise SpecError([Problem(spec.document.where(path), key, why)])
 
 
-def _costs(spec: Spec, variant: Variant, numerics: Numerics, data_folder: Path) -> Costs:
+def _try_variant(spec: Spec, variant: Variant, numerics: Numerics, data_folder: Path) -> Costs:
     seed = spec.seeds[0]
-    with _part(spec, variant, "dataset"):
+    with _report_errors(spec, variant, "dataset"):
         data = load(variant.dataset.call, data_folder, numerics.device)
-    with _part(spec, variant, "architecture"):
+    with _report_errors(spec, variant, "architecture"):
         model = new_model(variant, data, seed, numerics)
-    with _part(spec, variant, "optimizer"):
+    with _report_errors(spec, variant, "optimizer"):
         learner = new_learner(variant, model, numerics)
-    with _part(spec, variant, "architecture"):
-        tested = _test_seconds(learner, data)
-    idle = frozenset(name for name in variant.deficits if not _seen(spec, variant, name, data, seed, data_folder))
+    with _report_errors(spec, variant, "architecture"):
+        test_seconds = _time_test(learner, data)
+    idle = frozenset(name for name in variant.deficits if _is_idle(spec, variant, name, data, seed, data_folder))
     clean = Condition(CLEAN, None)
-    metrics = {}
-    numbers = {}
+    metrics: dict[str, float] = {}
+    numbers: dict[str, int] = {}
     measured: dict[str, MetricHistory] = {}
     for metric in spec.metrics:
         inputs = min(metric.schedule.inputs, data.size)
         small = replace(metric, schedule=replace(metric.schedule, inputs=min(inputs, _EXAMPLES)))
-        with _part(spec, variant, f"metrics.{metric.name}"):
-            seconds = _seconds(partial(measure, [small], learner, data, clean, seed, 0))
-            found = measure([small], learner, data, clean, seed, 0)
-            if again := [name for name in found if name in measured]:
-                raise ValueError(f"gives {again[0]}, which another metric gives as well: one needs another name")
-            measured |= found
+        with _report_errors(spec, variant, f"metrics.{metric.name}"):
+            seconds = _time(partial(measure, [small], learner, data, clean, seed, 0))
+            histories = measure([small], learner, data, clean, seed, 0)
+            if repeated := [name for name in histories if name in measured]:
+                raise ValueError(
+                    f"its result {repeated[0]} has the name of a result of another metric; rename one of them"
+                )
+            measured |= histories
             axis_sizes(measured)
-        of = found.values()
-        numbers[metric.name] = sum(one.values.size + (0 if one.stderr is None else one.stderr.size) for one in of)
         metrics[metric.name] = seconds * inputs / small.schedule.inputs
-    # Last, since it changes the weights.
-    with _part(spec, variant, "training"):
-        train = _training_seconds(learner, data, variant, seed)
-    return Costs(train, tested, metrics, idle, len(serialise_state(learner)), numbers)
+        numbers[metric.name] = sum(map(_count_numbers, histories.values()))
+    # Last, because training changes the weights.
+    with _report_errors(spec, variant, "training"):
+        train_seconds = _time_epoch(learner, data, variant, seed)
+    return Costs(train_seconds, test_seconds, metrics, idle, len(serialise_state(learner)), numbers)
 
 
-def _seen(spec: Spec, variant: Variant, name: str, data: DeviceData, seed: int, data_folder: Path) -> bool:
-    """Let a deficit act on a few examples; whether the learner sees anything."""
+def _count_numbers(history: MetricHistory) -> int:
+    return history.values.size + (0 if history.stderr is None else history.stderr.size)
+
+
+def _is_idle(spec: Spec, variant: Variant, name: str, data: DeviceData, seed: int, data_folder: Path) -> bool:
+    """Apply a deficit to a few examples, and return whether it leaves nothing to train on."""
     positions = torch.arange(min(_EXAMPLES, data.size), device=data.inputs.device)
-    with _part(spec, variant, f"deficits.{name}"):
-        return apply_condition(data.batch(positions), condition_of(variant, name, data_folder), seed, 0, 0) is not None
+    with _report_errors(spec, variant, f"deficits.{name}"):
+        return apply_condition(data.batch(positions), condition_of(variant, name, data_folder), seed, 0, 0) is None
 
 
-def _training_seconds(learner: Learner, data: DeviceData, variant: Variant, seed: int) -> float:
-    """Time the first steps of an epoch, after a small one to warm up, and extrapolate to the whole of it."""
+def _time_epoch(learner: Learner, data: DeviceData, variant: Variant, seed: int) -> float:
+    """Time the first training steps, after a small one to warm up, and extrapolate to an epoch, in seconds."""
     tally = new_tally(learner.numerics.device)
     learner.model.train()
     started, examples = 0.0, 0
@@ -126,28 +131,28 @@ def _training_seconds(learner: Learner, data: DeviceData, variant: Variant, seed
             examples += len(inputs)
             if training is small or time.perf_counter() - started > _SECONDS:
                 break
-        tally.means()  # waits for the device
+        tally.means()  # synchronizes with the device
     return (time.perf_counter() - started) * data.size / examples
 
 
-def _test_seconds(learner: Learner, data: DeviceData) -> float:
-    """Time a test of a few examples, and where that is quick of a whole batch, and extrapolate to all."""
+def _time_test(learner: Learner, data: DeviceData) -> float:
+    """Time a test of a few examples, or of a whole batch if that is quick, and extrapolate to the test set."""
     seconds = 0.0
     for count in (_EXAMPLES, TEST_BATCH):
         few = replace(data, test_inputs=data.test_inputs[:count], test_targets=data.test_targets[:count])
-        once = _seconds(partial(test, learner, few))
+        once = _time(partial(test, learner, few))
         seconds = once * len(data.test_inputs) / len(few.test_inputs)
         if once > _SECONDS / 10:
             break
     return seconds
 
 
-def _seconds(action: Callable[[], object]) -> float:
-    """The shortest of a few runs, after one to warm up; only one where that takes long."""
+def _time(action: Callable[[], object]) -> float:
+    """Call an action to warm up, then for `_SECONDS` but at least once; return the shortest time in seconds."""
     action()
-    taken: list[float] = []
-    while sum(taken) < _SECONDS:
+    times: list[float] = []
+    while sum(times) < _SECONDS:
         started = time.perf_counter()
         action()
-        taken.append(time.perf_counter() - started)
-    return min(taken)
+        times.append(time.perf_counter() - started)
+    return min(times)

@@ -1,4 +1,4 @@
-"""Walks the stage tree: hands ready stages to an executor, gathers what is committed, builds results.h5."""
+"""The scheduler: walks the stage tree, hands ready stages to an executor, and writes results.h5."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cpframe.execution.assembly import assemble_study
 from cpframe.execution.executors import Executor
-from cpframe.execution.progress import StudyProgress, remaining
+from cpframe.execution.progress import StudyProgress, remaining_epochs
 from cpframe.execution.workspace import Workspace
 from cpframe.plan.stages import Stage
 from cpframe.records.model import StudyRecord
@@ -27,34 +27,34 @@ from cpframe.store import (
 from cpframe.training.job import Event, Job, StageDone, StageWarning
 
 _RESULTS_SHARE = 0.005
-"""The share of the time that may go into rebuilding results.h5 while trajectories complete."""
-_AGAIN_SECONDS = 0.5
-"""After so long it is tried again to begin a stage that another run had in hand."""
+"""The largest share of the time that is spent on rebuilding results.h5 during a run."""
+_RETRY_SECONDS = 0.5
+"""The time after which a stage that another run was training is tried again."""
 
 
 def run_study(
     progress: StudyProgress, workspace: Workspace, executor: Executor, observe: Callable[[Event], None]
 ) -> StudyRecord:
-    """Train all that is left of a study.
+    """Train the remaining stages of a study.
 
-    results.h5 is rebuilt as trajectories complete and, whatever happens, at the end.
+    results.h5 is rebuilt as trajectories are completed, and at the end even if the run ends by an exception.
 
     Args:
-        progress: as read; brought up to date on the way.
-        workspace: its folder must be locked by the caller; the store need not be.
-        executor: closed at the end.
-        observe: told every event.
+        progress: the progress of the study, updated during the run.
+        workspace: the workspace; its folder must be locked by the caller, its store need not be.
+        executor: the executor, closed at the end.
+        observe: called with every event.
 
     Returns:
-        The study as it is in results.h5.
+        The study as it stands in results.h5.
 
     Raises:
-        StoreError: when the disk refuses.
+        StoreError: when a file cannot be written.
     """
     study = progress.study
     next_rebuild = time.monotonic()
     try:
-        for event in _events(progress, workspace, executor):
+        for event in _train_stages(progress, workspace, executor):
             observe(event)
             now = time.monotonic()
             if isinstance(event, StageDone) and not event.returned and now >= next_rebuild:
@@ -65,45 +65,47 @@ def run_study(
     finally:
         executor.close()
         for stage in progress.todo:
-            progress.records[stage] = _record(workspace.of(stage))
+            progress.records[stage] = _read_record(workspace.of(stage))
         for stage in study.stages:
-            _release(progress, workspace, stage)
+            _drop_unneeded_state(progress, workspace, stage)
         record = assemble_study(study, progress.records, progress.failures, workspace.provenance)
         write_results(workspace.results, record)
     return record
 
 
-def _events(progress: StudyProgress, workspace: Workspace, executor: Executor) -> Iterator[Event]:
-    """Train every stage of the to-do list as soon as its parent is done, those with the longest way to go first."""
-    ahead = remaining(progress)
-    ready = {id_: 0.0 for id_, stage in progress.todo.items() if stage.parent not in progress.todo}  # and not before
-    under_way: set[str] = set()
-    while ready or under_way:
+def _train_stages(progress: StudyProgress, workspace: Workspace, executor: Executor) -> Iterator[Event]:
+    """Train every remaining stage once its parent is complete, those before the longest chain of stages first.
+
+    `ready` has the stages that can start, by id, each with the time before which it is not to be tried.
+    """
+    remaining = remaining_epochs(progress)
+    ready = {id_: 0.0 for id_, stage in progress.todo.items() if stage.parent not in progress.todo}
+    running: set[str] = set()
+    while ready or running:
         now = time.monotonic()
-        for id_ in sorted((id_ for id_, when in ready.items() if when <= now), key=lambda id_: -ahead[id_]):
-            if len(under_way) >= executor.slots:
+        for id_ in sorted((id_ for id_, when in ready.items() if when <= now), key=lambda id_: -remaining[id_]):
+            if len(running) >= executor.slots:
                 break
             del ready[id_]
-            under_way.add(id_)
-            executor.submit(_job(progress, workspace, progress.study.stages[id_]))
-        if not under_way:
+            running.add(id_)
+            executor.submit(_make_job(progress, workspace, progress.study.stages[id_]))
+        if not running:
             time.sleep(max(0.0, min(ready.values()) - now))
             continue
         for event in executor.wait():
             if isinstance(event, StageDone):
-                under_way.remove(event.stage)
+                running.remove(event.stage)
                 if event.returned == "in use":
-                    ready[event.stage] = time.monotonic() + _AGAIN_SECONDS
+                    ready[event.stage] = time.monotonic() + _RETRY_SECONDS
                 elif event.returned == "gone":
-                    yield from _found_again(progress, workspace, event.stage, ready, under_way)
+                    yield from _schedule_ancestors(progress, workspace, event.stage, ready, running)
                 else:
-                    ready |= {
-                        child.id: 0.0 for child in _ended(progress, workspace, event) if child.id not in under_way
-                    }
+                    children = _record_end(progress, workspace, event)
+                    ready |= {child.id: 0.0 for child in children if child.id not in running}
             yield event
 
 
-def _job(progress: StudyProgress, workspace: Workspace, stage: Stage) -> Job:
+def _make_job(progress: StudyProgress, workspace: Workspace, stage: Stage) -> Job:
     spec = progress.study.spec
     parent_folder = None if stage.parent is None else workspace.of(stage.parent)
     return Job(
@@ -114,65 +116,68 @@ def _job(progress: StudyProgress, workspace: Workspace, stage: Stage) -> Job:
         data_folder=workspace.data_folder,
         folder=workspace.of(stage.id),
         parent_folder=parent_folder,
-        keep_state=workspace.keep_states or bool(progress.following(stage.id)),
+        keep_state=workspace.keep_states or bool(progress.waiting_children(stage.id)),
         retain_state=workspace.keep_states,
     )
 
 
-def _found_again(
-    progress: StudyProgress, workspace: Workspace, stage: str, ready: dict[str, float], under_way: set[str]
+def _schedule_ancestors(
+    progress: StudyProgress, workspace: Workspace, stage: str, ready: dict[str, float], running: set[str]
 ) -> Iterator[StageWarning]:
-    """Let a stage begin whose parent's state was dropped by another run, or is damaged: train what makes it again."""
-    one = progress.study.stages[stage]
-    while one.parent is not None and one.parent not in progress.todo:
-        with suppress(InUseError), locked(workspace.of(one.parent)):  # in use: it is being made again
-            for message in recover(workspace.of(one.parent))[2]:
-                yield StageWarning(one.parent, message)
-        progress.records[one.parent] = record = _record(workspace.of(one.parent))
-        if progress.ends_with_state(one.parent):
+    """Schedule a stage whose parent's state is damaged or was dropped by another run.
+
+    Its ancestors are trained again, beginning with the nearest one that can start.
+    """
+    first = progress.study.stages[stage]
+    while first.parent is not None and first.parent not in progress.todo:
+        with suppress(InUseError), locked(workspace.of(first.parent)):  # in use: another run trains it again
+            for message in recover(workspace.of(first.parent))[2]:
+                yield StageWarning(first.parent, message)
+        progress.records[first.parent] = record = _read_record(workspace.of(first.parent))
+        if progress.ends_with_state(first.parent):
             break
-        one = progress.study.stages[one.parent]
-        progress.todo[one.id] = one
+        first = progress.study.stages[first.parent]
+        progress.todo[first.id] = first
         if record is not None and record.state:
             break
-    if one.parent not in progress.todo and one.id not in under_way:
-        ready[one.id] = time.monotonic() + (_AGAIN_SECONDS if one.id == stage else 0.0)
+    if first.parent not in progress.todo and first.id not in running:
+        ready[first.id] = time.monotonic() + (_RETRY_SECONDS if first.id == stage else 0.0)
 
 
-def _ended(progress: StudyProgress, workspace: Workspace, event: StageDone) -> list[Stage]:
-    """Note the end of a stage; returns the stages that can start now."""
+def _record_end(progress: StudyProgress, workspace: Workspace, event: StageDone) -> list[Stage]:
+    """Update the progress at the end of a stage, and return the stages that can start now."""
     todo = progress.todo
     stage = todo.pop(event.stage)
-    progress.records[stage.id] = _record(workspace.of(stage.id))
+    progress.records[stage.id] = _read_record(workspace.of(stage.id))
     if event.failure:
-        lost = [stage]
-        while lost:
-            one = lost.pop()
-            lost += progress.following(one.id)
-            todo.pop(one.id, None)
-            progress.failures[one.id] = event.failure
+        failed = [stage]
+        while failed:
+            descendant = failed.pop()
+            failed += progress.waiting_children(descendant.id)
+            todo.pop(descendant.id, None)
+            progress.failures[descendant.id] = event.failure
     if stage.parent is not None:
-        _release(progress, workspace, stage.parent)
-    return progress.following(stage.id)
+        _drop_unneeded_state(progress, workspace, stage.parent)
+    return progress.waiting_children(stage.id)
 
 
-def _record(folder: Path) -> StageRecord | None:
-    """What is committed of a stage; nothing when that is damaged, which the next run mends."""
+def _read_record(folder: Path) -> StageRecord | None:
+    """Return the committed part of a stage; None if it is damaged, which the next run repairs."""
     try:
         return read_stage(folder)
     except DamagedError:
         return None
 
 
-def _release(progress: StudyProgress, workspace: Workspace, stage: str) -> None:
-    """Drop the state of a stage from which nothing is to go on any more, not even to try again what has failed."""
+def _drop_unneeded_state(progress: StudyProgress, workspace: Workspace, stage: str) -> None:
+    """Drop the final state of a stage once no stage will continue from it; failed ones may be tried again."""
     record = progress.records[stage]
     if record is None or record.kept or not progress.ends_with_state(stage) or stage in progress.todo:
         return
     for child in progress.children.get(stage, ()):
-        after = progress.records[child.id]
-        if child.id in progress.todo or after is None or after.status == "unfinished":
+        child_record = progress.records[child.id]
+        if child.id in progress.todo or child_record is None or child_record.status == "unfinished":
             return
-    with suppress(InUseError), locked(workspace.of(stage)):  # in use: another run makes it for itself
+    with suppress(InUseError), locked(workspace.of(stage)):  # in use: another run may need the state
         drop_state(workspace.of(stage))
         progress.records[stage] = replace(record, state="", digest="")

@@ -218,7 +218,7 @@ def test_a_bad_spec_is_told_in_full_with_lines_and_writes_nothing(tmp_path: Path
         (["run", "tiny.toml", "--set", "optimizer.momentun=0"], 2, "did you mean 'momentum'?"),
         (["run", "tiny.toml", "--device", "tpu"], 2, "--device tpu: no such device: this machine has "),
         (["run", "tiny.toml", "--workers", "0"], 2, "--workers"),
-        (["run", "tiny.toml", "--executor", "slurm"], 2, "--executor slurm: is not an executor; known names: 'auto'"),
+        (["run", "tiny.toml", "--executor", "slurm"], 2, "--executor slurm: unknown executor; known names: 'auto'"),
         (["run", "tiny.toml", "--executor", "inline", "--workers", "2"], 2, "one stage at a time"),
         (["run", "tiny.toml", "--set", "deficits.blur.size=8"], 2, "tiny.toml:14: deficits.blur: "),
         (["run", "tiny.toml", "--set", "training.numerics=fast", "--device", "cpu"], 2, "needs a CUDA device"),
@@ -368,7 +368,7 @@ def test_an_observer_that_hangs_keeps_neither_the_run_nor_the_end_of_the_process
                 break
         report, said = process.communicate(timeout=60)
     assert process.returncode == (130 if stopped else 0)
-    assert "observer slow: is left behind" in said
+    assert "observer slow: abandoned because it did not finish within 0.5 s after the run" in said
     assert ("stopped; run the same command again" in said) == stopped
     assert ("trajectories" in report) != stopped
     _wait_until_gone(process.pid)

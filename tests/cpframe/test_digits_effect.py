@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cpframe.execution.executors.processes import processes
+from cpframe.execution.executors.processes import start_processes
 from cpframe.execution.progress import read_progress
 from cpframe.execution.scheduler import run_study
 from cpframe.execution.workspace import Workspace
@@ -31,7 +31,9 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> StudyRecord:
     numerics = resolve("cpu", "exact")
     folder = tmp_path_factory.mktemp("digits")
     workspace = Workspace(folder, folder / "stages", folder, numerics, {})
-    return run_study(read_progress(plan(spec, {}), workspace), workspace, processes([numerics] * 2), lambda event: None)
+    return run_study(
+        read_progress(plan(spec, {}), workspace), workspace, start_processes([numerics] * 2), lambda event: None
+    )
 
 
 def drops(study: StudyRecord, deficit: str, onset: int) -> np.ndarray:

@@ -1,4 +1,17 @@
-"""Executors: where stages are trained. One seam: submit, wait, cancel, close, slots; ids and paths travel."""
+"""Executors: where stages are trained.
+
+An executor trains submitted stages and reports what happens to them. The scheduler uses only the protocol `Executor`.
+
+- `inline` trains in this process.
+- `processes` and `ray_actors` each start a `pool.Pool` of workers, which replaces workers that die.
+- `worker` is what every worker runs.
+- `selection` chooses an executor and the number of its workers.
+
+To add a kind of executor, write a module here with a function that returns an `Executor`, usually a `Pool` of objects
+that implement `pool.Worker`. Name it in `selection`, and add it to the fixtures of `test_conformance.py`, which states
+the contract of every executor. Only jobs and events travel between driver and workers; a job has paths instead of data,
+so all workers must see the same folders.
+"""
 
 from __future__ import annotations
 
@@ -8,32 +21,28 @@ from cpframe.training.job import Event, Job
 
 
 class Executor(Protocol):
-    """Trains stages, as many at a time as it has slots."""
+    """Trains stages, at most `slots` of them at a time."""
 
     @property
     def slots(self) -> int:
-        """How many stages it trains at a time; fewer than before when a worker is lost for good."""
+        """The number of stages trained at a time; it falls when a worker dies and cannot be replaced."""
         ...
 
     def submit(self, job: Job) -> None:
-        """Start a stage; there are never more submitted than there are slots."""
+        """Start a stage. The caller never has more than `slots` unfinished stages."""
         ...
 
     def wait(self) -> list[Event]:
-        """Wait until something has happened to the submitted stages, and say what.
+        """Wait until something happens to the submitted stages, and return the new events.
 
-        What a training raises, or a worker that keeps dying, ends its stage: `StageDone` with the reason.
+        A training that raises, or whose worker dies repeatedly, ends with a `StageDone` that gives the reason.
 
         Raises:
-            StoreError: when a commit could not be written.
+            StoreError: when a commit cannot be written.
             ExecutorError: when no worker is left.
         """
         ...
 
-    def cancel(self, stage: str) -> None:
-        """Stop a submitted stage, by its id; what it committed stays, and no more is told of it."""
-        ...
-
     def close(self) -> None:
-        """Stop whatever is still under way; what was committed stays."""
+        """Stop all stages that are still being trained. What they have committed stays."""
         ...

@@ -1,4 +1,4 @@
-"""In this process: one stage at a time."""
+"""The inline executor: stages are trained in this process, one at a time."""
 
 from __future__ import annotations
 
@@ -10,29 +10,23 @@ from cpframe.training.stage import run_stage
 
 
 class Inline:
-    """Trains in this process, one epoch for every `wait`."""
+    """Trains in this process; each call of `wait` trains up to the next event."""
 
     slots = 1
 
     def __init__(self, numerics: Numerics) -> None:
         """Set this process up for the numerics profile."""
         prepare(numerics)
-        self._stage = ""
         self._events: Iterator[Event] = iter(())
 
     def submit(self, job: Job) -> None:
-        """Take a stage; `wait` trains it."""
-        self._stage, self._events = job.stage.id, run_stage(job)
+        """Accept a stage; `wait` trains it."""
+        self._events = run_stage(job)
 
     def wait(self) -> list[Event]:
-        """Train up to the next event."""
+        """Train up to the next event and return it; the list is empty when there is no stage to train."""
         return [event for event in [next(self._events, None)] if event is not None]
 
-    def cancel(self, stage: str) -> None:
-        """Drop a stage if it is the one under way."""
-        if stage == self._stage:
-            self.close()
-
     def close(self) -> None:
-        """Drop the stage under way."""
-        self._stage, self._events = "", iter(())
+        """Drop the stage that is being trained."""
+        self._events = iter(())

@@ -1,4 +1,4 @@
-"""A pool of workers that may die: each stage on a free one, tried again on a fresh one. One rule for every kind."""
+"""A pool of workers of one kind, any of which may die; a dead worker is replaced and its stage continues."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ from cpframe.store import StoreError
 from cpframe.training.job import EpochDone, Event, Job, StageDone
 
 TRIES = 3
-"""A stage fails when its worker has died so many times without getting an epoch further."""
+"""A stage fails when this many workers have died training it without completing another epoch."""
 
 
 class WorkerDiedError(Exception):
-    """A worker has died; its message goes on from "its worker"."""
+    """A worker has died; the message says how, for example "killed by SIGKILL"."""
 
 
 class Worker(Protocol):
-    """One that trains a stage at a time."""
+    """Trains one stage at a time, outside this process."""
 
     @property
     def alive(self) -> bool:
-        """Whether it can be given a stage, as far as is known."""
+        """Whether the worker can be given a stage, as far as this process knows."""
         ...
 
     def start(self, job: Job) -> None:
-        """Give it a stage; if it is dead, `answer` says so."""
+        """Start training a stage. If the worker is dead, this passes silently and `receive` raises."""
         ...
 
-    def answer(self) -> WorkerMessage:
-        """What it has to tell; called once it is known to have something.
+    def receive(self) -> WorkerMessage:
+        """Return the worker's next message; called once a message is known to be ready.
 
         Raises:
-            LostError: when it has died.
+            WorkerDiedError: when the worker has died.
         """
         ...
 
     def stop(self) -> None:
-        """End it at once, whatever it does."""
+        """End the worker at once, whatever it is doing."""
         ...
 
 
@@ -49,114 +49,112 @@ W = TypeVar("W", bound=Worker)
 
 
 @dataclass
-class _Trial:
-    """A stage that was submitted: how far it came, and how many workers it has lost since."""
+class _Submission:
+    """A submitted stage: the last epoch reported, and the number of workers that have died since then."""
 
     job: Job
-    reached: int = 0
+    epoch: int = 0
     deaths: int = 0
 
 
 class Pool:
-    """Trains in workers of one kind."""
+    """An executor that trains in workers of one kind."""
 
     def __init__(
         self,
         workers: Sequence[W],
-        hire: Callable[[int], W],
-        telling: Callable[[Sequence[W]], W],
-        leave: Callable[[], None] = lambda: None,
+        start_worker: Callable[[int], W],
+        wait_for_message: Callable[[Sequence[W]], W],
+        disconnect: Callable[[], None] = lambda: None,
     ) -> None:
-        """Make an executor of workers.
+        """Make an executor of running workers.
 
         Args:
-            workers: one a slot.
-            hire: gives another one for a slot; raises ExecutorError when none can be had.
-            telling: waits until one of these workers has something to tell, or has died, and says which.
-            leave: called at the end.
+            workers: the workers, one per slot.
+            start_worker: starts a new worker for a slot; raises ExecutorError when it cannot.
+            wait_for_message: waits until one of the given workers has a message or has died, and returns that worker.
+            disconnect: called when the pool is closed, after the workers have been stopped.
         """
         self._workers: dict[int, Worker] = dict(enumerate(workers))
-        self._hire: Callable[[int], Worker] = hire
-        self._telling: Callable[[Sequence[Worker]], Worker] = telling  # type: ignore[assignment]
-        self._leave = leave
-        self._trials: dict[int, _Trial] = {}
-        self._waiting: deque[_Trial] = deque()
+        self._start_worker: Callable[[int], Worker] = start_worker
+        self._wait_for_message: Callable[[Sequence[Worker]], Worker] = wait_for_message  # type: ignore[assignment]
+        self._disconnect = disconnect
+        self._running: dict[int, _Submission] = {}
+        self._waiting: deque[_Submission] = deque()
 
     @property
     def slots(self) -> int:
-        """The workers there are."""
+        """The number of workers."""
         return len(self._workers)
 
     def submit(self, job: Job) -> None:
-        """Hand a stage to a free worker."""
-        self._waiting.append(_Trial(job))
+        """Give a stage to a free worker."""
+        self._waiting.append(_Submission(job))
         self._assign()
 
     def wait(self) -> list[Event]:
-        """Wait for one worker; if it has died, its stage goes to a fresh one, unless that has happened too often."""
+        """Wait for a message of any worker and return its events.
+
+        If the worker has died, there are no events: its stage continues on a new worker, or fails after `TRIES` deaths.
+        """
         self._assign()
-        busy = {slot: self._workers[slot] for slot in self._trials}
-        worker = self._telling(list(busy.values()))
-        slot = next(slot for slot, one in busy.items() if one is worker)
-        trial = self._trials[slot]
+        busy = {slot: self._workers[slot] for slot in self._running}
+        ready = self._wait_for_message(list(busy.values()))
+        slot = next(slot for slot, worker in busy.items() if worker is ready)
         try:
-            told = worker.answer()
-        except WorkerDiedError as lost:
-            return self._lost(slot, trial, str(lost))
-        if isinstance(told, StoreError):
-            del self._trials[slot]
-            raise told
-        return self._news(slot, trial, told)
-
-    def _news(self, slot: int, trial: _Trial, told: list[Event]) -> list[Event]:
-        """Leave out the epochs that a worker trained again after its predecessor's last commit."""
-        news = [event for event in told if not (isinstance(event, EpochDone) and event.epoch <= trial.reached)]
-        for event in news:
-            if isinstance(event, EpochDone):
-                trial.reached, trial.deaths = event.epoch, 0
-            elif isinstance(event, StageDone):
-                del self._trials[slot]
-        return news
-
-    def _lost(self, slot: int, trial: _Trial, how: str) -> list[Event]:
-        del self._trials[slot]
-        trial.deaths += 1
-        gone_on = trial.deaths < TRIES
-        if gone_on:
-            self._waiting.appendleft(trial)
-        self._replace(slot)
-        return [] if gone_on else [StageDone(trial.job.stage.id, f"its worker {how}, {TRIES} times at the same epoch")]
-
-    def cancel(self, stage: str) -> None:
-        """End the worker that has the stage; another takes its place."""
-        self._waiting = deque(trial for trial in self._waiting if trial.job.stage.id != stage)
-        for slot in [slot for slot, trial in self._trials.items() if trial.job.stage.id == stage]:
-            del self._trials[slot]
-            self._replace(slot)
+            message = ready.receive()
+        except WorkerDiedError as error:
+            return self._handle_death(slot, str(error))
+        if isinstance(message, StoreError):
+            del self._running[slot]
+            raise message
+        return self._handle_events(slot, message)
 
     def close(self) -> None:
-        """End the workers."""
-        self._trials.clear()
+        """Stop all workers."""
+        self._running.clear()
         self._waiting.clear()
         while self._workers:
             self._workers.popitem()[1].stop()
-        self._leave()
+        self._disconnect()
+
+    def _handle_events(self, slot: int, events: list[Event]) -> list[Event]:
+        """Leave out epochs reported before: a new worker trains again what its predecessor had not committed."""
+        submission = self._running[slot]
+        new = [event for event in events if not (isinstance(event, EpochDone) and event.epoch <= submission.epoch)]
+        for event in new:
+            if isinstance(event, EpochDone):
+                submission.epoch, submission.deaths = event.epoch, 0
+            elif isinstance(event, StageDone):
+                del self._running[slot]
+        return new
+
+    def _handle_death(self, slot: int, reason: str) -> list[Event]:
+        submission = self._running.pop(slot)
+        submission.deaths += 1
+        failed = submission.deaths == TRIES
+        if not failed:
+            self._waiting.appendleft(submission)
+        self._replace(slot)
+        stage = submission.job.stage.id
+        return [StageDone(stage, f"its worker died {TRIES} times at the same epoch: {reason}")] if failed else []
 
     def _assign(self) -> None:
-        for slot in [slot for slot in self._workers if slot not in self._trials]:
+        """Start waiting stages on free workers."""
+        for slot in [slot for slot in self._workers if slot not in self._running]:
             if not self._waiting:
                 return
             if not self._workers[slot].alive:
                 self._replace(slot)
             if slot in self._workers:
-                self._trials[slot] = self._waiting.popleft()
-                self._workers[slot].start(self._trials[slot].job)
+                self._running[slot] = self._waiting.popleft()
+                self._workers[slot].start(self._running[slot].job)
 
     def _replace(self, slot: int) -> None:
-        """Put a fresh worker in a slot; where none can be had the others do its work."""
+        """Start a new worker for a slot. If that fails, the slot is given up, unless it was the last one."""
         self._workers.pop(slot).stop()
         try:
-            self._workers[slot] = self._hire(slot)
+            self._workers[slot] = self._start_worker(slot)
         except ExecutorError:
             if not self._workers:
                 raise

@@ -1,4 +1,4 @@
-"""Local processes: one worker a slot, each with one CPU thread."""
+"""Local processes as workers, each with one CPU thread."""
 
 from __future__ import annotations
 
@@ -19,47 +19,52 @@ from cpframe.execution.executors.worker import WorkerMessage, run_job
 from cpframe.numerics import Numerics, prepare
 from cpframe.training.job import Job
 
-_CLOSING_SECONDS = 5.0
+_STOP_SECONDS = 5.0
 _CONTEXT = (
     multiprocessing.get_context("forkserver") if sys.platform == "linux" else multiprocessing.get_context("spawn")
 )
-"""Linux forks workers from a process that did nothing but the imports, which take a second or two; elsewhere the
-libraries below torch do not survive a fork."""
+"""On Linux, workers are forked from a process that has only done the imports, which take one or two seconds. On other
+systems the libraries that torch uses do not survive a fork."""
 
 
-def processes(numerics: Sequence[Numerics]) -> Pool:
-    """Start one process for each of `numerics`, set up for it; slots may have devices of their own.
+def start_processes(numerics: Sequence[Numerics]) -> Pool:
+    """Start worker processes.
+
+    Args:
+        numerics: the numerics of each worker; their devices may differ.
 
     Raises:
-        ExecutorError: when one of them cannot be started.
+        ExecutorError: when a process cannot be started.
     """
     with ExitStack() as undo:
         workers = []
-        for one in numerics:
-            workers.append(_Process(one))
+        for each in numerics:
+            workers.append(_Process(each))
             undo.callback(workers[-1].stop)
         undo.pop_all()
-    return Pool(workers, lambda slot: _Process(numerics[slot]), _telling)
+    return Pool(workers, lambda slot: _Process(numerics[slot]), _wait_for_message)
 
 
 class _Process:
-    """A worker that is a process of this machine."""
+    """A worker that is a process on this machine."""
 
     def __init__(self, numerics: Numerics) -> None:
         if sys.platform == "linux":
             _CONTEXT.set_forkserver_preload(["cpframe.execution.executors.preload"])
         with ExitStack() as undo:
             try:
-                self.pipe, there = _CONTEXT.Pipe()
+                self.pipe, remote = _CONTEXT.Pipe()
                 undo.callback(self.pipe.close)
-                with there, _deaf_children():
-                    # A daemon: ended with this process, should nobody close the pool.
-                    self.process: BaseProcess = _CONTEXT.Process(target=_serve, args=(there, numerics), daemon=True)
+                with remote, _block_sigint():
+                    # A daemon ends with this process even if the pool is never closed.
+                    self.process: BaseProcess = _CONTEXT.Process(
+                        target=_run_worker, args=(remote, numerics), daemon=True
+                    )
                     self.process.start()
             except EOFError:
-                raise ExecutorError("a worker process could not be started: it died while starting") from None
+                raise ExecutorError("cannot start a worker process: it died while starting") from None
             except OSError as error:
-                raise ExecutorError(f"a worker process could not be started: {error.strerror or error}") from None
+                raise ExecutorError(f"cannot start a worker process: {error.strerror or error}") from None
             undo.pop_all()
 
     @property
@@ -67,40 +72,40 @@ class _Process:
         return self.process.is_alive()
 
     def start(self, job: Job) -> None:
-        with suppress(OSError):  # it has died just now: `answer` finds out
+        with suppress(OSError):  # the process has just died: `receive` raises
             self.pipe.send(job)
 
-    def answer(self) -> WorkerMessage:
+    def receive(self) -> WorkerMessage:
         try:
-            told: WorkerMessage = self.pipe.recv()
+            message: WorkerMessage = self.pipe.recv()
         except (EOFError, OSError):
             self.process.join()
             code = self.process.exitcode or 0
-            how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-            raise WorkerDiedError(how) from None
-        return told
+            reason = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+            raise WorkerDiedError(reason) from None
+        return message
 
     def stop(self) -> None:
         self.pipe.close()
         self.process.terminate()
-        self.process.join(_CLOSING_SECONDS)
+        self.process.join(_STOP_SECONDS)
         if self.process.is_alive():
             self.process.kill()
             self.process.join()
 
 
-def _telling(workers: Sequence[_Process]) -> _Process:
+def _wait_for_message(workers: Sequence[_Process]) -> _Process:
     by_pipe = {id(worker.pipe): worker for worker in workers}
     return by_pipe[id(connection.wait([worker.pipe for worker in workers])[0])]
 
 
 @contextmanager
-def _deaf_children() -> Iterator[None]:
-    """Let processes started inside not hear Ctrl-C, which reaches the whole group: what it means the driver decides."""
+def _block_sigint() -> Iterator[None]:
+    """Make processes started inside ignore Ctrl-C, which reaches the whole group: only the driver reacts to it."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    # Started along with the first child, the tracker would unblock the signal before that child is there.
+    # If it started together with the first child, the tracker would unblock the signal before that child exists.
     resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -109,22 +114,22 @@ def _deaf_children() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _serve(pipe: Connection, numerics: Numerics) -> None:
-    """Be a worker: train each job that comes through the pipe, and send back what happens."""
+def _run_worker(pipe: Connection, numerics: Numerics) -> None:
+    """Train each job that arrives through the pipe and send its messages back; the main function of a worker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_die_with_driver, daemon=True).start()
+    threading.Thread(target=_exit_with_driver, daemon=True).start()
     prepare(numerics)
     try:
         while True:
-            for told in run_job(pipe.recv(), numerics):
-                pipe.send(told)
+            for message in run_job(pipe.recv(), numerics):
+                pipe.send(message)
     except (EOFError, BrokenPipeError, ConnectionResetError):
-        return  # the driver is gone
+        return  # the driver has ended
 
 
-def _die_with_driver() -> None:
-    """End this process as soon as the driver has ended in whatever way: what is committed is safe at any instant."""
+def _exit_with_driver() -> None:
+    """End this process as soon as the driver has ended, in whatever way; commits are safe at any instant."""
     driver = multiprocessing.parent_process()
-    assert driver is not None  # noqa: S101 - this is a worker
+    assert driver is not None  # noqa: S101 - this function runs in workers only
     driver.join()
     os._exit(1)

@@ -1,4 +1,4 @@
-"""What every worker does, wherever it is: train a stage, and tell what happens a few times a second."""
+"""What every worker runs: the training of a stage, with messages about it a few times per second."""
 
 from __future__ import annotations
 
@@ -12,21 +12,25 @@ from cpframe.training.job import Event, Job, StageDone
 from cpframe.training.stage import run_stage
 
 WorkerMessage = list[Event] | StoreError
-"""What a worker tells: what has happened to its stage, or that a commit could not be written, which ends it."""
-_TELLING_SECONDS = 0.25
-"""Events are gathered for this long: a message costs a driver and a worker more than a small network's epoch."""
+"""A message of a worker: the events of its stage, or the error of a commit that failed, which ends the stage."""
+_MESSAGE_SECONDS = 0.25
+"""The minimum time between messages: one message costs driver and worker more than an epoch of a small network."""
 
 
 def run_job(job: Job, numerics: Numerics) -> Iterator[WorkerMessage]:
-    """Train a stage on the device of this worker, and tell what happens; the last is its end, or a StoreError."""
+    """Train a stage with the numerics (hence on the device) of this worker.
+
+    Yields:
+        Lists of events. The last message has the `StageDone` of the stage, or is a StoreError.
+    """
     events: list[Event] = []
-    told = time.monotonic()
+    last_sent = time.monotonic()
     try:
         for event in run_stage(replace(job, numerics=numerics)):
             events.append(event)
-            if isinstance(event, StageDone) or time.monotonic() - told >= _TELLING_SECONDS:
+            if isinstance(event, StageDone) or time.monotonic() - last_sent >= _MESSAGE_SECONDS:
                 yield events
-                events, told = [], time.monotonic()
+                events, last_sent = [], time.monotonic()
     except StoreError as error:
         if events:
             yield events

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cpframe.commands.run import changed_since
-from cpframe.execution.cost_cache import measured, remember
+from cpframe.execution.cost_cache import cached_costs, store_costs
 from cpframe.execution.costs import Costs
 from cpframe.execution.forecast import forecast
 from cpframe.execution.progress import StudyProgress, read_progress
@@ -125,8 +125,8 @@ def test_of_two_measurements_the_quicker_is_remembered(tmp_path: Path, monkeypat
     for cache, order in (("falling", (slow, quick)), ("rising", (quick, slow))):
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / cache))
         for costs in order:
-            remember(spec, EXACT, costs)
-        assert measured(spec, EXACT, tmp_path) == (quick, True)
+            store_costs(spec, EXACT, costs)
+        assert cached_costs(spec, EXACT, tmp_path) == (quick, True)
 
 
 @pytest.mark.parametrize(
@@ -157,12 +157,12 @@ def test_timings_that_are_damaged_are_measured_again(
     monkeypatch.setattr("cpframe.execution.cost_cache.preflight", lambda *_: good)
     (tmp_path / "spec.toml").write_text(SPEC)
     spec = read_spec(tmp_path / "spec.toml", discover(), None, ())
-    assert measured(spec, EXACT, tmp_path) == (good, False)
-    assert measured(spec, EXACT, tmp_path) == (good, True)
+    assert cached_costs(spec, EXACT, tmp_path) == (good, False)
+    assert cached_costs(spec, EXACT, tmp_path) == (good, True)
     (remembered,) = (tmp_path / "cache").rglob("*.*")
     row = json.loads(remembered.read_text())["0"]
     if damage.startswith('{"0": {"'):
         damage = json.dumps({"0": row | json.loads(damage)["0"]})
     remembered.write_text(damage.replace("ROW", json.dumps(row)))
-    assert measured(spec, EXACT, tmp_path) == (good, False)
-    assert measured(spec, EXACT, tmp_path) == (good, True)
+    assert cached_costs(spec, EXACT, tmp_path) == (good, False)
+    assert cached_costs(spec, EXACT, tmp_path) == (good, True)

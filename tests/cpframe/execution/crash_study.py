@@ -1,6 +1,6 @@
-"""A small study that dies at its n-th write, fsync, rename or unlink, for every n; run by test_crashes.py.
+"""A small study that is killed at its n-th write, fsync, rename or unlink, for every n; run by test_crashes.py.
 
-Everything is imported once; every death is that of a fork, by SIGKILL. Prints one JSON object.
+Everything is imported once; each killed process is a fork, and the signal is SIGKILL. Prints one JSON object.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from cpframe.training import stage as training
 EXACT = Numerics("cpu", "exact", "float32")
 
 
-def place_of(folder: Path, keep_states: bool) -> Workspace:
+def workspace_of(folder: Path, keep_states: bool) -> Workspace:
     return Workspace(folder, folder / "store", folder, EXACT, {}, keep_states)
 
 
@@ -40,62 +40,62 @@ def run(study: Study, workspace: Workspace) -> None:
     run_study(read_progress(study, workspace), workspace, Inline(EXACT), lambda event: None)
 
 
-class Watch:
-    """Counts what is done to files, dies at the n-th, and notes what was committed before."""
+class FileSteps:
+    """Counts the steps on files, kills the process at a given one, and logs every commit before it."""
 
-    def __init__(self, deadly: int, log: int) -> None:
-        self.count, self.deadly, self.log = 0, deadly, log
+    def __init__(self, fatal: int, log: int) -> None:
+        self.count, self.fatal, self.log = 0, fatal, log
 
     def step(self) -> None:
         self.count += 1
-        if self.count == self.deadly:
+        if self.count == self.fatal:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def patched(self, usual: Callable[..., Any]) -> Callable[..., Any]:
-        """The call, with a death before it; a death after it is one before the next."""
+    def count_calls(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the function with a step before each call; a step after it would be the one before the next call."""
 
-        def call(*arguments: Any, **more: Any) -> Any:
+        def call(*arguments: Any, **keywords: Any) -> Any:
             self.step()
-            return usual(*arguments, **more)
+            return function(*arguments, **keywords)
 
         return call
 
-    def open(self, usual: Callable[..., Any]) -> Callable[..., Any]:
-        def call(path: Path, mode: str = "r", *rest: Any, **more: Any) -> Any:
-            file = usual(path, mode, *rest, **more)
-            return Halting(file, self) if "w" in mode else file
+    def count_writes(self, open_: Callable[..., Any]) -> Callable[..., Any]:
+        def call(path: Path, mode: str = "r", *arguments: Any, **keywords: Any) -> Any:
+            file = open_(path, mode, *arguments, **keywords)
+            return HalvedFile(file, self) if "w" in mode else file
 
         return call
 
-    def replace(self, usual: Callable[..., Any]) -> Callable[..., Any]:
+    def count_renames(self, replace: Callable[..., Any]) -> Callable[..., Any]:
         def call(path: Path, target: Path) -> Any:
             self.step()
-            answer = usual(path, target)
+            result = replace(path, target)
             if target.name == "history.h5":
                 record = read_stage(target.parent)
                 assert record is not None
                 line = f"{target.parent.name} {record.history.epoch[-1]} {record.status}\n"
                 os.write(self.log, line.encode())
-            return answer
+            return result
 
         return call
 
 
-class Halting:
-    """A file in which the first half of what is written may be all that ever gets there."""
+class HalvedFile:
+    """A file with a step before and a step in the middle of every write."""
 
-    def __init__(self, file: Any, watch: Watch) -> None:
-        self.file, self.watch = file, watch
+    def __init__(self, file: Any, steps: FileSteps) -> None:
+        self.file, self.steps = file, steps
 
     def write(self, content: bytes) -> None:
-        self.watch.step()
+        self.steps.step()
         half = len(content) // 2
         self.file.write(content[:half])
         self.file.flush()
-        self.watch.step()
+        self.steps.step()
         self.file.write(content[half:])
 
-    def __enter__(self) -> Halting:
+    def __enter__(self) -> HalvedFile:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -105,17 +105,21 @@ class Halting:
         return getattr(self.file, name)
 
 
-def died(study: Study, workspace: Workspace, deadly: int) -> tuple[bool, dict[str, tuple[int, str]]]:
-    """Run in a fork that dies at step `deadly`; whether it did, and the epochs and status it had committed by then."""
+def run_until(study: Study, workspace: Workspace, fatal: int) -> tuple[bool, dict[str, tuple[int, str]]]:
+    """Run in a fork that is killed at step `fatal`.
+
+    Returns:
+        Whether the run got that far, and the epoch and status of the last commit of each stage.
+    """
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
-        watch = Watch(deadly, writing)
-        os.fsync = watch.patched(os.fsync)
-        os.unlink = watch.patched(os.unlink)
-        Path.unlink = watch.patched(Path.unlink)  # type: ignore[method-assign]
-        Path.replace = watch.replace(Path.replace)  # type: ignore[method-assign]
-        Path.open = watch.open(Path.open)  # type: ignore[method-assign]
+        steps = FileSteps(fatal, writing)
+        os.fsync = steps.count_calls(os.fsync)
+        os.unlink = steps.count_calls(os.unlink)
+        Path.unlink = steps.count_calls(Path.unlink)  # type: ignore[method-assign]
+        Path.replace = steps.count_renames(Path.replace)  # type: ignore[method-assign]
+        Path.open = steps.count_writes(Path.open)  # type: ignore[method-assign]
         code = 1
         try:
             run(study, workspace)
@@ -125,91 +129,91 @@ def died(study: Study, workspace: Workspace, deadly: int) -> tuple[bool, dict[st
     os.close(writing)
     with os.fdopen(reading) as log:
         lines = log.read().splitlines()
-    _, status = os.waitpid(child, 0)
-    assert os.WIFSIGNALED(status) or os.waitstatus_to_exitcode(status) == 0, "the run failed"
-    return os.WIFSIGNALED(status), {
-        stage: (int(epoch), ended) for stage, epoch, ended in (line.split() for line in lines)
+    _, end = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(end) or os.waitstatus_to_exitcode(end) == 0, "the run failed"
+    return os.WIFSIGNALED(end), {
+        stage: (int(epoch), status) for stage, epoch, status in (line.split() for line in lines)
     }
 
 
 def contents(study: Study, workspace: Workspace) -> dict[str, str]:
-    """Digests of all that the study has come to: every array of results.h5, and every state in the store."""
-    found = {}
-    for one in read_results(workspace.results).trajectories:
-        history = one.history
+    """Return digests of the results: of every trajectory in results.h5, and of every state in the store."""
+    digests = {}
+    for trajectory in read_results(workspace.results).trajectories:
+        history = trajectory.history
         parts = [history.epoch, history.learning_rate, history.train_loss, history.train_accuracy, history.test_loss]
         parts += [history.test_accuracy, history.measured_epoch]
         parts += [values for metric in history.metrics.values() for values in (metric.values, metric.stderr)]
         text = repr([None if part is None else part.tobytes() for part in parts])
-        text += repr((one.name, one.status, one.score, history.condition, history.layers))
-        found[one.name] = hashlib.sha256(text.encode()).hexdigest()
+        text += repr((trajectory.name, trajectory.status, trajectory.score, history.condition, history.layers))
+        digests[trajectory.name] = hashlib.sha256(text.encode()).hexdigest()
     for stage in study.stages:
         record = read_stage(workspace.of(stage))
         assert record is not None
         assert record.status == "complete"
         if record.state:
-            found[stage] = hashlib.sha256(read_state(workspace.of(stage), record)).hexdigest()
-    return found
+            digests[stage] = hashlib.sha256(read_state(workspace.of(stage), record)).hexdigest()
+    return digests
 
 
 def problems(study: Study, workspace: Workspace, committed: dict[str, tuple[int, str]]) -> list[str]:
-    """What is wrong right after a death."""
-    wrong = []
+    """Return what is faults with the files right after the process was killed."""
+    faults = []
     for stage in study.stages:
         try:
             record = read_stage(workspace.of(stage))
         except StoreError as error:
-            wrong.append(f"does not open: {error}")
+            faults.append(f"does not open: {error}")
             continue
         epoch, status = committed.get(stage, (0, ""))
         if epoch and (record is None or record.history.epoch[-1] < epoch):
-            wrong.append(f"committed epoch {epoch} of {stage} is missing")
+            faults.append(f"committed epoch {epoch} of {stage} is missing")
         elif status == "unfinished" and record is not None and not record.state:
-            wrong.append(f"the state of {stage} is missing")
+            faults.append(f"the state of {stage} is missing")
         if record is not None and record.state:
             try:
                 read_state(workspace.of(stage), record)
             except StoreError as error:
-                wrong.append(f"does not open: {error}")
+                faults.append(f"does not open: {error}")
     if workspace.results.exists():
         try:
             read_results(workspace.results)
         except StoreError as error:
-            wrong.append(f"does not open: {error}")
-    return wrong
+            faults.append(f"does not open: {error}")
+    return faults
 
 
-def every_step(study: Study, folder: Path, keep_states: bool) -> dict[str, Any]:
-    whole = place_of(folder / "whole", keep_states)
+def kill_at_every_step(study: Study, folder: Path, keep_states: bool) -> dict[str, Any]:
+    whole = workspace_of(folder / "whole", keep_states)
     run(study, whole)
     expected = contents(study, whole)
-    deaths, wrong = 0, []
+    kills, faults = 0, []
     while True:
-        workspace = place_of(folder / "dying", keep_states)
+        workspace = workspace_of(folder / "killed", keep_states)
         workspace.folder.mkdir()
-        dead, committed = died(study, workspace, deaths + 1)
-        if not dead:
+        killed, committed = run_until(study, workspace, kills + 1)
+        if not killed:
             break
-        deaths += 1
-        told = problems(study, workspace, committed)
+        kills += 1
+        found = problems(study, workspace, committed)
         run(study, workspace)
         if contents(study, workspace) != expected:
-            told.append("the resumed result is another")
-        if not keep_states and (left := list(workspace.store.rglob("*.part"))):
-            told.append(f"left behind: {left}")
-        wrong += [f"death {deaths}: {problem}" for problem in told]
+            found.append("the resumed run has different results")
+        if not keep_states and (parts := list(workspace.store.rglob("*.part"))):
+            found.append(f"not removed: {parts}")
+        faults += [f"kill {kills}: {problem}" for problem in found]
         shutil.rmtree(workspace.folder)
-    return {"deaths": deaths, "wrong": wrong, "states": len(expected)}
+    return {"kills": kills, "faults": faults, "digests": len(expected)}
 
 
-def at_random(study: Study, folder: Path, seed: int) -> dict[str, Any]:
-    """Kill at random times, start again, until it is done."""
-    run(study, place_of(folder / "to warm up", True))
-    whole = place_of(folder / "whole", True)
+def kill_at_random(study: Study, folder: Path, seed: int) -> dict[str, Any]:
+    """Kill the run at random times and start it again, until it is complete."""
+    run(study, workspace_of(folder / "warm-up", True))
+    whole = workspace_of(folder / "whole", True)
     started = time.monotonic()
     run(study, whole)
     seconds = time.monotonic() - started
-    workspace, rng, deaths, wrong = place_of(folder / "dying", True), random.Random(seed), 0, []
+    workspace, rng, kills, faults = workspace_of(folder / "killed", True), random.Random(seed), 0, []
     while True:
         child = os.fork()
         if child == 0:
@@ -219,33 +223,32 @@ def at_random(study: Study, folder: Path, seed: int) -> dict[str, Any]:
                 code = 0
             finally:
                 os._exit(code)
-        patience = rng.uniform(0, seconds / 3) * (1 + deaths / 20)
-        until = time.monotonic() + patience
-        ended = (0, 0)
-        while ended[0] == 0 and time.monotonic() < until:
+        deadline = time.monotonic() + rng.uniform(0, seconds / 3) * (1 + kills / 20)
+        pid, end = 0, 0
+        while pid == 0 and time.monotonic() < deadline:
             time.sleep(0.001)
-            ended = os.waitpid(child, os.WNOHANG)
-        if ended[0] == 0:
+            pid, end = os.waitpid(child, os.WNOHANG)
+        if pid == 0:
             os.kill(child, signal.SIGKILL)
-            ended = os.waitpid(child, 0)
-        if not os.WIFSIGNALED(ended[1]):
-            assert os.waitstatus_to_exitcode(ended[1]) == 0
+            _, end = os.waitpid(child, 0)
+        if not os.WIFSIGNALED(end):
+            assert os.waitstatus_to_exitcode(end) == 0
             break
-        deaths += 1
-        wrong += problems(study, workspace, {})
+        kills += 1
+        faults += problems(study, workspace, {})
     if contents(study, workspace) != contents(study, whole):
-        wrong.append("the result is another")
-    return {"deaths": deaths, "wrong": wrong}
+        faults.append("the results are different")
+    return {"kills": kills, "faults": faults}
 
 
 def main(kind: str, folder: Path) -> None:
     training.COMMIT_SECONDS = 0.0
     study = plan(read_spec(folder / "spec.toml", discover(), None, ()), {})
     if kind == "random":
-        found = at_random(study, folder, seed=1)
+        outcome = kill_at_random(study, folder, seed=1)
     else:
-        found = every_step(study, folder, keep_states=kind == "keep")
-    print(json.dumps(found))
+        outcome = kill_at_every_step(study, folder, keep_states=kind == "keep")
+    print(json.dumps(outcome))
 
 
 main(sys.argv[1], Path(sys.argv[2]))

@@ -1,4 +1,4 @@
-"""Transfer as a deficit, from the spec to the results: read, rehearsed, trained, and told when it cannot be."""
+"""Deficits that need data of their own, from the spec to the results: parameters, preflight, training and errors."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ recovery = 2
 @pytest.fixture(autouse=True)
 def exact() -> None:
     prepare(EXACT)
-    conditions._load_deficit.cache_clear()  # a test's folder is another's
+    conditions._load_deficit.cache_clear()  # each test has its own folder
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def spec_of(folder: Path, *overrides: str, text: str = SPEC) -> Spec:
     return read_spec(folder / "small.toml", CATALOGUE, None, overrides)
 
 
-def planned(folder: Path, *overrides: str) -> Study:
+def plan_study(folder: Path, *overrides: str) -> Study:
     return plan(with_data(spec_of(folder, *overrides), folder), {})
 
 
@@ -98,7 +98,7 @@ def run(study: Study, folder: Path, data: Path) -> StudyRecord:
 # --- the spec -------------------------------------------------------------------------------------------------------
 
 
-def told(old: str, new: str, folder: Path) -> list[str]:
+def problems(old: str, new: str, folder: Path) -> list[str]:
     assert SPEC.count(old) == 1
     with pytest.raises(SpecError) as caught:
         spec_of(folder, text=SPEC.replace(old, new))
@@ -134,13 +134,13 @@ DATASET = 'dataset = { use = "image-folder", path = "own" }'
                                                               "not 0"),
     ],
 )  # fmt: skip
-def test_slips(old: str, new: str, expected: str, tmp_path: Path) -> None:
-    found = told(old, new, tmp_path)[-1]
-    assert found[: len(expected)] == expected
+def test_invalid_parameters(old: str, new: str, expected: str, tmp_path: Path) -> None:
+    problem = problems(old, new, tmp_path)[-1]
+    assert problem[: len(expected)] == expected
 
 
 @pytest.mark.parametrize("use", ["digits", "mnist", "fashion-mnist", "cifar10", "cifar100"])
-def test_every_bundled_data_set_has_its_name_in_a_spec(use: str, tmp_path: Path) -> None:
+def test_every_bundled_data_set_can_be_named_in_a_spec(use: str, tmp_path: Path) -> None:
     spec = spec_of(tmp_path, f"deficits.other.dataset={{ use = '{use}', train = 20 }}")
     chosen = spec.variants[0].deficits["other"].call.dataset
     assert (chosen.use, chosen.train, chosen.dataset.train) == (use, 20, 20)
@@ -150,9 +150,9 @@ def test_every_bundled_data_set_has_its_name_in_a_spec(use: str, tmp_path: Path)
 # --- trained --------------------------------------------------------------------------------------------------------
 
 
-def test_a_study_of_transfer_is_trained_and_a_branch_is_the_whole_run(folder: Path) -> None:
+def test_a_transfer_study_is_trained_and_a_branch_equals_a_whole_run(folder: Path) -> None:
     assert preflight(spec_of(folder), EXACT, folder)[0].idle == frozenset()
-    record = run(planned(folder), folder, folder)
+    record = run(plan_study(folder), folder, folder)
     assert {one.status for one in record.trajectories} == {"complete"}
     assert record.deficits["other"] == "cpframe/other-images"
     clean = next(one.history for one in record.trajectories if one.deficit == "clean")
@@ -160,46 +160,46 @@ def test_a_study_of_transfer_is_trained_and_a_branch_is_the_whole_run(folder: Pa
         short, long = [one.history for one in record.trajectories if one.deficit == name]
         assert long.condition == (name,) * 4 + ("clean",) * 2
         assert (short.train_loss[:2] != clean.train_loss).all()
-        # the first two epochs are shared; trained to the end without the branch, in another store, they are the same
+        # the first two epochs are shared; a run without the branch, in another store, gives the same values
         only = f"protocols.0.deficits=['{name}']"
-        *_, whole = run(planned(folder, only, "protocols.0.until=[4]"), folder / name, folder).trajectories
+        *_, whole = run(plan_study(folder, only, "protocols.0.until=[4]"), folder / name, folder).trajectories
         assert (whole.deficit, whole.epochs) == (name, 6)
         for curve in ("train_loss", "train_accuracy", "test_loss", "test_accuracy"):
             np.testing.assert_array_equal(getattr(whole.history, curve), getattr(long, curve))
             np.testing.assert_array_equal(getattr(short, curve)[:2], getattr(long, curve)[:2])
 
 
-def test_a_deficit_that_acts_after_augmentation_shows_the_same_images(folder: Path) -> None:
-    """Nothing is precomputed then; without augmentation the order makes no difference."""
+def test_the_order_of_deficit_and_augmentation_does_not_matter_without_augmentation(folder: Path) -> None:
+    """With augment-first, the deficit is applied to each batch instead of once to the training set."""
     only = ("protocols.0.deficits=['other']", "protocols.0.until=[2]")
-    *_, first = run(planned(folder, *only), folder / "first", folder).trajectories
+    *_, first = run(plan_study(folder, *only), folder / "first", folder).trajectories
     order = "training.order='augment-first'"
-    *_, second = run(planned(folder, *only, order), folder / "second", folder).trajectories
+    *_, second = run(plan_study(folder, *only, order), folder / "second", folder).trajectories
     assert first.deficit == second.deficit == "other"
-    # normalised in one step or whole: float32 sums of other batches
+    # per batch or for the whole training set, normalisation rounds differently in float32
     np.testing.assert_allclose(second.history.train_loss, first.history.train_loss, rtol=1e-5)
 
 
-def test_changed_files_make_other_stages_of_that_deficit_alone(folder: Path) -> None:
-    before = planned(folder)
-    assert planned(folder).stages.keys() == before.stages.keys()
+def test_changed_files_change_the_stage_ids_of_their_deficit_only(folder: Path) -> None:
+    before = plan_study(folder)
+    assert plan_study(folder).stages.keys() == before.stages.keys()
     (folder / "own" / "train" / "class0" / "0.png").unlink()
-    after = planned(folder)
-    for one, other in zip(before.trajectories, after.trajectories, strict=True):
-        assert one.name == other.name
-        assert (one.stages == other.stages) is (one.timeline.deficit != "other")
-    # without files of its own nothing is said, and the ids are those of the plain spec
+    after = plan_study(folder)
+    for old, new in zip(before.trajectories, after.trajectories, strict=True):
+        assert old.name == new.name
+        assert (old.stages == new.stages) is (old.timeline.deficit != "other")
+    # a deficit without files of its own adds nothing to the spec, so the ids stay as they are
     plain = "deficits={ coarse = { use = 'coarse-labels', groups = 2 } }"
     spec = spec_of(folder, plain, "deficits.other={ use = 'other-images', dataset = { use = 'digits' } }")
     assert with_data(spec, folder).variants == spec.variants
 
 
-def test_data_that_are_not_there_are_told_by_the_rehearsal(tmp_path: Path) -> None:
+def test_missing_data_are_found_by_the_preflight(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"^other-images: image-folder: there is no folder .*own; a relative `path`"):
         preflight(spec_of(tmp_path), EXACT, tmp_path)
 
 
-def test_classes_that_do_not_fit_are_told_by_the_rehearsal(folder: Path) -> None:
+def test_classes_that_do_not_fit_the_network_are_found_by_the_preflight(folder: Path) -> None:
     text = SPEC.replace('dataset = { use = "image-folder", path = "own" }', 'dataset = { use = "digits" }')
     spec = spec_of(folder, "dataset.use='image-folder'", text=text.replace("train = 60", "path = 'own'"))
     spec = replace(spec, variants=(replace(spec.variants[0], deficits={"other": spec.variants[0].deficits["other"]}),))
@@ -209,12 +209,12 @@ def test_classes_that_do_not_fit_are_told_by_the_rehearsal(folder: Path) -> None
         preflight(spec, EXACT, folder)
 
 
-# --- a deficit of somebody's that needs data ------------------------------------------------------------------------
+# --- a third-party deficit that needs data --------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Needy:
-    """Writes down whenever it loads; shows the colour that a file says."""
+class FileColour:
+    """Fills images with the colour that a file names, and logs each time it is loaded."""
 
     deterministic: ClassVar[bool] = True
 
@@ -223,14 +223,14 @@ class Needy:
             raise DataError("no colour")
         with (folder / "loads").open("a") as file:
             file.write("x")
-        return Plain(float((folder / "colour").read_text()))
+        return FixedColour(float((folder / "colour").read_text()))
 
     def fingerprint(self, folder: Path) -> str:
         return (folder / "colour").read_text()
 
 
 @dataclass(frozen=True)
-class Plain:
+class FixedColour:
     colour: float
     deterministic: ClassVar[bool] = True
 
@@ -239,35 +239,35 @@ class Plain:
 
 
 def with_deficit(spec: Spec, call: Any) -> Spec:
-    deficits = {"coarse": Component("tests/needy", "0", call)}
+    deficits = {"coarse": Component("tests/file-colour", "0", call)}
     protocols = tuple((protocol, ("coarse",)) for protocol, _ in spec.protocols)
     variants = tuple(replace(variant, deficits=deficits) for variant in spec.variants)
     return replace(spec, variants=variants, protocols=protocols)
 
 
-def test_a_deficit_is_asked_for_its_data_once_a_process(tmp_path: Path) -> None:
+def test_the_data_of_a_deficit_are_loaded_once_per_process(tmp_path: Path) -> None:
     (tmp_path / "colour").write_text("0.25")
-    spec = with_data(with_deficit(spec_of(tmp_path), Needy()), tmp_path)
+    spec = with_data(with_deficit(spec_of(tmp_path), FileColour()), tmp_path)
     assert component_facts(spec.variants[0].deficits["coarse"])["data"] == "0.25"
     preflight(spec, EXACT, tmp_path)
-    found = run(plan(spec, {}), tmp_path / "needy", tmp_path)
+    record = run(plan(spec, {}), tmp_path / "file", tmp_path)
     assert (tmp_path / "loads").read_text() == "x"
-    # as if it had the colour for a parameter
-    known = run(plan(with_deficit(spec, Plain(0.25)), {}), tmp_path / "plain", tmp_path)
-    for one, other in zip(found.trajectories, known.trajectories, strict=True):
+    # the same as with the colour as a parameter
+    expected = run(plan(with_deficit(spec, FixedColour(0.25)), {}), tmp_path / "fixed", tmp_path)
+    for one, other in zip(record.trajectories, expected.trajectories, strict=True):
         np.testing.assert_array_equal(one.history.train_loss, other.history.train_loss)
 
 
-def test_data_that_go_while_a_study_runs_fail_the_stages_that_need_them(tmp_path: Path) -> None:
+def test_data_that_disappear_during_a_run_fail_the_stages_that_need_them(tmp_path: Path) -> None:
     (tmp_path / "colour").write_text("0.25")
-    spec = with_data(with_deficit(spec_of(tmp_path), Needy()), tmp_path)
+    spec = with_data(with_deficit(spec_of(tmp_path), FileColour()), tmp_path)
     (tmp_path / "colour").unlink()
     study = plan(spec, {})
     record = run(study, tmp_path, tmp_path)
     assert {one.deficit: one.status for one in record.trajectories} == {"clean": "complete", "coarse": "failed"}
     failed = next(one for one in record.trajectories if one.deficit == "coarse")
     assert failed.reason.startswith("DataError: no colour (")
-    # nothing of it is committed: with the data back it is tried again
+    # the failure is not committed: once the data are back, the next run tries again
     stage = next(one for one in study.stages.values() if one.condition == "coarse")
     assert read_stage(tmp_path / "stages" / "format-2" / stage.id) is None
     (tmp_path / "colour").write_text("0.25")

@@ -1,16 +1,17 @@
-"""Observers see every committed epoch, and nothing that they do shows in a run."""
+"""Observers receive every committed epoch, and nothing that they do affects a run."""
 
 from __future__ import annotations
 
 import io
 import shutil
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from threading import Event as Flag
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -22,11 +23,11 @@ from cpframe.api import EpochsCommitted, RunFinished, RunStarted
 from cpframe.commands.run import run_spec
 from cpframe.commands.signals import Stopped
 from cpframe.errors import SpecError
-from cpframe.execution import observers as observing
+from cpframe.execution import observers as observers_module
 from cpframe.execution.executors import Executor
 from cpframe.execution.executors.inline import Inline
-from cpframe.execution.executors.processes import processes
-from cpframe.execution.observers import observed
+from cpframe.execution.executors.processes import start_processes
+from cpframe.execution.observers import run_observers
 from cpframe.execution.progress import read_progress
 from cpframe.execution.scheduler import run_study
 from cpframe.execution.workspace import Workspace
@@ -81,7 +82,7 @@ inputs = 16
 
 @dataclass(frozen=True)
 class Recorder:
-    """Keeps what it is told, and looks whether it lies in the store."""
+    """Keeps all events that it receives, and checks that the epochs are in the store."""
 
     store: Path | None = None
     started: list[RunStarted] = field(default_factory=list)
@@ -104,7 +105,7 @@ class Recorder:
         self.finished.append(finished)
 
 
-def planned(folder: Path, *calls: Any, wait: float = 30.0) -> Study:
+def plan_study(folder: Path, *calls: Any, wait: float = 30.0) -> Study:
     path = folder / "small.toml"
     path.write_text(SPEC)
     observers = tuple(
@@ -114,74 +115,84 @@ def planned(folder: Path, *calls: Any, wait: float = 30.0) -> Study:
     return plan(replace(read_spec(path, CATALOGUE), observers=observers), {})
 
 
-def place_of(folder: Path) -> Workspace:
+def workspace_of(folder: Path) -> Workspace:
     return Workspace(folder, folder / "stages", folder, EXACT, {"device": "cpu"})
 
 
 def run(
-    study: Study, folder: Path, crew: Executor | None = None, act: Callable[[Event], None] = lambda _: None
+    study: Study,
+    folder: Path,
+    executor: Executor | None = None,
+    act: Callable[[Event], None] = lambda _: None,
+    abandoned: list[Thread] | None = None,
 ) -> tuple[StudyRecord, list[str]]:
-    """Run a study with its observers; gives the record and the lines that are told."""
-    said = io.StringIO()
-    workspace = place_of(folder)
+    """Run a study with its observers; return the record and the lines on the console."""
+    output = io.StringIO()
+    workspace = workspace_of(folder)
     progress = read_progress(study, workspace)
-    with observed(progress, workspace, Console(file=said, width=500)) as observe:
+    console = Console(file=output, width=500)
+    threads = [] if abandoned is None else abandoned
+    with run_observers(progress, workspace, console, threads) as observe:
 
         def both(event: Event) -> None:
             observe(event)
             act(event)
 
-        record = run_study(progress, workspace, crew or Inline(EXACT), both)
-    return record, said.getvalue().splitlines()
+        record = run_study(progress, workspace, executor or Inline(EXACT), both)
+    if abandoned is None:
+        assert threads == []
+    return record, output.getvalue().splitlines()
 
 
-def flat(one: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value of a record, by where it is; not the time of writing."""
+def flatten(one: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every value of a record with its path, except the time of writing."""
     if hasattr(one, "__dataclass_fields__"):
         for part in fields(one):
             if part.name != "created":
-                yield from flat(getattr(one, part.name), f"{name}.{part.name}")
+                yield from flatten(getattr(one, part.name), f"{name}.{part.name}")
     elif isinstance(one, dict):
         for key, value in one.items():
-            yield from flat(value, f"{name}.{key}")
+            yield from flatten(value, f"{name}.{key}")
     elif isinstance(one, tuple) and any(hasattr(inner, "__dataclass_fields__") for inner in one):
         for number, inner in enumerate(one):
-            yield from flat(inner, f"{name}[{number}]")
+            yield from flatten(inner, f"{name}[{number}]")
     else:
         yield name, one
 
 
 def assert_same(one: Any, other: Any) -> None:
-    for (where, mine), (its_place, its) in zip(flat(one), flat(other), strict=True):
-        assert where == its_place
-        np.testing.assert_equal(mine, its, err_msg=where)
+    for (path, value), (other_path, other_value) in zip(flatten(one), flatten(other), strict=True):
+        assert path == other_path
+        np.testing.assert_equal(value, other_value, err_msg=path)
 
 
 @pytest.fixture(scope="module")
 def unobserved(tmp_path_factory: pytest.TempPathFactory) -> StudyRecord:
     folder = tmp_path_factory.mktemp("unobserved")
-    run(planned(folder), folder)
+    run(plan_study(folder), folder)
     return read_results(folder / "results.h5")
 
 
-def assert_whole(recorder: Recorder, record: StudyRecord) -> None:
-    """What the run started with and what was told make up every trajectory, in order, each epoch once."""
+def assert_complete(recorder: Recorder, record: StudyRecord) -> None:
+    """Assert that the record at the start and the events make up every trajectory, in order, each epoch once."""
     (started,), (finished,) = recorder.started, recorder.finished
     assert_same(finished.record, record)
     for one in record.trajectories:
         before = next(other for other in started.record.trajectories if other.name == one.name).history
-        told = [notice for notice in recorder.committed if one.name in notice.trajectories]
-        parts = [before, *(notice.history for notice in told)] if len(before.epoch) else [n.history for n in told]
-        assert {notice.seed for notice in told} <= {one.seed}
-        assert all(notice.variant == one.variant for notice in told)
-        assert all(set(notice.history.condition) == {notice.condition} for notice in told)
-        assert_same(joined_by_hand(parts, one.history), one.history)
-    rows = [(notice.stage, epoch) for notice in recorder.committed for epoch in notice.history.epoch.tolist()]
+        events = [event for event in recorder.committed if one.name in event.trajectories]
+        parts = [event.history for event in events]
+        if len(before.epoch):
+            parts.insert(0, before)
+        assert {event.seed for event in events} <= {one.seed}
+        assert all(event.variant == one.variant for event in events)
+        assert all(set(event.history.condition) == {event.condition} for event in events)
+        assert_same(concatenate_by_hand(parts, one.history), one.history)
+    rows = [(event.stage, epoch) for event in recorder.committed for epoch in event.history.epoch.tolist()]
     assert len(rows) == len(set(rows))
-    assert all(notice.history.epoch.size for notice in recorder.committed)
+    assert all(event.history.epoch.size for event in recorder.committed)
 
 
-def joined_by_hand(parts: list[History], like: History) -> History:
+def concatenate_by_hand(parts: list[History], like: History) -> History:
     metrics = {}
     for name, metric in like.metrics.items():
         values = [part.metrics[name].values for part in parts if name in part.metrics]
@@ -197,45 +208,45 @@ def joined_by_hand(parts: list[History], like: History) -> History:
 
 
 @pytest.mark.parametrize("commit_seconds", [0.0, 1.0])
-def test_every_committed_epoch_is_told_once_and_in_order(
+def test_every_committed_epoch_is_received_once_and_in_order(
     tmp_path: Path, unobserved: StudyRecord, monkeypatch: pytest.MonkeyPatch, commit_seconds: float
 ) -> None:
     monkeypatch.setattr(training, "COMMIT_SECONDS", commit_seconds)
     recorder = Recorder(store=tmp_path / "stages")
-    record, lines = run(planned(tmp_path, recorder), tmp_path)
+    record, lines = run(plan_study(tmp_path, recorder), tmp_path)
     assert lines == []
     assert_same(record, unobserved)
     assert_same(read_results(tmp_path / "results.h5"), unobserved)
-    assert_whole(recorder, record)
+    assert_complete(recorder, record)
     assert recorder.started[0].folder == tmp_path
     assert not recorder.finished[0].stopped
-    most = max(len(notice.history.epoch) for notice in recorder.committed)
+    most = max(len(event.history.epoch) for event in recorder.committed)
     assert most == 1 if commit_seconds == 0 else most > 1
 
 
-def test_of_local_processes_as_well(tmp_path: Path, unobserved: StudyRecord) -> None:
+def test_epochs_of_local_processes_are_received(tmp_path: Path, unobserved: StudyRecord) -> None:
     recorder = Recorder()
-    record, lines = run(planned(tmp_path, recorder), tmp_path, processes([EXACT, EXACT]))
+    record, lines = run(plan_study(tmp_path, recorder), tmp_path, start_processes([EXACT, EXACT]))
     assert lines == []
     assert_same(record, unobserved)
-    assert_whole(recorder, record)
+    assert_complete(recorder, record)
 
 
 @pytest.mark.long
 @pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
-def test_of_ray_as_well(tmp_path: Path, unobserved: StudyRecord) -> None:
+def test_epochs_of_ray_actors_are_received(tmp_path: Path, unobserved: StudyRecord) -> None:
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'cpframe[ray]'")
-    from cpframe.execution.executors.ray_actors import ray_actors
+    from cpframe.execution.executors.ray_actors import start_ray_actors
 
     recorder = Recorder()
-    crew = ray_actors("ray", 1, 1, EXACT, tmp_path / "stages")
-    record, lines = run(planned(tmp_path, recorder), tmp_path, crew)
+    executor = start_ray_actors("ray", 1, 1, EXACT, tmp_path / "stages")
+    record, lines = run(plan_study(tmp_path, recorder), tmp_path, executor)
     assert lines == []
     assert_same(record, unobserved)
-    assert_whole(recorder, record)
+    assert_complete(recorder, record)
 
 
-def test_a_stopped_run_and_the_next_one_give_whole_curves(
+def test_a_stopped_run_and_the_next_one_give_complete_curves(
     tmp_path: Path, unobserved: StudyRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(training, "COMMIT_SECONDS", 0.0)
@@ -249,31 +260,31 @@ def test_a_stopped_run_and_the_next_one_give_whole_curves(
 
     first = Recorder()
     with pytest.raises(Stopped):
-        run(planned(tmp_path, first), tmp_path, act=stop)
+        run(plan_study(tmp_path, first), tmp_path, act=stop)
     (finished,) = first.finished
     assert finished.stopped
     assert {one.status for one in finished.record.trajectories} > {"unfinished"}
-    assert_whole(first, finished.record)
+    assert_complete(first, finished.record)
     second = Recorder()
-    record, _ = run(planned(tmp_path, second), tmp_path)
+    record, _ = run(plan_study(tmp_path, second), tmp_path)
     assert_same(record, unobserved)
     assert_same(second.started[0].record, finished.record)
-    assert_whole(second, record)
+    assert_complete(second, record)
     assert not second.finished[0].stopped
 
 
 def test_a_finished_study_is_in_the_record_that_a_run_starts_with(tmp_path: Path, unobserved: StudyRecord) -> None:
-    run(planned(tmp_path), tmp_path)
+    run(plan_study(tmp_path), tmp_path)
     recorder = Recorder()
-    run(planned(tmp_path, recorder), tmp_path)
+    run(plan_study(tmp_path, recorder), tmp_path)
     assert_same(recorder.started[0].record, unobserved)
     assert recorder.committed == []
-    assert_whole(recorder, unobserved)
+    assert_complete(recorder, unobserved)
 
 
-def test_what_follows_a_lost_stage_is_told_after_it(tmp_path: Path, unobserved: StudyRecord) -> None:
-    """A stage in the middle of trajectories is gone, those after it are not."""
-    study = planned(tmp_path)
+def test_the_descendants_of_a_lost_stage_are_received_after_it(tmp_path: Path, unobserved: StudyRecord) -> None:
+    """Stages in the middle of trajectories are missing from the store, their descendants are not."""
+    study = plan_study(tmp_path)
     run(study, tmp_path)
     parents = {stage.parent for stage in study.stages.values()}
     lost = [stage for stage in study.stages.values() if stage.parent and stage.id in parents]
@@ -281,29 +292,29 @@ def test_what_follows_a_lost_stage_is_told_after_it(tmp_path: Path, unobserved: 
     for stage in lost:
         shutil.rmtree(stage_folder(tmp_path / "stages", stage.id))
     recorder = Recorder()
-    record, _ = run(planned(tmp_path, recorder), tmp_path)
+    record, _ = run(plan_study(tmp_path, recorder), tmp_path)
     assert_same(record, unobserved)
-    assert_whole(recorder, record)
-    assert {notice.stage for notice in recorder.committed} > {stage.id for stage in lost}
+    assert_complete(recorder, record)
+    assert {event.stage for event in recorder.committed} > {stage.id for stage in lost}
 
 
-def test_observers_are_no_part_of_what_a_stage_is(tmp_path: Path) -> None:
-    assert planned(tmp_path).stages.keys() == planned(tmp_path, Recorder()).stages.keys()
+def test_observers_are_not_part_of_stage_ids(tmp_path: Path) -> None:
+    assert plan_study(tmp_path).stages.keys() == plan_study(tmp_path, Recorder()).stages.keys()
 
 
-class WordlessError(Exception):
+class UnprintableError(Exception):
     def __str__(self) -> str:
-        raise RuntimeError("not even a word")
+        raise RuntimeError("no text")
 
 
 @dataclass(frozen=True)
-class Unruly:
-    """Does its worst at one of its calls."""
+class Misbehaving:
+    """Calls a function in one of its methods."""
 
     at: str
-    what: Callable[[], object]
+    action: Callable[[], object]
 
-    def __call__(self, run: RunStarted) -> Unruly:
+    def __call__(self, run: RunStarted) -> Misbehaving:
         return self._act("call")
 
     def epochs_committed(self, committed: EpochsCommitted) -> None:
@@ -312,13 +323,13 @@ class Unruly:
     def run_finished(self, finished: RunFinished) -> None:
         self._act("run_finished")
 
-    def _act(self, at: str) -> Unruly:
+    def _act(self, at: str) -> Misbehaving:
         if at == self.at:
-            self.what()
+            self.action()
         return self
 
 
-def raising(error: BaseException) -> Callable[[], object]:
+def raise_error(error: BaseException) -> Callable[[], object]:
     def act() -> None:
         raise error
 
@@ -327,45 +338,61 @@ def raising(error: BaseException) -> Callable[[], object]:
 
 @pytest.mark.parametrize("at", ["call", "epochs_committed", "run_finished"])
 @pytest.mark.parametrize(
-    ("what", "why"),
+    ("action", "reason"),
     [
-        (raising(ValueError("two\nlines [/] of %s")), r"ValueError: two lines [/] of %s"),
+        (raise_error(ValueError("two\nlines [/] of %s")), r"ValueError: two lines [/] of %s"),
         (sys.exit, "SystemExit"),
-        (raising(KeyboardInterrupt()), "KeyboardInterrupt"),
-        (raising(WordlessError()), "WordlessError"),
+        (raise_error(KeyboardInterrupt()), "KeyboardInterrupt"),
+        (raise_error(UnprintableError()), "UnprintableError"),
     ],
 )
-def test_one_that_raises_is_left_out_with_a_line_and_harms_nothing(
-    tmp_path: Path, unobserved: StudyRecord, at: str, what: Callable[[], object], why: str
+def test_an_observer_that_raises_is_reported_and_harms_nothing(
+    tmp_path: Path, unobserved: StudyRecord, at: str, action: Callable[[], object], reason: str
 ) -> None:
     recorder = Recorder()
-    record, lines = run(planned(tmp_path, Unruly(at, what), recorder), tmp_path)
+    record, lines = run(plan_study(tmp_path, Misbehaving(at, action), recorder), tmp_path)
     assert_same(record, unobserved)
     assert_same(read_results(tmp_path / "results.h5"), unobserved)
     assert len(lines) == 1
-    assert lines[0].startswith("observer number0: is left out")
-    assert why in lines[0]
-    assert_whole(recorder, record)  # the other one
+    assert lines[0].startswith("observer number0: failed and receives nothing more: ")
+    assert reason in lines[0]
+    assert_complete(recorder, record)  # the other observer
 
 
 @pytest.mark.parametrize("at", ["call", "epochs_committed", "run_finished"])
-def test_one_that_never_comes_back_is_left_behind(tmp_path: Path, unobserved: StudyRecord, at: str) -> None:
-    release = threading.Event()
-    record, lines = run(planned(tmp_path, Unruly(at, release.wait), wait=0.3), tmp_path)
+def test_an_observer_that_hangs_is_abandoned(tmp_path: Path, unobserved: StudyRecord, at: str) -> None:
+    release = Flag()
+    abandoned: list[Thread] = []
+    record, lines = run(plan_study(tmp_path, Misbehaving(at, release.wait), wait=0.3), tmp_path, abandoned=abandoned)
     assert_same(record, unobserved)
-    assert len(lines) == 1
-    epochs = sum(stage.epochs for stage in planned(tmp_path).stages.values())
-    # Those in the call that hangs are among them.
-    missing = "" if at == "run_finished" else f"; at least {epochs} epochs are lost to it"
-    assert lines == [f"observer number0: is left behind 0.3 s after the run (see `wait`){missing}"]
+    epochs = sum(stage.epochs for stage in plan_study(tmp_path).stages.values())
+    # The epochs of the call that hangs are counted.
+    missed = "" if at == "run_finished" else f"; it has missed at least {epochs} epochs"
+    reason = "abandoned because it did not finish within 0.3 s after the run (see `wait`)"
+    assert lines == [f"observer number0: {reason}{missed}"]
+    assert [(thread.name, thread.is_alive()) for thread in abandoned] == [("observer number0", True)]
     release.set()
 
 
-def test_one_that_is_slow_loses_what_there_is_no_room_for_and_is_told_so(
+def test_an_observer_that_hangs_is_abandoned_when_the_run_ends_by_an_exception(tmp_path: Path) -> None:
+    release = Flag()
+    abandoned: list[Thread] = []
+
+    def stop(event: Event) -> None:
+        raise Stopped(2)
+
+    study = plan_study(tmp_path, Recorder(), Misbehaving("run_finished", release.wait), wait=0.3)
+    with pytest.raises(Stopped):
+        run(study, tmp_path, act=stop, abandoned=abandoned)
+    assert [(thread.name, thread.is_alive()) for thread in abandoned] == [("observer number1", True)]
+    release.set()
+
+
+def test_a_slow_observer_misses_the_epochs_for_which_the_queue_is_full(
     tmp_path: Path, unobserved: StudyRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(observing, "_ROOM", 2)
-    done = threading.Event()
+    monkeypatch.setattr(observers_module, "_QUEUE_SIZE", 2)
+    done = Flag()
     recorder = Recorder()
 
     @dataclass(frozen=True)
@@ -374,7 +401,7 @@ def test_one_that_is_slow_loses_what_there_is_no_room_for_and_is_told_so(
             done.wait()
             return recorder(run)
 
-    study = planned(tmp_path, Slow())
+    study = plan_study(tmp_path, Slow())
     total = sum(stage.epochs for stage in study.stages.values())
     seen = 0
 
@@ -385,17 +412,18 @@ def test_one_that_is_slow_loses_what_there_is_no_room_for_and_is_told_so(
             done.set()
 
     record, lines = run(study, tmp_path, act=release)
-    told = sum(len(notice.history.epoch) for notice in recorder.committed)
-    assert 0 < told < total
+    received = sum(len(event.history.epoch) for event in recorder.committed)
+    assert 0 < received < total
     assert lines == [
-        f"observer number0: was too slow to be told of {total - told} epochs one by one; it had them at the end"
+        f"observer number0: too slow to receive {total - received} epochs when they were committed; "
+        "it received them in the record at the end of the run"
     ]
     assert_same(recorder.finished[0].record, record)
 
 
 @dataclass(frozen=True)
 class Meddler:
-    """Sets what is torch's for the whole process, as early and as often as it can."""
+    """Changes torch's global settings, as early and as often as it can."""
 
     done: list[str] = field(default_factory=list)
 
@@ -415,34 +443,36 @@ class Meddler:
         return self
 
 
-def test_what_one_does_to_torch_does_not_reach_the_training(tmp_path: Path) -> None:
-    spec = planned(tmp_path, meddler := Meddler()).spec
-    numbers = torch.get_rng_state()
+def test_changes_to_torch_by_an_observer_do_not_affect_training(tmp_path: Path) -> None:
+    spec = plan_study(tmp_path, meddler := Meddler()).spec
+    rng_state = torch.get_rng_state()
     try:
-        for name, observers in (("alone", ()), ("observed", spec.observers)):
+        for name, observers in (("unobserved", ()), ("observed", spec.observers)):
             assert run_spec(replace(spec, observers=observers), tmp_path / name, tmp_path, 1, "cpu")
             shutil.rmtree(tmp_path / ".stages")
     finally:
         torch.set_default_dtype(torch.float32)
-        torch.set_rng_state(numbers)
+        torch.set_rng_state(rng_state)
     assert meddler.done
-    assert_same(read_results(tmp_path / "observed" / "results.h5"), read_results(tmp_path / "alone" / "results.h5"))
+    assert_same(
+        read_results(tmp_path / "observed" / "results.h5"), read_results(tmp_path / "unobserved" / "results.h5")
+    )
 
 
 @contextmanager
-def written(folder: Path, text: str) -> Iterator[Path]:
+def write_spec(folder: Path, text: str) -> Iterator[Path]:
     path = folder / "spec.toml"
     path.write_text(SPEC + text)
     yield path
 
 
 def problems(folder: Path, text: str, catalogue: Catalogue = CATALOGUE) -> list[str]:
-    with written(folder, text) as path, pytest.raises(SpecError) as error:
+    with write_spec(folder, text) as path, pytest.raises(SpecError) as error:
         read_spec(path, catalogue)
     return [str(problem).removeprefix(f"{folder}/") for problem in error.value.problems]
 
 
-def test_what_is_wrong_with_an_observer_is_told_at_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_observer_is_reported_at_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     line = len(SPEC.splitlines())
     for text, why in (
         (
@@ -453,38 +483,38 @@ def test_what_is_wrong_with_an_observer_is_told_at_its_line(tmp_path: Path, monk
         ('use = "tensorboard"\nwait = -1', f"{line + 3}: observers.tb.wait: must be at least 0, not -1"),
         ('use = "mlflow"\nexperiment = ""', f"{line + 3}: observers.tb.experiment: `experiment` must not be empty"),
     ):
-        (found,) = problems(tmp_path, f"[observers.tb]\n{text}\n")
-        assert found.startswith(f"spec.toml:{why}"), found
-    (found,) = problems(tmp_path, '[observers]\ntb = "tensorboard"\n')
-    assert 'observers.tb: must be a table with use = "..."' in found
+        (problem,) = problems(tmp_path, f"[observers.tb]\n{text}\n")
+        assert problem.startswith(f"spec.toml:{why}"), problem
+    (problem,) = problems(tmp_path, '[observers]\ntb = "tensorboard"\n')
+    assert 'observers.tb: must be a table with use = "..."' in problem
     monkeypatch.setattr("cpframe_plugins.observers.curves.find_spec", lambda package: None)
     for name in ("tensorboard", "mlflow", "wandb"):
-        (found,) = problems(tmp_path, f'[observers.tb]\nuse = "{name}"\n')
-        assert f"spec.toml:{line + 2}: observers.tb.use: " in found
-        assert f"pip install 'cpframe[{name}]'" in found
+        (problem,) = problems(tmp_path, f'[observers.tb]\nuse = "{name}"\n')
+        assert f"spec.toml:{line + 2}: observers.tb.use: " in problem
+        assert f"pip install 'cpframe[{name}]'" in problem
 
 
-def test_two_observers_that_are_the_same_are_refused(tmp_path: Path) -> None:
+def test_two_identical_observers_are_refused(tmp_path: Path) -> None:
     line = len(SPEC.splitlines())
     same = '[observers.one]\nuse = "wandb"\nproject = "eyes"\n[observers.two]\nuse = "wandb"\nproject = "{}"\n{}'
-    # The default said, and how long it is waited for, make no other of it.
-    (found,) = problems(tmp_path, same.format("eyes", 'mode = "offline"\nwait = 3\n'))
-    assert found.startswith(
+    # Writing out a default, or another `wait`, does not make an observer different.
+    (problem,) = problems(tmp_path, same.format("eyes", 'mode = "offline"\nwait = 3\n'))
+    assert problem.startswith(
         f"spec.toml:{line + 4}: observers.two: is the same as observers.one, so both would write to the same place;"
     )
-    assert "change a parameter" in found
-    with written(tmp_path, same.format("ears", "") + '[observers.three]\nuse = "tensorboard"\n') as path:
+    assert "change a parameter" in problem
+    with write_spec(tmp_path, same.format("ears", "") + '[observers.three]\nuse = "tensorboard"\n') as path:
         assert len(read_spec(path, CATALOGUE).observers) == 3
 
 
-def test_an_observer_by_the_command_line(tmp_path: Path) -> None:
-    with written(tmp_path, "") as path:
+def test_an_observer_set_on_the_command_line(tmp_path: Path) -> None:
+    with write_spec(tmp_path, "") as path:
         spec = read_spec(path, CATALOGUE, None, ["observers.tb.use=tensorboard", "observers.tb.wait=5"])
     (observer,) = spec.observers
     assert (observer.name, observer.component.use, observer.options.wait) == ("tb", "cpframe_plugins/tensorboard", 5.0)
 
 
-def test_rows_after_an_epoch(unobserved: StudyRecord) -> None:
+def test_the_history_after_an_epoch(unobserved: StudyRecord) -> None:
     history = unobserved.trajectories[-1].history
     rest = rows_after(history, 2)
     assert rest.epoch.tolist() == [3, 4]

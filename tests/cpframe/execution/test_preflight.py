@@ -1,4 +1,4 @@
-"""The rehearsal: what does not fit shows before anything is trained, with the line of the spec; and the estimate."""
+"""The preflight: errors are found before anything is trained, at their line of the spec; and the time estimate."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ def spec_of(folder: Path, *overrides: str, text: str = SPEC) -> Spec:
     return read_spec(path, CATALOGUE, None, overrides)
 
 
-def told(spec: Spec, folder: Path) -> tuple[str, str, str]:
-    """The one thing that the rehearsal has to say: the header of the table that it points at, the key, and why."""
+def problem_of(spec: Spec, folder: Path) -> tuple[str, str, str]:
+    """Return the only problem that the preflight finds: the line of the spec, the key, and what is wrong."""
     with pytest.raises(SpecError) as raised:
         preflight(spec, EXACT, folder)
     (problem,) = raised.value.problems
@@ -82,7 +82,7 @@ def told(spec: Spec, folder: Path) -> tuple[str, str, str]:
 
 
 def with_parts(spec: Spec, **parts: Any) -> Spec:
-    """The spec with plugins of this file in the places of its components."""
+    """Return the spec with components of this file."""
     components: Any = {kind: Component(f"tests/{kind}", "0", call) for kind, call in parts.items()}
     return replace(spec, variants=tuple(replace(variant, **components) for variant in spec.variants))
 
@@ -101,7 +101,7 @@ def with_metric(spec: Spec, call: Any, schedule: MetricSchedule) -> Spec:
 
 @dataclass(frozen=True)
 class Raising:
-    """Any part, failing as a stranger's code may."""
+    """A component of any kind that raises an error."""
 
     error: Exception
 
@@ -113,7 +113,7 @@ class Raising:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "key", "said"),
+    ("old", "new", "key", "message"),
     [
         (
             '"mlp"\nsizes = [16]',
@@ -126,20 +126,20 @@ class Raising:
         ("batch_size = 20", "batch_size = 1", "training", "more than 1 value per channel"),
     ],
 )
-def test_parts_that_do_not_fit_are_told_with_their_line(
-    tmp_path: Path, old: str, new: str, key: str, said: str
+def test_parts_that_do_not_fit_are_reported_at_their_line(
+    tmp_path: Path, old: str, new: str, key: str, message: str
 ) -> None:
     assert SPEC.count(old) == 1
     text = SPEC.replace(old, new)
     if key == "training":
         text = text.replace("sizes = [16]", "sizes = [16]\nbatchnorm = true")
-    header, told_key, why = told(spec_of(tmp_path, text=text), tmp_path)
-    assert (header, told_key) == (f"[{key}]", key)
-    assert said in why
+    header, reported_key, why = problem_of(spec_of(tmp_path, text=text), tmp_path)
+    assert (header, reported_key) == (f"[{key}]", key)
+    assert message in why
     assert "\n" not in why
 
 
-def test_a_network_of_convolutions_needs_images_it_can_halve(tmp_path: Path) -> None:
+def test_a_convolutional_network_reports_images_that_are_too_small(tmp_path: Path) -> None:
     spec = with_parts(spec_of(tmp_path, 'architecture={ use = "all-cnn", width = 0.05 }'), dataset=Tiny())
     with pytest.raises(SpecError, match=r"--set architecture=.*: architecture: .* at least 4 x 4 pixels"):
         preflight(spec, EXACT, tmp_path)
@@ -164,11 +164,11 @@ class Tiny:
         ("metric", "metrics.fisher"),
     ],
 )
-def test_a_plugin_that_raises_is_told_with_the_line_of_its_table(tmp_path: Path, part: str, key: str) -> None:
-    for error, said in (
-        (RuntimeError("out of\n  ideas"), "RuntimeError: out of ideas (test_preflight.py:"),
+def test_a_plugin_that_raises_is_reported_at_the_line_of_its_table(tmp_path: Path, part: str, key: str) -> None:
+    for error, message in (
+        (RuntimeError("no\n  output"), "RuntimeError: no output (test_preflight.py:"),
         (KeyError("x"), "KeyError: 'x' (test_preflight.py:"),
-        # a ValueError is how a part says what does not fit: its words are told as they are
+        # the message of a ValueError is meant for the user, and is reported as it is
         (ValueError("needs\nmore"), "needs more"),
     ):
         spec, call = spec_of(tmp_path), Raising(error)
@@ -178,12 +178,12 @@ def test_a_plugin_that_raises_is_told_with_the_line_of_its_table(tmp_path: Path,
             spec = with_metric(spec, call, MetricSchedule())
         else:
             spec = with_parts(spec, **{part: call})
-        header, told_key, why = told(spec, tmp_path)
-        assert (header, told_key) == (f"[{key}]", key)
-        assert why.startswith(said)
+        header, reported_key, why = problem_of(spec, tmp_path)
+        assert (header, reported_key) == (f"[{key}]", key)
+        assert why.startswith(message)
 
 
-def test_a_data_set_that_cannot_be_had_is_no_mistake_of_the_spec(tmp_path: Path) -> None:
+def test_an_unavailable_data_set_is_not_an_error_of_the_spec(tmp_path: Path) -> None:
     spec = with_parts(spec_of(tmp_path), dataset=Raising(DataError("the server is down")))
     with pytest.raises(DataError, match="the server is down"):
         preflight(spec, EXACT, tmp_path)
@@ -191,47 +191,47 @@ def test_a_data_set_that_cannot_be_had_is_no_mistake_of_the_spec(tmp_path: Path)
 
 @dataclass(frozen=True)
 class Rows:
-    """Data that are no images."""
+    """A data set that does not consist of images."""
 
     def __call__(self, folder: Path) -> Splits:
         rows, labels = torch.randn(40, 4, generator=torch.Generator().manual_seed(0)), torch.arange(40) % 3
         return Splits(rows, labels, rows, labels, (0.0,) * 4, (1.0,) * 4, classification(3))
 
 
-def test_what_needs_images_is_told_where_there_are_none(tmp_path: Path) -> None:
+def test_components_that_need_images_are_reported_when_the_data_are_not_images(tmp_path: Path) -> None:
     spec = with_parts(spec_of(tmp_path), dataset=Rows())
-    assert told(spec, tmp_path)[:2] == ("[deficits.blur]", "deficits.blur")
+    assert problem_of(spec, tmp_path)[:2] == ("[deficits.blur]", "deficits.blur")
     shifted = spec_of(tmp_path, text=SPEC.replace("batch_size = 20", "batch_size = 20\naugment = { shift = 1 }"))
-    header, key, why = told(with_deficit(with_parts(shifted, dataset=Rows()), Counting([])), tmp_path)
+    header, key, why = problem_of(with_deficit(with_parts(shifted, dataset=Rows()), Counting([])), tmp_path)
     assert (header, key) == ("[training]", "training")
     assert "training.augment needs images of shape (C, H, W)" in why
 
 
-def test_a_network_with_too_few_outputs_is_told(tmp_path: Path) -> None:
+def test_a_network_with_too_few_outputs_is_reported(tmp_path: Path) -> None:
     @dataclass(frozen=True)
     class Narrow:
         def __call__(self, shape: tuple[int, ...], outputs: int) -> nn.Module:
             return nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
 
-    assert "out of bounds" in told(with_parts(spec_of(tmp_path), architecture=Narrow()), tmp_path)[2]
+    assert "out of bounds" in problem_of(with_parts(spec_of(tmp_path), architecture=Narrow()), tmp_path)[2]
 
 
-def test_a_mistake_of_a_named_variant_is_told_where_it_was_written(tmp_path: Path) -> None:
+def test_an_error_in_a_named_variant_is_reported_where_it_was_written(tmp_path: Path) -> None:
     variants = '[variants.plain]\n[variants.deep]\n"architecture" = { use = "depth-cnn", depth = 4 }\n'
-    line, key, why = told(spec_of(tmp_path, text=SPEC + variants), tmp_path)
+    line, key, why = problem_of(spec_of(tmp_path, text=SPEC + variants), tmp_path)
     assert line.startswith('"architecture" = ')
     assert key == "architecture"
     assert "needs images of at least 16 x 16 pixels, not 8 x 8" in why
     assert why.endswith("(variant deep)")
-    # what the variant has from the spec is told there
+    # values that the variant takes from the spec are reported there
     variants = "[variants.plain]\n[variants.small]\n'training.batch_size' = 10\n"
-    _, key, why = told(spec_of(tmp_path, "deficits.blur.size=20", text=SPEC + variants), tmp_path)
+    _, key, why = problem_of(spec_of(tmp_path, "deficits.blur.size=20", text=SPEC + variants), tmp_path)
     assert (key, why.endswith("(variant plain)")) == ("deficits.blur", True)
 
 
-def test_a_mistake_of_one_variant_is_found(tmp_path: Path) -> None:
+def test_an_error_in_one_grid_point_is_found(tmp_path: Path) -> None:
     spec = spec_of(tmp_path, text=SPEC + '\n[grid]\n"deficits.blur.size" = [2, 4, 8]\n')
-    header, key, why = told(spec, tmp_path)
+    header, key, why = problem_of(spec, tmp_path)
     assert (header, key) == ("[deficits.blur]", "deficits.blur")
     assert "8 x 8 pixels" in why
 
@@ -241,7 +241,7 @@ def test_a_mistake_of_one_variant_is_found(tmp_path: Path) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Counting:
-    """A metric or deficit that counts what it is shown."""
+    """A metric or deficit that records the number of examples in each call."""
 
     sizes: list[int]
 
@@ -250,13 +250,13 @@ class Counting:
         return first if isinstance(first, Batch) else Measurement(1.0)
 
 
-def test_a_rehearsal_is_small_and_covers_every_part_of_every_variant(tmp_path: Path) -> None:
+def test_the_preflight_is_small_and_covers_every_part_of_every_variant(tmp_path: Path) -> None:
     spec = spec_of(tmp_path, text=SPEC + '\n[grid]\n"optimizer.lr" = [0.1, 0.2]\n')
-    shown, probed = Counting([]), Counting([])
-    costs = preflight(with_metric(with_deficit(spec, shown), probed, MetricSchedule(inputs=48)), EXACT, tmp_path)
+    deficit, metric = Counting([]), Counting([])
+    costs = preflight(with_metric(with_deficit(spec, deficit), metric, MetricSchedule(inputs=48)), EXACT, tmp_path)
     assert costs.keys() == {0, 1}
-    assert shown.sizes == [32, 32]
-    assert set(probed.sizes) == {32}
+    assert deficit.sizes == [32, 32]
+    assert set(metric.sizes) == {32}
     for cost in costs.values():
         assert cost.train > 0
         assert cost.test > 0
@@ -265,11 +265,11 @@ def test_a_rehearsal_is_small_and_covers_every_part_of_every_variant(tmp_path: P
         assert cost.idle == frozenset()
 
 
-def test_a_rehearsal_finds_out_which_conditions_are_idle(tmp_path: Path) -> None:
+def test_the_preflight_finds_the_idle_conditions(tmp_path: Path) -> None:
     assert preflight(spec_of(tmp_path), EXACT, tmp_path)[0].idle == {"off"}
 
 
-def test_a_rehearsal_writes_nothing(tmp_path: Path) -> None:
+def test_the_preflight_writes_nothing(tmp_path: Path) -> None:
     preflight(spec_of(tmp_path), EXACT, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["study.toml"]
 
@@ -278,7 +278,7 @@ def stage(condition: str, start: int, stop: int, variant: int = 0) -> Stage:
     return Stage(f"{condition}{start}", None, 0, variant, condition, start, stop, (0.1,) * (stop - start), False)
 
 
-def metric(name: str, every: int) -> Metric:
+def metric_every(name: str, every: int) -> Metric:
     return Metric(name, Component("tests/metric", "0", None), MetricSchedule(every=every))
 
 
@@ -287,7 +287,7 @@ def test_the_estimate_is_the_sum_over_epochs_tests_and_measurements() -> None:
         0: Costs(train=10.0, test=1.0, metrics={"often": 0.1, "seldom": 0.01}, idle=frozenset({"off"})),
         1: Costs(train=1000.0, test=100.0, metrics={"often": 0.0, "seldom": 0.0}, idle=frozenset()),
     }
-    metrics = [metric("often", 2), metric("seldom", 5)]
+    metrics = [metric_every("often", 2), metric_every("seldom", 5)]
     # epochs 1..4: often at 1, 2, 4; seldom at 1
     assert estimated_seconds([stage("clean", 0, 4)], metrics, costs) == pytest.approx(4 * 11 + 3 * 0.1 + 0.01)
     # epochs 5..10, tested and measured but not trained: often at 6, 8, 10; seldom at 5, 10

@@ -1,4 +1,4 @@
-"""A small study from its spec to results.h5: run, run again, extended, interrupted, and with parts that fail."""
+"""A small study from its spec to results.h5: run, run again, extended, interrupted, and with failing parts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rich.console import Console
 from cpframe.api import Batch, Generator
 from cpframe.commands.progress_bar import duration, shown
 from cpframe.commands.run import run_spec
-from cpframe.execution import scheduler as engine
+from cpframe.execution import scheduler
 from cpframe.execution.executors.inline import Inline
 from cpframe.execution.progress import StudyProgress, read_progress
 from cpframe.execution.scheduler import run_study
@@ -88,11 +88,11 @@ def spec_of(folder: Path, text: str = SPEC, *overrides: str) -> Spec:
     return read_spec(path, CATALOGUE, None, overrides)
 
 
-def place_of(folder: Path) -> Workspace:
+def workspace_of(folder: Path) -> Workspace:
     return Workspace(folder, folder / "stages", folder, EXACT, {"device": "cpu"})
 
 
-def planned(folder: Path, *overrides: str) -> Study:
+def plan_study(folder: Path, *overrides: str) -> Study:
     return plan(spec_of(folder, SPEC, *overrides), {})
 
 
@@ -104,18 +104,18 @@ def run(study: Study, workspace: Workspace, observe: Callable[[Event], None] = i
     return run_study(read_progress(study, workspace), workspace, Inline(EXACT), observe)
 
 
-def watched(study: Study, workspace: Workspace) -> tuple[StudyRecord, list[Event]]:
+def run_with_events(study: Study, workspace: Workspace) -> tuple[StudyRecord, list[Event]]:
     events: list[Event] = []
     return run(study, workspace, events.append), events
 
 
-def trained(events: list[Event]) -> set[str]:
-    """The stages of which epochs were trained."""
+def trained_stages(events: list[Event]) -> set[str]:
+    """Return the ids of the stages of which epochs were trained."""
     return {event.stage for event in events if isinstance(event, EpochDone)}
 
 
 def assert_same(one: object, other: object) -> None:
-    """The same records, bit for bit; nan is equal to nan, and the time of writing does not count."""
+    """Assert that records are identical; nan equals nan, and the time of writing is ignored."""
     assert type(one) is type(other)
     if isinstance(one, np.ndarray):
         np.testing.assert_array_equal(one, other)
@@ -152,13 +152,13 @@ def states(folder: Path) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> StudyRecord:
-    """The study with seed 0 alone, run without interruption."""
+    """The record of the study with seed 0 only, run without interruption."""
     folder = tmp_path_factory.mktemp("whole")
-    return run(planned(folder, "seeds=[0]"), place_of(folder))
+    return run(plan_study(folder, "seeds=[0]"), workspace_of(folder))
 
 
 def with_ancestors(study: Study, stages: set[str]) -> set[str]:
-    """The stages, and all that they go on from."""
+    """Return the stages and all their ancestors."""
     chain = set(stages)
     for stage in reversed(study.stages.values()):  # type: ignore[call-overload]
         if stage.id in chain and stage.parent is not None:
@@ -169,9 +169,9 @@ def with_ancestors(study: Study, stages: set[str]) -> set[str]:
 # --- from the spec to results.h5 --------------------------------------------------------------------------------------
 
 
-def test_every_trajectory_comes_out_complete_with_its_timeline(tmp_path: Path) -> None:
-    study = planned(tmp_path)
-    record, events = watched(study, place_of(tmp_path))
+def test_every_trajectory_is_complete_and_has_its_timeline(tmp_path: Path) -> None:
+    study = plan_study(tmp_path)
+    record, events = run_with_events(study, workspace_of(tmp_path))
     assert_same(read_results(tmp_path / "results.h5"), record)
     assert record.title == "Small"
     assert record.spec == SPEC
@@ -204,7 +204,7 @@ def test_every_trajectory_comes_out_complete_with_its_timeline(tmp_path: Path) -
         assert history.measured_epoch.tolist() == [epoch for epoch in (1, 2, 4) if epoch <= len(timeline)]
         assert fisher.values.shape == (len(history.measured_epoch), 2)
         assert (fisher.values > 0).all()
-    # Trajectories of one seed start together, and part where their timelines do.
+    # Trajectories of one seed are identical up to the epoch in which their timelines differ.
     clean, late = found["clean", CLEAN, 0, 0], found["sliding", "blur", 1, 0]
     assert clean.history.test_loss[0] == late.history.test_loss[0]
     assert clean.history.test_loss[1] != late.history.test_loss[1]
@@ -219,11 +219,11 @@ def test_every_trajectory_comes_out_complete_with_its_timeline(tmp_path: Path) -
 
 
 def test_a_study_run_again_trains_nothing(tmp_path: Path, whole: StudyRecord) -> None:
-    study, workspace = planned(tmp_path, "seeds=[0]"), place_of(tmp_path)
+    study, workspace = plan_study(tmp_path, "seeds=[0]"), workspace_of(tmp_path)
     assert_same(run(study, workspace), whole)
     progress = read_progress(study, workspace)
     assert (progress.todo, progress.epochs, progress.failures) == ({}, 0, {})
-    again, events = watched(study, workspace)
+    again, events = run_with_events(study, workspace)
     assert events == []
     assert_same(again, whole)
     (tmp_path / "results.h5").unlink()
@@ -231,26 +231,26 @@ def test_a_study_run_again_trains_nothing(tmp_path: Path, whole: StudyRecord) ->
     assert_same(read_results(tmp_path / "results.h5"), whole)
 
 
-def test_more_seeds_train_only_themselves(tmp_path: Path, whole: StudyRecord) -> None:
-    workspace = place_of(tmp_path)
-    run(planned(tmp_path, "seeds=[4]"), workspace)
-    study = planned(tmp_path, "seeds=[4, 0]")
-    record, events = watched(study, workspace)
-    assert {study.stages[stage].seed for stage in trained(events)} == {0}
+def test_additional_seeds_are_the_only_ones_trained(tmp_path: Path, whole: StudyRecord) -> None:
+    workspace = workspace_of(tmp_path)
+    run(plan_study(tmp_path, "seeds=[4]"), workspace)
+    study = plan_study(tmp_path, "seeds=[4, 0]")
+    record, events = run_with_events(study, workspace)
+    assert {study.stages[stage].seed for stage in trained_stages(events)} == {0}
     assert_same(record.trajectories[len(whole.trajectories) :], whole.trajectories)
     assert {one.status for one in record.trajectories} == {"complete"}
 
 
-def test_another_epoch_of_removal_trains_what_is_new_and_the_states_it_needs(tmp_path: Path) -> None:
-    workspace = place_of(tmp_path)
-    before = planned(tmp_path, "seeds=[0]")
+def test_another_removal_epoch_trains_the_new_stages_and_their_ancestors(tmp_path: Path) -> None:
+    workspace = workspace_of(tmp_path)
+    before = plan_study(tmp_path, "seeds=[0]")
     first = {one.name: one for one in run(before, workspace).trajectories}
-    study = planned(tmp_path, "seeds=[0]", "protocols.0.until=[0, 2, 3]")
-    record, events = watched(study, workspace)
+    study = plan_study(tmp_path, "seeds=[0]", "protocols.0.until=[0, 2, 3]")
+    record, events = run_with_events(study, workspace)
     new = study.stages.keys() - before.stages.keys()
-    # [0, 2) under blur and under idle again, for their states; and the longest training is longer by an epoch.
-    assert trained(events) == with_ancestors(study, new)
-    kept = [study.stages[stage] for stage in study.stages if stage not in trained(events)]
+    # [0, 2) with blur and with idle again, for their states; and the longest training has one more epoch.
+    assert trained_stages(events) == with_ancestors(study, new)
+    kept = [study.stages[stage] for stage in study.stages if stage not in trained_stages(events)]
     assert {(stage.condition, stage.start) for stage in kept} == {("blur", 1), (CLEAN, 2), (CLEAN, 3), (CLEAN, 4)}
     names = {one.name for one in record.trajectories}
     assert {one.name for one in first.values() if one.protocol != "clean"} < names
@@ -260,84 +260,84 @@ def test_another_epoch_of_removal_trains_what_is_new_and_the_states_it_needs(tmp
             assert_same(one, first[one.name])
     fresh = tmp_path / "fresh"
     fresh.mkdir()
-    assert_same(record, run(study, place_of(fresh)))
+    assert_same(record, run(study, workspace_of(fresh)))
     assert states(tmp_path) == []
 
 
-def test_a_study_made_smaller_uses_what_is_there(tmp_path: Path, whole: StudyRecord) -> None:
-    before, workspace = planned(tmp_path, "seeds=[0]"), place_of(tmp_path)
+def test_a_smaller_study_reuses_stored_stages(tmp_path: Path, whole: StudyRecord) -> None:
+    before, workspace = plan_study(tmp_path, "seeds=[0]"), workspace_of(tmp_path)
     run(before, workspace)
-    # After blur in [0, 2), the clean stages [2, 4) and [4, 5) become one: only that, and the state before it, is new.
-    study = planned(tmp_path, "seeds=[0]", "protocols.1.onsets=[1]")
+    # After blur in [0, 2), the clean stages [2, 4) and [4, 5) become one; it is trained, and its ancestors again.
+    study = plan_study(tmp_path, "seeds=[0]", "protocols.1.onsets=[1]")
     new = study.stages.keys() - before.stages.keys()
     assert [(study.stages[stage].start, study.stages[stage].stop) for stage in new] == [(2, 5)]
-    record, events = watched(study, workspace)
-    assert trained(events) == with_ancestors(study, new)
+    record, events = run_with_events(study, workspace)
+    assert trained_stages(events) == with_ancestors(study, new)
     full = {one.name: one for one in whole.trajectories}
     for one in record.trajectories:
         assert_same(one, full[one.name])
 
 
-# --- interrupted ----------------------------------------------------------------------------------------------------
+# --- interruptions --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("events", "commit_seconds"),
     [(1, 0.0), (2, 0.0), (4, 0.0), (9, 0.0), (16, 0.0), (27, 0.0), (6, 3600.0), (17, 3600.0)],
 )
-def test_an_interrupted_study_goes_on_as_if_nothing_had_happened(
+def test_an_interrupted_study_continues_with_identical_results(
     tmp_path: Path, whole: StudyRecord, monkeypatch: pytest.MonkeyPatch, events: int, commit_seconds: float
 ) -> None:
     monkeypatch.setattr(training, "COMMIT_SECONDS", commit_seconds)
-    study, workspace = planned(tmp_path, "seeds=[0]"), place_of(tmp_path)
-    left = events
+    study, workspace = plan_study(tmp_path, "seeds=[0]"), workspace_of(tmp_path)
+    count = 0
 
     def interrupt(event: Event) -> None:
-        nonlocal left
-        left -= 1
-        if left == 0:
+        nonlocal count
+        count += 1
+        if count == events:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         run(study, workspace, interrupt)
-    partly = read_results(tmp_path / "results.h5")
+    partial = read_results(tmp_path / "results.h5")
     full = {one.name: one for one in whole.trajectories}
-    assert [one.name for one in partly.trajectories] == list(full)
-    for one in partly.trajectories:
+    assert [one.name for one in partial.trajectories] == list(full)
+    for one in partial.trajectories:
         assert one.status in ("complete", "unfinished")
         assert_prefix(one.history, full[one.name].history)
         assert (len(one.history.epoch) == one.epochs) == (one.status == "complete")
         assert np.isnan(one.score) == (one.status == "unfinished")
     progress = read_progress(study, workspace)
-    announced = progress.epochs
+    remaining = progress.epochs
     done: list[Event] = []
     record = run_study(progress, workspace, Inline(EXACT), done.append)
-    assert sum(isinstance(event, EpochDone) for event in done) == announced
+    assert sum(isinstance(event, EpochDone) for event in done) == remaining
     assert_same(record, whole)
     assert_same(read_results(tmp_path / "results.h5"), whole)
     assert states(tmp_path) == []
 
 
-def test_results_are_there_before_the_study_is_done(tmp_path: Path) -> None:
-    study, workspace = planned(tmp_path, "seeds=[0]"), place_of(tmp_path)
+def test_results_are_written_before_the_study_is_complete(tmp_path: Path) -> None:
+    study, workspace = plan_study(tmp_path, "seeds=[0]"), workspace_of(tmp_path)
     seen: list[list[str]] = []
 
-    def look(event: Event) -> None:
+    def read_statuses(event: Event) -> None:
         if workspace.results.exists():
             seen.append([one.status for one in read_results(workspace.results).trajectories])
 
-    run(study, workspace, look)
+    run(study, workspace, read_statuses)
     assert seen
     assert all("unfinished" in statuses for statuses in seen[:1])
 
 
-def test_states_that_a_killed_run_left_behind_are_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    study, workspace = planned(tmp_path, "seeds=[0]"), place_of(tmp_path)
+def test_states_left_by_a_killed_run_are_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study, workspace = plan_study(tmp_path, "seeds=[0]"), workspace_of(tmp_path)
     with monkeypatch.context() as patches:
-        patches.setattr(engine, "drop_state", lambda folder: None)
+        patches.setattr(scheduler, "drop_state", lambda folder: None)
         record = run(study, workspace)
     assert states(tmp_path)
-    again, events = watched(study, workspace)
+    again, events = run_with_events(study, workspace)
     assert events == []
     assert states(tmp_path) == []
     assert_same(again, record)
@@ -363,25 +363,25 @@ HOWS = ("cut short", "a bit flipped", "another stage's", "a folder", "gone")
 
 
 @pytest.mark.parametrize("keep_states", [False, True])
-def test_any_damaged_history_is_named_and_its_stage_alone_trained_again(
+def test_any_damaged_history_is_reported_and_only_its_stage_trained_again(
     tmp_path: Path, whole: StudyRecord, keep_states: bool
 ) -> None:
-    study, workspace = planned(tmp_path, "seeds=[0]"), replace(place_of(tmp_path), keep_states=keep_states)
+    study, workspace = plan_study(tmp_path, "seeds=[0]"), replace(workspace_of(tmp_path), keep_states=keep_states)
     run(study, workspace)
     shift = 0
     while shift < len(study.stages):
-        hurt = dict(zip(list(study.stages)[shift : shift + len(HOWS)], HOWS, strict=False))
+        damaged = dict(zip(list(study.stages)[shift : shift + len(HOWS)], HOWS, strict=False))
         shift += len(HOWS)
-        for stage, how in hurt.items():
+        for stage, how in damaged.items():
             damage(workspace.of(stage) / "history.h5", how)
         progress = read_progress(study, workspace)
-        assert progress.damage.keys() == {stage for stage, how in hurt.items() if how != "gone"}
+        assert progress.damage.keys() == {stage for stage, how in damaged.items() if how != "gone"}
         events: list[Event] = []
         assert_same(run_study(progress, workspace, Inline(EXACT), events.append), whole)
-        assert trained(events) == (set(hurt) if keep_states else with_ancestors(study, set(hurt)))
-        told = {event.stage: event.message for event in events if isinstance(event, StageWarning)}
-        assert told.keys() == progress.damage.keys()
-        for stage, message in told.items():
+        assert trained_stages(events) == (set(damaged) if keep_states else with_ancestors(study, set(damaged)))
+        warnings = {event.stage: event.message for event in events if isinstance(event, StageWarning)}
+        assert warnings.keys() == progress.damage.keys()
+        for stage, message in warnings.items():
             assert str(workspace.of(stage) / "history.h5") in message
             assert message.endswith("moved aside, its epochs are trained again")
     assert bool(states(tmp_path)) == keep_states
@@ -389,59 +389,62 @@ def test_any_damaged_history_is_named_and_its_stage_alone_trained_again(
 
 
 @pytest.mark.parametrize("how", ["cut short", "a bit flipped", "gone"])
-def test_a_damaged_state_is_made_again_once_it_is_needed(tmp_path: Path, how: str) -> None:
-    workspace = replace(place_of(tmp_path), keep_states=True)
-    run(planned(tmp_path, "seeds=[0]"), workspace)
+def test_a_damaged_state_is_trained_again_when_it_is_needed(tmp_path: Path, how: str) -> None:
+    workspace = replace(workspace_of(tmp_path), keep_states=True)
+    run(plan_study(tmp_path, "seeds=[0]"), workspace)
     for path in states(tmp_path):
         damage(path, how)
-    # Another length of recovery: every stage that it goes on from lacks its state.
-    study = planned(tmp_path, "seeds=[0]", "protocols.0.recovery=4")
-    record, events = watched(study, workspace)
+    # Another recovery length: its new stages continue from stages whose states are damaged.
+    study = plan_study(tmp_path, "seeds=[0]", "protocols.0.recovery=4")
+    record, events = run_with_events(study, workspace)
     fresh = tmp_path / "fresh"
     fresh.mkdir()
-    assert_same(record, run(study, place_of(fresh)))
+    assert_same(record, run(study, workspace_of(fresh)))
     assert {one.status for one in record.trajectories} == {"complete"}
-    told = [event.message for event in events if isinstance(event, StageWarning)]
-    said = "is not there" if how == "gone" else "is damaged: its bytes are not those that were committed"
-    assert told
-    assert all(said in message for message in told)
+    warnings = [event.message for event in events if isinstance(event, StageWarning)]
+    expected = "is not there" if how == "gone" else "is damaged: its bytes are not those that were committed"
+    assert warnings
+    assert all(expected in message for message in warnings)
 
 
-# --- a store that several studies share -----------------------------------------------------------------------------
+# --- a store shared by several studies ------------------------------------------------------------------------------
 
 
-def test_another_study_takes_from_the_store_what_is_there(tmp_path: Path) -> None:
+def test_another_study_reuses_the_stages_in_the_store(tmp_path: Path) -> None:
     one, other = (tmp_path / name for name in ("one", "other"))
     one.mkdir()
     other.mkdir()
-    first, second = planned(one, "seeds=[0]"), planned(other, "seeds=[0]", "title='Other'", "protocols.1.onsets=[2]")
+    first, second = (
+        plan_study(one, "seeds=[0]"),
+        plan_study(other, "seeds=[0]", "title='Other'", "protocols.1.onsets=[2]"),
+    )
     shared = first.stages.keys() & second.stages.keys()
     assert shared
-    run(first, place_of(one))
-    _, events = watched(second, replace(place_of(other), store=place_of(one).store))
-    assert trained(events) == with_ancestors(second, second.stages.keys() - shared)
+    run(first, workspace_of(one))
+    _, events = run_with_events(second, replace(workspace_of(other), store=workspace_of(one).store))
+    assert trained_stages(events) == with_ancestors(second, second.stages.keys() - shared)
     assert not (other / "stages").exists()
 
 
-def test_a_stage_that_another_run_trains_is_waited_for_and_not_trained_twice(
+def test_a_stage_that_another_run_is_training_is_awaited_and_not_trained_twice(
     tmp_path: Path, whole: StudyRecord
 ) -> None:
-    study, workspace = planned(tmp_path, "seeds=[0]"), place_of(tmp_path)
+    study, workspace = plan_study(tmp_path, "seeds=[0]"), workspace_of(tmp_path)
     root = next(stage for stage in study.stages.values() if stage.parent is None and stage.condition == CLEAN)
-    mine: list[Event] = []
+    events: list[Event] = []
     with ThreadPoolExecutor(1) as thread, locked(workspace.of(root.id)):
-        record = thread.submit(run, study, workspace, mine.append)
+        record = thread.submit(run, study, workspace, events.append)
         for _ in range(3000):
-            if record.done() or StageDone(root.id, "", "in use") in mine:
+            if record.done() or StageDone(root.id, "", "in use") in events:
                 break
             time.sleep(0.01)
-        assert root.id not in trained(list(mine))
+        assert root.id not in trained_stages(list(events))
     assert_same(record.result(), whole)
-    assert len([event for event in mine if isinstance(event, EpochDone)]) == study.epochs_to_train
+    assert len([event for event in events if isinstance(event, EpochDone)]) == study.epochs_to_train
 
 
-def test_a_state_that_another_run_dropped_is_made_again(tmp_path: Path, whole: StudyRecord) -> None:
-    study, workspace = planned(tmp_path, "seeds=[0]"), place_of(tmp_path)
+def test_a_state_that_another_run_dropped_is_trained_again(tmp_path: Path, whole: StudyRecord) -> None:
+    study, workspace = plan_study(tmp_path, "seeds=[0]"), workspace_of(tmp_path)
     dropped: list[str] = []
 
     def drop(event: Event) -> None:
@@ -459,15 +462,15 @@ def test_two_runs_of_different_studies_share_a_store_at_the_same_time(tmp_path: 
     for folder in folders:
         folder.mkdir()
     changes = ("seeds=[0, 1]", "protocols.1.onsets=[0, 2]")
-    alone = run(planned(folders[0]), place_of(folders[0]))
-    other_alone = run(planned(folders[1], *changes), place_of(folders[1]))
+    alone = run(plan_study(folders[0]), workspace_of(folders[0]))
+    other_alone = run(plan_study(folders[1], *changes), workspace_of(folders[1]))
     shared = ["--store", tmp_path / "store", "--workers", "1", "--device", "cpu"]
     commands = [
         [sys.executable, "-m", "cpframe", "run", folder / "small.toml", "--out", folder / "out", *shared]
         for folder in folders[2:]
     ]
-    planned(folders[2])
-    planned(folders[3])
+    plan_study(folders[2])
+    plan_study(folders[3])
     for change in changes:
         commands[1] += ["--set", change]
     processes = [subprocess.Popen(command, stdout=subprocess.DEVNULL) for command in commands]
@@ -477,12 +480,12 @@ def test_two_runs_of_different_studies_share_a_store_at_the_same_time(tmp_path: 
     assert list((tmp_path / "store").glob("*/*/state-*")) == []
 
 
-def test_kept_states_outlive_a_run_that_keeps_none(tmp_path: Path) -> None:
-    study, workspace = planned(tmp_path, "seeds=[0]"), place_of(tmp_path)
+def test_kept_states_survive_a_run_that_keeps_none(tmp_path: Path) -> None:
+    study, workspace = plan_study(tmp_path, "seeds=[0]"), workspace_of(tmp_path)
     run(study, replace(workspace, keep_states=True))
     assert len(states(tmp_path)) == len(study.stages)
     run(study, workspace)
-    run(planned(tmp_path, "seeds=[0]", "protocols.1.onsets=[1]"), workspace)
+    run(plan_study(tmp_path, "seeds=[0]", "protocols.1.onsets=[1]"), workspace)
     assert len(states(tmp_path)) == len(study.stages)
 
 
@@ -491,7 +494,7 @@ def test_a_clock_that_jumps_changes_nothing(
 ) -> None:
     hours = iter(range(10**9, 0, -3600))
     monkeypatch.setattr(time, "time", lambda: float(next(hours)))
-    record, events = watched(planned(tmp_path, "seeds=[0]"), place_of(tmp_path))
+    record, events = run_with_events(plan_study(tmp_path, "seeds=[0]"), workspace_of(tmp_path))
     assert_same(record, whole)
     assert not any(isinstance(event, StageWarning) for event in events)
 
@@ -506,10 +509,10 @@ LEARNERS = {
 
 
 @pytest.mark.parametrize("learner", LEARNERS)
-def test_every_trajectory_alone_comes_to_the_bits_of_the_whole_study(tmp_path: Path, learner: str) -> None:
-    """Each trajectory by a spec of its own, in a store of its own: nothing is shared."""
+def test_a_trajectory_on_its_own_is_identical_to_that_of_the_whole_study(tmp_path: Path, learner: str) -> None:
+    """Each trajectory has its own spec and its own store, so nothing is shared."""
     changes = ("seeds=[0]", *LEARNERS[learner])
-    shared = {one.name: one for one in run(planned(tmp_path, *changes), place_of(tmp_path)).trajectories}
+    shared = {one.name: one for one in run(plan_study(tmp_path, *changes), workspace_of(tmp_path)).trajectories}
     alone = {
         "removal": "[{use='removal', deficits=['blur'], until=[2], recovery=3}]",
         "sliding": "[{use='sliding', deficits=['blur'], onsets=[1], length=2, epochs=4}]",
@@ -518,7 +521,7 @@ def test_every_trajectory_alone_comes_to_the_bits_of_the_whole_study(tmp_path: P
     for name, protocols in alone.items():
         folder = tmp_path / name
         folder.mkdir()
-        for one in run(planned(folder, *changes, f"protocols={protocols}"), place_of(folder)).trajectories:
+        for one in run(plan_study(folder, *changes, f"protocols={protocols}"), workspace_of(folder)).trajectories:
             if one.deficit == "blur":
                 assert_same(one, shared[one.name])
                 compared.add(one.name)
@@ -531,18 +534,18 @@ def test_every_trajectory_alone_comes_to_the_bits_of_the_whole_study(tmp_path: P
 def test_a_full_disk_ends_the_study_and_a_second_run_completes_it(
     tmp_path: Path, whole: StudyRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    study, workspace = planned(tmp_path, "seeds=[0]"), place_of(tmp_path)
+    study, workspace = plan_study(tmp_path, "seeds=[0]"), workspace_of(tmp_path)
     calls = 0
 
-    def full(*arguments: Any, **more: Any) -> None:
+    def fail_once(*arguments: Any, **keywords: Any) -> None:
         nonlocal calls
         calls += 1
         if calls == 8:
             raise StoreError("the disk is full")
-        commit(*arguments, **more)
+        commit(*arguments, **keywords)
 
     with monkeypatch.context() as patches:
-        patches.setattr(training, "commit", full)
+        patches.setattr(training, "commit", fail_once)
         with pytest.raises(StoreError, match="the disk is full"):
             run(study, workspace)
     assert {one.status for one in read_results(workspace.results).trajectories} >= {"unfinished"}
@@ -552,57 +555,57 @@ def test_a_full_disk_ends_the_study_and_a_second_run_completes_it(
 # --- failures -------------------------------------------------------------------------------------------------------
 
 
-def test_a_diverging_variant_fails_alone(tmp_path: Path, whole: StudyRecord) -> None:
+def test_only_the_diverging_variant_fails(tmp_path: Path, whole: StudyRecord) -> None:
     grid = SPEC + '\n[grid]\n"optimizer.lr" = [0.05, 1e30]\n'
-    study, workspace = plan(spec_of(tmp_path, grid, "seeds=[0]"), {}), place_of(tmp_path)
-    record, events = watched(study, workspace)
-    sound = [one for one in record.trajectories if one.variant["optimizer.lr"] == 0.05]
-    absurd = [one for one in record.trajectories if one.variant["optimizer.lr"] == 1e30]
-    assert len(sound) == len(absurd) == len(whole.trajectories)
-    for one, known in zip(sound, whole.trajectories, strict=True):
+    study, workspace = plan(spec_of(tmp_path, grid, "seeds=[0]"), {}), workspace_of(tmp_path)
+    record, events = run_with_events(study, workspace)
+    stable = [one for one in record.trajectories if one.variant["optimizer.lr"] == 0.05]
+    diverging = [one for one in record.trajectories if one.variant["optimizer.lr"] == 1e30]
+    assert len(stable) == len(diverging) == len(whole.trajectories)
+    for one, known in zip(stable, whole.trajectories, strict=True):
         assert_same(one, replace(known, name=f"variant0-{known.name}", variant=one.variant))
-    for one in absurd:
+    for one in diverging:
         assert one.status == "failed"
         assert one.reason.startswith("diverged in epoch ")
         assert np.isnan(one.score)
-        # The epochs up to the one that diverged are kept; the idle ones go by without harm.
+        # The epochs up to the one that diverged are kept; idle epochs do not diverge.
         assert len(one.history.epoch) < one.epochs
         assert len(one.history.epoch) >= (3 if one.deficit == "off" else 1)
-    again, events = watched(study, workspace)
+    again, events = run_with_events(study, workspace)
     assert events == []
     assert_same(again, record)
     assert states(tmp_path) == []
 
 
 @dataclass(frozen=True)
-class Moody:
-    """A deficit that raises while it is in the mood."""
+class Raising:
+    """A deficit that raises an error with a message, as long as one is set."""
 
-    mood: ClassVar[str] = ""
+    message: ClassVar[str] = ""
     deterministic: ClassVar[bool] = True
 
     def __call__(self, batch: Batch, rng: Generator) -> Batch:
-        if self.mood and len(batch.targets) > 32:  # the rehearsal shows it fewer
-            raise RuntimeError(self.mood)
+        if self.message and len(batch.targets) > 32:  # the preflight uses fewer examples
+            raise RuntimeError(self.message)
         return batch._replace(inputs=1 - batch.inputs)
 
 
-def moody(spec: Spec) -> Spec:
-    """The spec with `Moody` in the place of the idle deficit."""
+def with_raising(spec: Spec) -> Spec:
+    """Return the spec with `Raising` in place of the idle deficit."""
     (variant,) = spec.variants
-    deficits = {**variant.deficits, "off": Component("tests/moody", "0", Moody())}
+    deficits = {**variant.deficits, "off": Component("tests/raising", "0", Raising())}
     return replace(spec, variants=(replace(variant, deficits=deficits),))
 
 
-MOODS = ["out of ideas", "control \x00 character\nand half a letter \ud800", "x" * 99_999]
+MESSAGES = ["no output", "control \x00 character\nand half a letter \ud800", "x" * 99_999]
 
 
-@pytest.mark.parametrize("mood", MOODS)
-def test_a_plugin_that_raises_fails_its_trajectories_alone_and_can_be_mended(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mood: str
+@pytest.mark.parametrize("message", MESSAGES)
+def test_a_plugin_that_raises_fails_only_its_trajectories_until_it_is_repaired(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, message: str
 ) -> None:
-    study, workspace = plan(moody(spec_of(tmp_path, SPEC, "seeds=[0]")), {}), place_of(tmp_path)
-    monkeypatch.setattr(Moody, "mood", mood)
+    study, workspace = plan(with_raising(spec_of(tmp_path, SPEC, "seeds=[0]")), {}), workspace_of(tmp_path)
+    monkeypatch.setattr(Raising, "message", message)
     record = run(study, workspace)
     assert_same(read_results(workspace.results), record)
     status = {one.name: one.status for one in record.trajectories}
@@ -612,27 +615,27 @@ def test_a_plugin_that_raises_fails_its_trajectories_alone_and_can_be_mended(
     assert reasons[0].startswith("RuntimeError: ")
     assert "(test_scheduler.py:" in reasons[0]
 
-    monkeypatch.setattr(Moody, "mood", "")
-    mended, events = watched(study, workspace)
-    assert {study.stages[stage].condition for stage in trained(events)} == {"off", CLEAN}
-    assert {one.status for one in mended.trajectories} == {"complete"}
-    for one, before in zip(mended.trajectories, record.trajectories, strict=True):
+    monkeypatch.setattr(Raising, "message", "")
+    repaired, events = run_with_events(study, workspace)
+    assert {study.stages[stage].condition for stage in trained_stages(events)} == {"off", CLEAN}
+    assert {one.status for one in repaired.trajectories} == {"complete"}
+    for one, before in zip(repaired.trajectories, record.trajectories, strict=True):
         if one.deficit != "off":
             assert_same(one, before)
 
 
-def test_the_state_before_a_failed_stage_is_kept_for_another_try(
+def test_the_state_before_a_failed_stage_is_kept_for_the_next_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = SPEC.replace('deficits = ["blur"]\nonsets = [0, 1]', 'deficits = ["off"]\nonsets = [1]')
-    study, workspace = plan(moody(spec_of(tmp_path, text, "seeds=[0]")), {}), place_of(tmp_path)
+    study, workspace = plan(with_raising(spec_of(tmp_path, text, "seeds=[0]")), {}), workspace_of(tmp_path)
     (before,) = [stage for stage in study.stages.values() if stage.stop == 1 and stage.condition == CLEAN]
-    monkeypatch.setattr(Moody, "mood", "no")
+    monkeypatch.setattr(Raising, "message", "no")
     run(study, workspace)
     assert len(states(tmp_path)) == 1
-    monkeypatch.setattr(Moody, "mood", "")
-    _, events = watched(study, workspace)
-    assert before.id not in trained(events)
+    monkeypatch.setattr(Raising, "message", "")
+    _, events = run_with_events(study, workspace)
+    assert before.id not in trained_stages(events)
     assert states(tmp_path) == []
 
 
@@ -640,7 +643,7 @@ def test_the_state_before_a_failed_stage_is_kept_for_another_try(
 
 
 def shown_on(console: Console, progress: StudyProgress) -> None:
-    """Tell of every epoch that is to be trained."""
+    """Show the events of all epochs to be trained."""
     with shown(progress, console) as observe:
         for stage in progress.todo.values():
             for epoch in range(stage.start, stage.stop):
@@ -648,30 +651,30 @@ def shown_on(console: Console, progress: StudyProgress) -> None:
             observe(StageDone(stage.id, ""))
 
 
-def test_progress_is_a_line_an_epoch_where_there_is_no_terminal(tmp_path: Path) -> None:
-    progress, text = read_progress(planned(tmp_path, "seeds=[7]"), place_of(tmp_path)), io.StringIO()
+def test_without_a_terminal_progress_is_one_line_per_epoch(tmp_path: Path) -> None:
+    progress, text = read_progress(plan_study(tmp_path, "seeds=[7]"), workspace_of(tmp_path)), io.StringIO()
     shown_on(Console(file=text, width=40), progress)
     lines = text.getvalue().splitlines()
     assert [line.partition(" ")[0] for line in lines] == [f"{number}/18" for number in range(1, 19)]
     assert all(" test accuracy 62.50%, " in line and line.endswith(" left") for line in lines)
-    told = sorted(tuple(line.split()[1:6]) for line in lines)
+    shown_epochs = sorted(tuple(line.split()[1:6]) for line in lines)
     expected = [
         ("seed", "7", stage.condition, "epoch", str(epoch + 1))
         for stage in progress.todo.values()
         for epoch in range(stage.start, stage.stop)
     ]
-    assert told == sorted(expected)
+    assert shown_epochs == sorted(expected)
 
 
-def test_progress_is_a_bar_on_a_terminal(tmp_path: Path) -> None:
-    progress, text = read_progress(planned(tmp_path, "seeds=[7]"), place_of(tmp_path)), io.StringIO()
+def test_on_a_terminal_progress_is_a_bar(tmp_path: Path) -> None:
+    progress, text = read_progress(plan_study(tmp_path, "seeds=[7]"), workspace_of(tmp_path)), io.StringIO()
     shown_on(Console(file=text, width=100, force_terminal=True), progress)
     assert "18/18" in text.getvalue()
     assert "test accuracy" not in text.getvalue()
 
 
 @pytest.mark.parametrize(
-    ("seconds", "told"),
+    ("seconds", "text"),
     [
         (0, "0 s"),
         (89, "89 s"),
@@ -682,29 +685,29 @@ def test_progress_is_a_bar_on_a_terminal(tmp_path: Path) -> None:
         (172800, "2 days"),
     ],
 )
-def test_durations_are_for_people(seconds: float, told: str) -> None:
-    assert duration(seconds) == told
+def test_durations_have_a_readable_unit(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
 
 
-def test_a_run_reports_what_failed_word_by_word(
+def test_a_run_prints_failures_without_markup(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    spec = moody(spec_of(tmp_path, SPEC, "seeds=[0]"))
-    monkeypatch.setattr(Moody, "mood", "[/this] is [bold] :warning: not markup")
+    spec = with_raising(spec_of(tmp_path, SPEC, "seeds=[0]"))
+    monkeypatch.setattr(Raising, "message", "[/this] is [bold] :warning: not markup")
     assert not run_spec(spec, tmp_path / "[runs]", tmp_path, 1, "cpu")
-    told = capsys.readouterr().err
-    assert "1 of 6 trajectories failed; the first, removal-off-0-2-of-5-seed0: " in told
-    assert "RuntimeError: [/this] is [bold] :warning: not markup (test_scheduler.py:" in told
-    assert "[runs]/results.h5" in told
-    monkeypatch.setattr(Moody, "mood", "")
+    output = capsys.readouterr().err
+    assert "1 of 6 trajectories failed; the first, removal-off-0-2-of-5-seed0: " in output
+    assert "RuntimeError: [/this] is [bold] :warning: not markup (test_scheduler.py:" in output
+    assert "[runs]/results.h5" in output
+    monkeypatch.setattr(Raising, "message", "")
     assert run_spec(spec, tmp_path / "[runs]", tmp_path, 1, "cpu")
     assert run_spec(spec, tmp_path / "[runs]", tmp_path, 2, "cpu")
     assert "nothing to train: all 6 trajectories are done" in capsys.readouterr().err
 
 
-def test_progress_counts_what_is_left_of_a_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_counts_the_remaining_epochs_of_a_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "COMMIT_SECONDS", 0.0)
-    study, workspace = planned(tmp_path, "seeds=[0]"), place_of(tmp_path)
+    study, workspace = plan_study(tmp_path, "seeds=[0]"), workspace_of(tmp_path)
     executor = Inline(EXACT)
     events: list[Event] = []
 
@@ -720,5 +723,5 @@ def test_progress_counts_what_is_left_of_a_stage(tmp_path: Path, monkeypatch: py
     record = read_stage(workspace.of(stage.id))
     assert record is not None
     assert record.status == "unfinished"
-    assert progress.done(stage) == 4
+    assert progress.completed_epochs(stage) == 4
     assert progress.epochs == study.epochs_to_train - sum(isinstance(event, EpochDone) for event in events[:-1])

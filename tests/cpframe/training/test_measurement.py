@@ -267,7 +267,7 @@ def with_metrics(spec: Spec, **calls: Any) -> Spec:
         ({"m": Giving(own=("filter",))}, "m: the dimension filter has length 5 in the metric filters and length 3 "),
         ({"m": Giving(keys=("a/b",))}, "m: the metric m returns a quantity named 'a/b'; the name must be a word, and "
                                        "unique"),
-        ({"m": Giving(keys=("x",)), "m-x": Giving()}, "m-x: gives m-x, which another metric gives as well"),
+        ({"m": Giving(keys=("x",)), "m-x": Giving()}, "m-x: its result m-x has the name of a result of another metric"),
     ],
 )  # fmt: skip
 def test_the_preflight_refuses_results_that_cannot_be_stored(

@@ -1,4 +1,4 @@
-"""What every executor promises, whichever it is: the same bits, typed failures, retries, cancelling."""
+"""The contract of every executor: identical results, failures as events or typed errors, retries."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import torch
 
 from cpframe.execution.executors import Executor
 from cpframe.execution.executors.inline import Inline
-from cpframe.execution.executors.processes import processes
+from cpframe.execution.executors.processes import start_processes
 from cpframe.execution.progress import read_progress
 from cpframe.execution.scheduler import run_study
 from cpframe.execution.workspace import Workspace
@@ -58,17 +58,17 @@ use = "fisher-trace"
 every = 2
 inputs = 16
 """
-STEPS = 3  # of an epoch: 60 images in batches of 20
+STEPS = 3  # per epoch: 60 images in batches of 20
 
-# A deficit that workers can import, and that does strange things while its file says so; each step leaves a line in
+# A deficit that workers can import, and that misbehaves as the file `orders` says; each step adds a dot to the file
 # `log`. The second epoch begins late enough for the first to be committed.
-STRANGE = """
+FAULTY = """
 import os, signal, time
 from dataclasses import dataclass
 from pathlib import Path
 
 @dataclass(frozen=True)
-class Strange:
+class Faulty:
     folder: Path
 
     def __call__(self, batch, rng):
@@ -76,11 +76,11 @@ class Strange:
         step = len(log.read_text()) if log.exists() else 0
         order = orders.read_text() if orders.exists() else ""
         if order == "raise":
-            raise RuntimeError("out of ideas")
+            raise RuntimeError("no output")
         if order == "diverge":
             return batch._replace(inputs=batch.inputs * float("nan"))
-        if order.startswith("die") and step >= 4:
-            if order == "die once":
+        if order.startswith("kill") and step >= 4:
+            if order == "kill once":
                 orders.unlink()
             os.kill(os.getpid(), signal.SIGKILL)
         if order and step == 2:
@@ -90,15 +90,12 @@ class Strange:
         return batch._replace(inputs=1 - batch.inputs)
 """
 
-Make = Callable[[], Executor]
 
-
-class Lent:
-    """An executor that stays open when a study is done with it, so that workers start but once."""
+class Shared:
+    """An executor that `run_study` does not close, so that several tests use the same workers."""
 
     def __init__(self, executor: Executor) -> None:
-        self.executor, self.wait = executor, executor.wait
-        self.submit, self.cancel = executor.submit, executor.cancel
+        self.executor, self.wait, self.submit = executor, executor.wait, executor.submit
 
     @property
     def slots(self) -> int:
@@ -110,18 +107,18 @@ class Lent:
 
 @pytest.fixture(scope="module")
 def plugin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """The module `strange`, where this process and every worker finds it."""
+    """The module `faulty`, importable in this process and in every worker."""
     folder = tmp_path_factory.mktemp("plugins")
-    (folder / "strange.py").write_text(STRANGE)
+    (folder / "faulty.py").write_text(FAULTY)
     with pytest.MonkeyPatch.context() as patches:
         patches.syspath_prepend(folder)
         patches.setenv("PYTHONPATH", str(folder), prepend=":")
-        yield importlib.import_module("strange")
+        yield importlib.import_module("faulty")
 
 
 @pytest.fixture(scope="module")
 def cluster(plugin: Any) -> Iterator[Any]:
-    """A real Ray on this machine, with two cores."""
+    """A Ray cluster on this machine, with two cores."""
     if importlib.util.find_spec("ray") is None:
         pytest.skip(NO_RAY)
     import ray
@@ -133,26 +130,26 @@ def cluster(plugin: Any) -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def all_executors(plugin: Any, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Executors by name, with two workers where they can have more than one, each started when it is first wanted."""
+    """A function that returns an executor by name, with two workers if it can have several, started on first use."""
 
     @cache
     def executor(name: str) -> Executor:
         if name == "inline":
             return Inline(EXACT)
         if name == "processes":
-            return processes([EXACT, EXACT])
+            return start_processes([EXACT, EXACT])
         request.getfixturevalue("cluster")
-        from cpframe.execution.executors.ray_actors import ray_actors
+        from cpframe.execution.executors.ray_actors import start_ray_actors
 
-        return ray_actors("ray", 2, 2, EXACT, tmp_path_factory.mktemp("shared"))
+        return start_ray_actors("ray", 2, 2, EXACT, tmp_path_factory.mktemp("shared"))
 
     started: set[str] = set()
 
-    def lent(name: str) -> Executor:
+    def share(name: str) -> Executor:
         started.add(name)
-        return Lent(executor(name))
+        return Shared(executor(name))
 
-    yield lent
+    yield share
     for name in started:
         executor(name).close()
 
@@ -166,8 +163,8 @@ def executor(request: pytest.FixtureRequest, all_executors: Callable[[str], Exec
 
 
 @pytest.fixture(params=["processes", RAY])
-def mortal(request: pytest.FixtureRequest, all_executors: Callable[[str], Executor]) -> Executor:
-    """One whose workers can die without this process."""
+def pool(request: pytest.FixtureRequest, all_executors: Callable[[str], Executor]) -> Executor:
+    """An executor whose workers can die without this process."""
     return all_executors(request.param)
 
 
@@ -178,20 +175,20 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> Spec:
     return read_spec(path, discover())
 
 
-def place_of(folder: Path) -> Workspace:
+def workspace_of(folder: Path) -> Workspace:
     folder.mkdir(exist_ok=True)
     return Workspace(folder, folder / "stages", folder, EXACT, {})
 
 
 def run(spec: Spec, folder: Path, executor: Executor, observe: Callable[[Event], None] = lambda _: None) -> StudyRecord:
-    workspace = place_of(folder)
+    workspace = workspace_of(folder)
     return run_study(read_progress(plan(spec, {}), workspace), workspace, executor, observe)
 
 
-def strange(spec: Spec, call: Any, *seeds: int) -> Spec:
-    """The spec with a strange deficit in the place of the noise."""
+def with_deficit(spec: Spec, call: Any, *seeds: int) -> Spec:
+    """Return the spec with another deficit in place of the noise."""
     (variant,) = spec.variants
-    deficits = {"noise": Component("strange/strange", "0", call)}
+    deficits = {"noise": Component("faulty/faulty", "0", call)}
     return replace(spec, variants=(replace(variant, deficits=deficits),), seeds=seeds or spec.seeds)
 
 
@@ -204,8 +201,8 @@ def job_of(spec: Spec, folder: Path, name: str, epochs: int = 4, parent: str | N
     return replace(job, **changes)
 
 
-def until_done(executor: Executor, *stages: str) -> list[Event]:
-    """Wait until these stages are done; everything that happened."""
+def wait_for(executor: Executor, *stages: str) -> list[Event]:
+    """Wait until these stages are done, and return all events."""
     events: list[Event] = []
     while set(stages) - {event.stage for event in events if isinstance(event, StageDone)}:
         events += executor.wait()
@@ -221,7 +218,7 @@ def epochs(events: list[Event], stage: str) -> list[int]:
 
 
 def weights(folder: Path) -> list[torch.Tensor]:
-    """Every tensor of a stage's state: of the model and of the optimizer."""
+    """Return all tensors of a stage's state, those of the model and of the optimizer."""
     record = read_stage(folder)
     assert record is not None
     state = torch.load(io.BytesIO(read_state(folder, record)), weights_only=True)
@@ -230,7 +227,7 @@ def weights(folder: Path) -> list[torch.Tensor]:
 
 
 def assert_same(one: object, other: object) -> None:
-    """The same records, bit for bit; nan is equal to nan, and the time of writing does not count."""
+    """Assert that records are identical; nan equals nan, and the time of writing is ignored."""
     if isinstance(one, tuple | list):
         assert isinstance(other, type(one))
         for mine, its in zip(one, other, strict=True):
@@ -248,123 +245,105 @@ def assert_same(one: object, other: object) -> None:
         np.testing.assert_equal(one, other)
 
 
-def test_every_number_of_a_study_has_the_bits_of_one_trained_here(
+def test_all_results_of_a_study_are_identical_to_inline_training(
     executor: Executor, spec: Spec, tmp_path: Path
 ) -> None:
-    told: list[Event] = []
-    record = run(spec, tmp_path / "it", executor, told.append)
-    here = run(spec, tmp_path / "here", Inline(EXACT))
-    assert {one.status for one in here.trajectories} == {"complete"}
-    assert_same(record, here)
-    assert_same(read_results(tmp_path / "it" / "results.h5"), here)
+    events: list[Event] = []
+    record = run(spec, tmp_path / "tested", executor, events.append)
+    inline = run(spec, tmp_path / "inline", Inline(EXACT))
+    assert {trajectory.status for trajectory in inline.trajectories} == {"complete"}
+    assert_same(record, inline)
+    assert_same(read_results(tmp_path / "tested" / "results.h5"), inline)
     study = plan(spec, {})
-    assert set(failures(told)) == set(study.stages)
+    assert set(failures(events)) == set(study.stages)
     for stage in study.stages.values():
-        assert epochs(told, stage.id) == list(range(stage.start + 1, stage.stop + 1))
-        assert_same(*(read_stage(place_of(tmp_path / name).of(stage.id)) for name in ("it", "here")))
+        assert epochs(events, stage.id) == list(range(stage.start + 1, stage.stop + 1))
+        assert_same(*(read_stage(workspace_of(tmp_path / name).of(stage.id)) for name in ("tested", "inline")))
 
 
-def test_every_weight_has_the_bits_of_one_trained_here(executor: Executor, spec: Spec, tmp_path: Path) -> None:
-    for where, name in ((executor, "it"), (Inline(EXACT), "here")):
+def test_all_weights_are_identical_to_inline_training(executor: Executor, spec: Spec, tmp_path: Path) -> None:
+    for trainer, name in ((executor, "tested"), (Inline(EXACT), "inline")):
         folder = tmp_path / name
-        where.submit(job_of(spec, folder, "first"))
-        assert failures(until_done(where, "first")) == {"first": ""}
-        where.submit(job_of(spec, folder, "second", parent="first"))
-        assert failures(until_done(where, "second")) == {"second": ""}
+        trainer.submit(job_of(spec, folder, "first"))
+        assert failures(wait_for(trainer, "first")) == {"first": ""}
+        trainer.submit(job_of(spec, folder, "second", parent="first"))
+        assert failures(wait_for(trainer, "second")) == {"second": ""}
     for stage in ("first", "second"):
-        mine, its = weights(tmp_path / "it" / stage), weights(tmp_path / "here" / stage)
-        assert len(mine) == len(its) > 8
-        assert all(torch.equal(one, other) for one, other in zip(mine, its, strict=True))
+        tested, inline = weights(tmp_path / "tested" / stage), weights(tmp_path / "inline" / stage)
+        assert len(tested) == len(inline) > 8
+        assert all(torch.equal(one, other) for one, other in zip(tested, inline, strict=True))
 
 
-def test_a_plugin_that_raises_fails_its_stage_alone(
+def test_a_plugin_that_raises_fails_only_its_own_stage(
     executor: Executor, spec: Spec, plugin: Any, tmp_path: Path
 ) -> None:
     (tmp_path / "orders").write_text("raise")
-    told: list[Event] = []
-    record = run(strange(spec, plugin.Strange(tmp_path)), tmp_path / "it", executor, told.append)
+    record = run(with_deficit(spec, plugin.Faulty(tmp_path)), tmp_path / "study", executor)
     assert {one.status for one in record.trajectories if one.deficit == "clean"} == {"complete"}
     reasons = {one.reason for one in record.trajectories if one.deficit == "noise"}
     assert len(reasons) == 1
-    assert next(iter(reasons)).startswith("RuntimeError: out of ideas (strange.py:")
+    assert next(iter(reasons)).startswith("RuntimeError: no output (faulty.py:")
 
 
 def test_a_training_that_diverges_is_committed_as_failed(
     executor: Executor, spec: Spec, plugin: Any, tmp_path: Path
 ) -> None:
     (tmp_path / "orders").write_text("diverge")
-    executor.submit(job_of(strange(spec, plugin.Strange(tmp_path)), tmp_path, "stage"))
-    failure = failures(until_done(executor, "stage"))["stage"]
+    executor.submit(job_of(with_deficit(spec, plugin.Faulty(tmp_path)), tmp_path, "stage"))
+    failure = failures(wait_for(executor, "stage"))["stage"]
     assert failure == "diverged in epoch 1: the training loss is nan"
     record = read_stage(tmp_path / "stage")
     assert record is not None
     assert (record.status, record.reason) == ("failed", failure)
 
 
-def test_a_commit_that_cannot_be_written_is_raised_and_the_executor_goes_on(
+def test_a_commit_that_cannot_be_written_raises_and_the_executor_stays_usable(
     executor: Executor, spec: Spec, tmp_path: Path
 ) -> None:
-    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "file").write_text("not a folder")
     executor.submit(job_of(spec, tmp_path / "file", "stage"))
     with pytest.raises(StoreError, match=r"file/stage: cannot be written: Not a directory"):
-        until_done(executor, "stage")
+        wait_for(executor, "stage")
     executor.submit(job_of(spec, tmp_path, "stage"))
-    assert failures(until_done(executor, "stage")) == {"stage": ""}
+    assert failures(wait_for(executor, "stage")) == {"stage": ""}
 
 
-def test_a_cancelled_stage_is_heard_of_no_more_and_its_slot_is_free(
-    executor: Executor, spec: Spec, tmp_path: Path
+def test_a_stage_whose_worker_is_killed_continues_from_its_last_commit(
+    pool: Executor, spec: Spec, plugin: Any, tmp_path: Path
 ) -> None:
-    executor.submit(job_of(spec, tmp_path, "long", 100_000))
-    assert epochs(executor.wait(), "long")[0] == 1
-    executor.cancel("long")
-    executor.cancel("never heard of")
-    names = [f"short{number}" for number in range(executor.slots)]
-    for name in names:
-        executor.submit(job_of(spec, tmp_path, name))
-    events = until_done(executor, *names)
-    assert {event.stage for event in events} == set(names)
-    record = read_stage(tmp_path / "long")
-    assert record is None or record.status == "unfinished"
-
-
-def test_a_stage_whose_worker_is_killed_goes_on_from_its_last_commit(
-    mortal: Executor, spec: Spec, plugin: Any, tmp_path: Path
-) -> None:
-    job = job_of(strange(spec, plugin.Strange(tmp_path)), tmp_path, "stage")
-    (tmp_path / "orders").write_text("die once")
-    mortal.submit(job)
-    events = until_done(mortal, "stage")
+    job = job_of(with_deficit(spec, plugin.Faulty(tmp_path)), tmp_path, "stage")
+    (tmp_path / "orders").write_text("kill once")
+    pool.submit(job)
+    events = wait_for(pool, "stage")
     assert failures(events) == {"stage": ""}
     assert epochs(events, "stage")[-1] == 4
     assert epochs(events, "stage") == sorted(set(epochs(events, "stage")))
-    # It died in the second step of the second epoch: only the first step of that was made twice.
+    # The worker died in the second step of the second epoch, so only the first step of that epoch was repeated.
     assert len((tmp_path / "log").read_text()) == 4 * STEPS + 1
-    undisturbed = tmp_path / "undisturbed"
-    undisturbed.mkdir()
-    here = Inline(EXACT)
-    here.submit(job_of(strange(spec, plugin.Strange(undisturbed)), undisturbed, "stage"))
-    until_done(here, "stage")
-    assert_same(read_stage(tmp_path / "stage"), read_stage(undisturbed / "stage"))
-    pairs = zip(weights(tmp_path / "stage"), weights(undisturbed / "stage"), strict=True)
+    reference = tmp_path / "reference"
+    reference.mkdir()
+    inline = Inline(EXACT)
+    inline.submit(job_of(with_deficit(spec, plugin.Faulty(reference)), reference, "stage"))
+    wait_for(inline, "stage")
+    assert_same(read_stage(tmp_path / "stage"), read_stage(reference / "stage"))
+    pairs = zip(weights(tmp_path / "stage"), weights(reference / "stage"), strict=True)
     assert all(torch.equal(one, other) for one, other in pairs)
 
 
-def test_a_stage_that_keeps_dying_fails_with_its_reason_and_its_siblings_go_on(
-    mortal: Executor, spec: Spec, plugin: Any, tmp_path: Path
+def test_a_stage_whose_workers_keep_dying_fails_and_its_siblings_continue(
+    pool: Executor, spec: Spec, plugin: Any, tmp_path: Path
 ) -> None:
     orders = tmp_path / "orders"
-    orders.write_text("die")
-    sick = strange(spec, plugin.Strange(tmp_path), 0)
-    record = run(sick, tmp_path / "it", mortal)
+    orders.write_text("kill")
+    faulty = with_deficit(spec, plugin.Faulty(tmp_path), 0)
+    record = run(faulty, tmp_path / "study", pool)
     (failed,) = [one for one in record.trajectories if one.deficit == "noise"]
     assert failed.status == "failed"
-    assert failed.reason.startswith("its worker ")
-    assert failed.reason.endswith(", 3 times at the same epoch")
+    assert failed.reason.startswith("its worker died 3 times at the same epoch: ")
     assert {one.status for one in record.trajectories if one.deficit == "clean"} == {"complete"}
-    assert mortal.slots == 2
-    # Nothing about it is committed as failed: the next run tries it again.
+    assert pool.slots == 2
+    # The failure is not committed: the next run tries the stage again.
     orders.unlink()
-    again = run(sick, tmp_path / "it", mortal)
+    again = run(faulty, tmp_path / "study", pool)
     assert {one.status for one in again.trajectories} == {"complete"}
-    assert_same(again, run(sick, tmp_path / "here", Inline(EXACT)))
+    assert_same(again, run(faulty, tmp_path / "inline", Inline(EXACT)))

@@ -1,4 +1,4 @@
-"""Each executor by itself: which worker gets what, when workers are replaced, what is refused."""
+"""Single executors: assignment and replacement of workers, the choice of an executor, and invalid options."""
 
 from __future__ import annotations
 
@@ -17,12 +17,11 @@ from pathlib import Path
 import pytest
 
 from cpframe.errors import ExecutorError, SpecError
-from cpframe.execution.executors import Executor
-from cpframe.execution.executors import selection as choosing
+from cpframe.execution.executors import Executor, selection
 from cpframe.execution.executors.inline import Inline
 from cpframe.execution.executors.pool import Pool, WorkerDiedError
-from cpframe.execution.executors.processes import processes
-from cpframe.execution.executors.selection import beside_observers, check, start
+from cpframe.execution.executors.processes import start_processes
+from cpframe.execution.executors.selection import observed_executor, start_executor, validate_executor
 from cpframe.execution.executors.worker import WorkerMessage
 from cpframe.numerics import Numerics, assign_devices, devices
 from cpframe.plan.stages import Stage
@@ -67,22 +66,22 @@ def job_of(variant: Variant, folder: Path, name: str, epochs: int = 2) -> Job:
     return Job(stage, variant, (), EXACT, folder, folder / name, None, keep_state=False)
 
 
-def ends(executor: Executor, count: int) -> dict[str, str]:
-    """Wait until so many stages are done; why each failed."""
-    done: dict[str, str] = {}
-    while len(done) < count:
-        done |= {event.stage: event.failure for event in executor.wait() if isinstance(event, StageDone)}
-    return done
+def wait_for(executor: Executor, count: int) -> dict[str, str]:
+    """Wait until `count` stages are done, and return the failure of each."""
+    failures: dict[str, str] = {}
+    while len(failures) < count:
+        failures |= {event.stage: event.failure for event in executor.wait() if isinstance(event, StageDone)}
+    return failures
 
 
-# --- in this process ------------------------------------------------------------------------------------------------
+# --- inline ---------------------------------------------------------------------------------------------------------
 
 
-def test_inline_trains_an_epoch_for_every_wait(variant: Variant, tmp_path: Path) -> None:
+def test_inline_trains_one_epoch_per_wait(variant: Variant, tmp_path: Path) -> None:
     executor = Inline(EXACT)
     executor.submit(job_of(variant, tmp_path, "stage"))
     events = [executor.wait() for _ in range(4)]
-    assert [[getattr(event, "epoch", None) for event in some] for some in events] == [[1], [2], [None], []]
+    assert [[getattr(event, "epoch", None) for event in batch] for batch in events] == [[1], [2], [None], []]
     executor.submit(job_of(variant, tmp_path, "other"))
     executor.wait()
     executor.close()
@@ -95,7 +94,7 @@ def test_inline_trains_an_epoch_for_every_wait(variant: Variant, tmp_path: Path)
 
 @pytest.fixture
 def workers() -> Iterator[Pool]:
-    executor = processes([EXACT, EXACT])
+    executor = start_processes([EXACT, EXACT])
     yield executor
     executor.close()
 
@@ -108,16 +107,16 @@ def test_an_idle_process_that_died_is_replaced_before_it_gets_a_stage(
         worker.process.kill()  # type: ignore[attr-defined]
         worker.process.join()  # type: ignore[attr-defined]
     workers.submit(job_of(variant, tmp_path, "stage"))
-    assert ends(workers, 1) == {"stage": ""}
+    assert wait_for(workers, 1) == {"stage": ""}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="workers are forked by a server on Linux only")
-def test_where_a_process_cannot_be_started_the_others_do_its_work(
+def test_if_a_process_cannot_be_started_the_others_do_its_work(
     workers: Pool, variant: Variant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connect = forkserver.connect_to_new_process
 
-    def dying(fds: list[int]) -> tuple[int, int]:
+    def connect_and_kill(fds: list[int]) -> tuple[int, int]:
         forkserver.ensure_running()
         server: int = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
         os.kill(server, signal.SIGSTOP)
@@ -127,25 +126,25 @@ def test_where_a_process_cannot_be_started_the_others_do_its_work(
         monkeypatch.undo()
         return pipes
 
-    monkeypatch.setattr(forkserver, "connect_to_new_process", dying)
-    with pytest.raises(ExecutorError, match=r"^a worker process could not be started: .+$"):
-        processes([EXACT])
-    monkeypatch.setattr(forkserver, "connect_to_new_process", dying)
+    monkeypatch.setattr(forkserver, "connect_to_new_process", connect_and_kill)
+    with pytest.raises(ExecutorError, match=r"^cannot start a worker process: .+$"):
+        start_processes([EXACT])
+    monkeypatch.setattr(forkserver, "connect_to_new_process", connect_and_kill)
     first = workers._workers[0]
     first.process.kill()  # type: ignore[attr-defined]
     first.process.join()  # type: ignore[attr-defined]
     for name in ("one", "other"):
         workers.submit(job_of(variant, tmp_path, name))
     assert workers.slots == 1
-    assert ends(workers, 2) == {"one": "", "other": ""}
+    assert wait_for(workers, 2) == {"one": "", "other": ""}
 
 
-@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="there are no masks")
-def test_ctrl_c_stays_blocked_until_the_first_child_is_there() -> None:
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="this system has no signal masks")
+def test_ctrl_c_stays_blocked_until_the_first_child_exists() -> None:
     code = (
         "import signal\nfrom multiprocessing import resource_tracker\n"
-        "from cpframe.execution.executors.processes import _deaf_children\n"
-        "with _deaf_children():\n"
+        "from cpframe.execution.executors.processes import _block_sigint\n"
+        "with _block_sigint():\n"
         "    resource_tracker.ensure_running()\n"
         "    assert signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ())\n"
         "assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())\n"
@@ -173,12 +172,12 @@ class Sleeper:
         time.sleep(600)
 """
 
-# A driver whose two workers are in the middle of an epoch that would last for many minutes.
+# A driver whose two workers are in an epoch that lasts for many minutes.
 DRIVER = """
 import sys, time
 from dataclasses import replace
 from pathlib import Path
-from cpframe.execution.executors.processes import processes
+from cpframe.execution.executors.processes import start_processes
 from cpframe.numerics import Numerics
 from cpframe.plan.stages import Stage
 from cpframe.plugins.discovery import discover
@@ -191,7 +190,7 @@ if __name__ == "__main__":
     exact, folder = Numerics("cpu", "exact", "float32"), Path(sys.argv[1])
     (variant,) = read_spec(folder / "small.toml", discover()).variants
     variant = replace(variant, deficits={"noise": Component("sleeper/sleeper", "0", Sleeper())})
-    pool = processes([exact, exact])
+    pool = start_processes([exact, exact])
     for name in "ab":
         stage = Stage(name, None, 0, 0, "noise", 0, 2, (0.01, 0.01), restart_state=False)
         pool.submit(Job(stage, variant, (), exact, folder, folder / name, None, keep_state=False))
@@ -200,7 +199,7 @@ if __name__ == "__main__":
 """
 
 
-def test_workers_die_with_their_driver_in_the_middle_of_an_epoch(tmp_path: Path) -> None:
+def test_workers_end_with_their_driver_in_the_middle_of_an_epoch(tmp_path: Path) -> None:
     (tmp_path / "small.toml").write_text(SPEC)
     (tmp_path / "sleeper.py").write_text(SLEEPER)
     (tmp_path / "driver.py").write_text(DRIVER)
@@ -213,8 +212,8 @@ def test_workers_die_with_their_driver_in_the_middle_of_an_epoch(tmp_path: Path)
         assert all(_alive(pid) for pid in workers)
         driver.kill()
     assert len(workers) == 2
-    give_up = time.monotonic() + 20
-    while any(_alive(pid) for pid in workers) and time.monotonic() < give_up:
+    deadline = time.monotonic() + 20
+    while any(_alive(pid) for pid in workers) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not any(_alive(pid) for pid in workers)
 
@@ -227,126 +226,130 @@ def _alive(pid: int) -> bool:
     return True
 
 
-# --- the pool: its rule for the dead, on workers that only play their part ------------------------------------------
+# --- the pool: how it handles dead workers --------------------------------------------------------------------------
 
 
-class Actor:
-    """Tells what its script says for each stage that it gets: events, or an error, in turn."""
+class FakeWorker:
+    """A worker that returns or raises, for each stage, the messages and errors of its script in turn."""
 
     def __init__(self, script: dict[str, deque[list[WorkerMessage | WorkerDiedError]]]) -> None:
         self.script, self.alive, self.stopped = script, True, False
-        self.lines: deque[WorkerMessage | WorkerDiedError] = deque()
+        self.messages: deque[WorkerMessage | WorkerDiedError] = deque()
 
     def start(self, job: Job) -> None:
-        self.lines = deque(self.script[job.stage.id].popleft())
+        self.messages = deque(self.script[job.stage.id].popleft())
 
-    def answer(self) -> WorkerMessage:
-        line = self.lines.popleft()
-        if isinstance(line, WorkerDiedError):
+    def receive(self) -> WorkerMessage:
+        message = self.messages.popleft()
+        if isinstance(message, WorkerDiedError):
             self.alive = False
-            raise line
-        return line
+            raise message
+        return message
 
     def stop(self) -> None:
         self.stopped = True
 
 
-def told(*epochs: int, stage: str = "a", done: bool = False) -> list[Event]:
+def epochs_done(*epochs: int, stage: str = "a", done: bool = False) -> list[Event]:
     events: list[Event] = [EpochDone(stage, epoch, 0.5) for epoch in epochs]
     return [*events, StageDone(stage, "")] if done else events
 
 
-DEAD = WorkerDiedError("fell over")
+DEAD = WorkerDiedError("killed by a test")
 
 
-class Cast:
-    """A pool of actors, with a limit to how many can be hired."""
+class FakePool:
+    """A pool of fake workers, of which only `replacements` can be replaced."""
 
-    def __init__(self, slots: int, hires: int, **script: list[list[WorkerMessage | WorkerDiedError]]) -> None:
-        self.script = {stage: deque(lives) for stage, lives in script.items()}
-        self.everybody: list[Actor] = []
-        self.hires = slots + hires
-        self.left = False
-        first = [self.hire(slot) for slot in range(slots)]
-        self.pool = Pool(first, self.hire, self.telling, self.leave)
+    def __init__(self, slots: int, replacements: int, **script: list[list[WorkerMessage | WorkerDiedError]]) -> None:
+        self.script = {stage: deque(attempts) for stage, attempts in script.items()}
+        self.workers: list[FakeWorker] = []
+        self.limit = slots + replacements
+        self.disconnected = False
+        first = [self.start_worker(slot) for slot in range(slots)]
+        self.pool = Pool(first, self.start_worker, self.wait_for_message, self.disconnect)
 
-    def hire(self, slot: int) -> Actor:
-        if len(self.everybody) == self.hires:
-            raise ExecutorError("nobody is left")
-        self.everybody.append(Actor(self.script))
-        return self.everybody[-1]
+    def start_worker(self, slot: int) -> FakeWorker:
+        if len(self.workers) == self.limit:
+            raise ExecutorError("no more workers")
+        self.workers.append(FakeWorker(self.script))
+        return self.workers[-1]
 
-    def telling(self, workers: Sequence[Actor]) -> Actor:
-        return next(worker for worker in workers if worker.lines)
+    def wait_for_message(self, workers: Sequence[FakeWorker]) -> FakeWorker:
+        return next(worker for worker in workers if worker.messages)
 
-    def leave(self) -> None:
-        self.left = True
+    def disconnect(self) -> None:
+        self.disconnected = True
 
 
 def test_three_deaths_at_the_same_epoch_fail_a_stage(variant: Variant, tmp_path: Path) -> None:
-    lives: list[list[WorkerMessage | WorkerDiedError]] = [[told(1, 2), DEAD], [told(1), DEAD], [told(1, 2), DEAD]]
-    cast = Cast(1, 9, a=lives, b=[[told(1, stage="b", done=True)]])
-    cast.pool.submit(job_of(variant, tmp_path, "a"))
+    attempts: list[list[WorkerMessage | WorkerDiedError]] = [
+        [epochs_done(1, 2), DEAD],
+        [epochs_done(1), DEAD],
+        [epochs_done(1, 2), DEAD],
+    ]
+    fake = FakePool(1, 9, a=attempts, b=[[epochs_done(1, stage="b", done=True)]])
+    fake.pool.submit(job_of(variant, tmp_path, "a"))
     events: list[Event] = []
     while not any(isinstance(event, StageDone) for event in events):
-        events += cast.pool.wait()
-    assert events == [*told(1, 2), StageDone("a", "its worker fell over, 3 times at the same epoch")]
-    assert [actor.stopped for actor in cast.everybody] == [True, True, True, False]
-    cast.pool.submit(job_of(variant, tmp_path, "b"))
-    assert cast.pool.wait() == told(1, stage="b", done=True)
+        events += fake.pool.wait()
+    assert events == [*epochs_done(1, 2), StageDone("a", "its worker died 3 times at the same epoch: killed by a test")]
+    assert [worker.stopped for worker in fake.workers] == [True, True, True, False]
+    fake.pool.submit(job_of(variant, tmp_path, "b"))
+    assert fake.pool.wait() == epochs_done(1, stage="b", done=True)
 
 
-def test_a_stage_that_gets_further_each_time_is_tried_again_and_tells_each_epoch_once(
+def test_a_stage_that_makes_progress_is_tried_again_and_reports_each_epoch_once(
     variant: Variant, tmp_path: Path
 ) -> None:
-    lives: list[list[WorkerMessage | WorkerDiedError]] = [
-        *([told(*range(1, last + 1)), DEAD] for last in (1, 1, 2, 3, 3, 4)),
-        [told(3, 4), told(5, done=True)],
+    attempts: list[list[WorkerMessage | WorkerDiedError]] = [
+        *([epochs_done(*range(1, last + 1)), DEAD] for last in (1, 1, 2, 3, 3, 4)),
+        [epochs_done(3, 4), epochs_done(5, done=True)],
     ]
-    cast = Cast(1, 9, a=lives)
-    cast.pool.submit(job_of(variant, tmp_path, "a"))
+    fake = FakePool(1, 9, a=attempts)
+    fake.pool.submit(job_of(variant, tmp_path, "a"))
     events: list[Event] = []
     while not any(isinstance(event, StageDone) for event in events):
-        events += cast.pool.wait()
-    assert events == told(1, 2, 3, 4, 5, done=True)
+        events += fake.pool.wait()
+    assert events == epochs_done(1, 2, 3, 4, 5, done=True)
 
 
-def test_when_no_other_worker_can_be_had_those_left_do_the_work(variant: Variant, tmp_path: Path) -> None:
+def test_when_a_worker_cannot_be_replaced_the_others_do_its_work(variant: Variant, tmp_path: Path) -> None:
     script: dict[str, list[list[WorkerMessage | WorkerDiedError]]] = {
-        "a": [[told(1), DEAD], [told(2, done=True)]],
-        "b": [[told(1, stage="b", done=True)]],
+        "a": [[epochs_done(1), DEAD], [epochs_done(2, done=True)]],
+        "b": [[epochs_done(1, stage="b", done=True)]],
     }
-    cast = Cast(2, 0, **script)
+    fake = FakePool(2, 0, **script)
     for name in "ab":
-        cast.pool.submit(job_of(variant, tmp_path, name))
-    events = [event for _ in range(4) for event in cast.pool.wait()]
-    assert events == [*told(1), *told(1, stage="b", done=True), *told(2, done=True)]
-    assert cast.pool.slots == 1
+        fake.pool.submit(job_of(variant, tmp_path, name))
+    events = [event for _ in range(4) for event in fake.pool.wait()]
+    assert events == [*epochs_done(1), *epochs_done(1, stage="b", done=True), *epochs_done(2, done=True)]
+    assert fake.pool.slots == 1
 
 
-def test_when_the_last_worker_is_lost_the_pool_says_so(variant: Variant, tmp_path: Path) -> None:
-    cast = Cast(1, 0, a=[[DEAD]])
-    cast.pool.submit(job_of(variant, tmp_path, "a"))
-    with pytest.raises(ExecutorError, match="nobody is left"):
-        cast.pool.wait()
-    cast.pool.close()
-    assert cast.left
+def test_when_the_last_worker_cannot_be_replaced_the_pool_raises(variant: Variant, tmp_path: Path) -> None:
+    fake = FakePool(1, 0, a=[[DEAD]])
+    fake.pool.submit(job_of(variant, tmp_path, "a"))
+    with pytest.raises(ExecutorError, match="no more workers"):
+        fake.pool.wait()
+    fake.pool.close()
+    assert fake.disconnected
 
 
-def test_a_refused_commit_ends_its_stage_only(variant: Variant, tmp_path: Path) -> None:
-    cast = Cast(2, 0, a=[[StoreError("full")]], b=[[told(1, stage="b", done=True)]])
+def test_a_commit_that_fails_ends_only_its_own_stage(variant: Variant, tmp_path: Path) -> None:
+    fake = FakePool(2, 0, a=[[StoreError("full")]], b=[[epochs_done(1, stage="b", done=True)]])
     for name in "ab":
-        cast.pool.submit(job_of(variant, tmp_path, name))
+        fake.pool.submit(job_of(variant, tmp_path, name))
     with pytest.raises(StoreError, match="full"):
-        cast.pool.wait()
-    assert cast.pool.wait() == told(1, stage="b", done=True)
+        fake.pool.wait()
+    assert fake.pool.wait() == epochs_done(1, stage="b", done=True)
 
 
-# --- which executor, how many workers, on which device --------------------------------------------------------------
+# --- the choice of executor, number of workers and devices ----------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("there", "workers", "expected"),
+    ("names", "workers", "expected"),
     [
         (["cpu"], 3, ["cpu", "cpu", "cpu"]),
         (["cuda:0", "cuda:1"], 2, ["cuda:0", "cuda:1"]),
@@ -355,11 +358,11 @@ def test_a_refused_commit_ends_its_stage_only(variant: Variant, tmp_path: Path) 
         (["cuda:1"], 2, ["cuda:1", "cuda:1"]),
     ],
 )
-def test_workers_share_the_devices_out_and_results_keep_their_identity(
-    there: list[str], workers: int, expected: list[str]
+def test_workers_get_the_devices_in_turn_and_results_keep_their_identity(
+    names: list[str], workers: int, expected: list[str]
 ) -> None:
-    whole = Numerics(there[0].partition(":")[0], "fast", "bfloat16")
-    each = assign_devices(whole, there, workers)
+    whole = Numerics(names[0].partition(":")[0], "fast", "bfloat16")
+    each = assign_devices(whole, names, workers)
     assert [one.device for one in each] == expected
     assert {one.identity for one in each} == {whole.identity}
 
@@ -368,7 +371,9 @@ def test_workers_share_the_devices_out_and_results_keep_their_identity(
     ("device", "gpus", "expected"),
     [("cpu", 4, ["cpu"]), ("mps", 0, ["mps"]), ("cuda", 3, ["cuda:0", "cuda:1", "cuda:2"]), ("cuda:1", 3, ["cuda:1"])],
 )
-def test_plain_cuda_is_every_gpu(device: str, gpus: int, expected: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plain_cuda_means_every_gpu(
+    device: str, gpus: int, expected: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
     assert list(devices(Numerics(device, "fast", "bfloat16"))) == expected
 
@@ -390,7 +395,7 @@ def test_plain_cuda_is_every_gpu(device: str, gpus: int, expected: list[str], mo
         ("ray", 2, 0, "cpu", "inline"),
     ],
 )
-def test_one_worker_a_core_or_a_gpu_unless_told_otherwise(
+def test_the_default_is_one_worker_per_core_or_gpu(
     executor: str,
     workers: int | None,
     useful: int,
@@ -399,38 +404,40 @@ def test_one_worker_a_core_or_a_gpu_unless_told_otherwise(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(choosing, "cores", lambda: 4)
+    monkeypatch.setattr(selection, "cores", lambda: 4)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-    monkeypatch.setattr(choosing, "processes", len)
-    monkeypatch.setattr(choosing, "Inline", lambda numerics: "inline")
-    assert start(executor, workers, useful, Numerics(device, "exact", "float32"), tmp_path) == expected
+    monkeypatch.setattr(selection, "start_processes", len)
+    monkeypatch.setattr(selection, "Inline", lambda numerics: "inline")
+    assert start_executor(executor, workers, useful, Numerics(device, "exact", "float32"), tmp_path) == expected
 
 
-def test_what_no_machine_can_do_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(SpecError, match="--executor proceses: is not an executor; did you mean 'processes'"):
-        check("proceses", None)
-    with pytest.raises(SpecError, match="--executor inline: trains one stage at a time; for 2 workers use processes"):
-        check("inline", 2)
+def test_invalid_executor_options_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SpecError, match="--executor proceses: unknown executor; did you mean 'processes'"):
+        validate_executor("proceses", None)
+    with pytest.raises(
+        SpecError, match="--executor inline: trains one stage at a time and cannot use 2 workers; use --executor proc"
+    ):
+        validate_executor("inline", 2)
     for known in ("auto", "inline", "processes"):
-        check(known, 1)
-    monkeypatch.setattr(choosing, "find_spec", lambda name: None)
+        validate_executor(known, 1)
+    monkeypatch.setattr(selection, "find_spec", lambda name: None)
     for address in ("ray", "ray://somewhere:10001"):
         with pytest.raises(ExecutorError, match=r"Ray is not installed: pip install 'cpframe\[ray\]'"):
-            check(address, 2)
+            validate_executor(address, 2)
 
 
 def test_observers_never_share_a_process_with_training() -> None:
-    assert [beside_observers(one) for one in ("auto", "processes", "ray")] == ["processes", "processes", "ray"]
-    with pytest.raises(SpecError, match="--executor inline: trains in the process in which observers live"):
-        beside_observers("inline")
+    assert [observed_executor(name) for name in ("auto", "processes", "ray")] == ["processes", "processes", "ray"]
+    with pytest.raises(SpecError, match="--executor inline: would train in the process of the observers"):
+        observed_executor("inline")
 
 
-# --- Ray: what is refused -------------------------------------------------------------------------------------------
+# --- Ray ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def ray_running() -> Iterator[None]:
-    """A real Ray on this machine, with one core."""
+    """A Ray cluster on this machine, with one core."""
     if importlib.util.find_spec("ray") is None:
         pytest.skip("Ray is not installed: pip install 'cpframe[ray]'")
     import ray
@@ -441,34 +448,40 @@ def ray_running() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("ray_running")
-def test_ray_is_not_asked_for_what_it_has_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resources_and_folders_that_ray_does_not_have_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import ray
 
-    from cpframe.execution.executors import ray_actors as on_ray
+    from cpframe.execution.executors import ray_actors
 
     (tmp_path / "file").touch()
     gpu, second = replace(EXACT, device="cuda"), replace(EXACT, device="cuda:1")
-    with pytest.raises(ExecutorError, match="--workers 2: there is room for 1 on Ray, which has 1 CPUs"):
-        on_ray.ray_actors("ray", 2, 9, EXACT, tmp_path)
-    with pytest.raises(ExecutorError, match="--workers 1: there is room for 0 on Ray, which has 1 CPUs and 0 GPUs"):
-        on_ray.ray_actors("ray", None, 9, gpu, tmp_path)
-    with pytest.raises(ExecutorError, match="--device cuda:1: Ray chooses among the GPUs: use --device cuda"):
-        on_ray.ray_actors("ray", 1, 9, second, tmp_path)
+    with pytest.raises(
+        ExecutorError, match=r"--workers 2: the Ray .* for 1 worker \(CPU: 1\); each worker needs 1 CPU$"
+    ):
+        ray_actors.start_ray_actors("ray", 2, 9, EXACT, tmp_path)
+    with pytest.raises(ExecutorError, match=r"--executor ray: .* has resources for 0 workers \(CPU: 1, GPU: 0\); each"):
+        ray_actors.start_ray_actors("ray", None, 9, gpu, tmp_path)
+    with pytest.raises(
+        ExecutorError, match="--device cuda:1: Ray assigns GPUs to its workers itself; use --device cuda"
+    ):
+        ray_actors.start_ray_actors("ray", 1, 9, second, tmp_path)
     with pytest.raises(ExecutorError, match=r"not shared with the Ray worker on .*: it cannot write there: Not a dir"):
-        on_ray.ray_actors("ray", 1, 9, EXACT, tmp_path / "file")
+        ray_actors.start_ray_actors("ray", 1, 9, EXACT, tmp_path / "file")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
-    # Somebody else holds the only core.
-    other = ray.remote(num_cpus=1)(Actor).remote({})
+    # Another actor has the only core.
+    other = ray.remote(num_cpus=1)(FakeWorker).remote({})
     ray.get(other.stop.remote())
-    monkeypatch.setattr(on_ray, "_STARTING_SECONDS", 1.0)
-    with pytest.raises(ExecutorError, match="others use what is there"):
-        on_ray.ray_actors("ray", 1, 9, EXACT, tmp_path)
+    monkeypatch.setattr(ray_actors, "_START_SECONDS", 1.0)
+    with pytest.raises(ExecutorError, match=r"^timed out after 1 s waiting for 1 Ray worker; the cluster is busy$"):
+        ray_actors.start_ray_actors("ray", 1, 9, EXACT, tmp_path)
     ray.kill(other)
 
 
-def test_an_address_at_which_nothing_answers_is_told(tmp_path: Path) -> None:
+def test_an_address_at_which_no_server_answers_is_refused(tmp_path: Path) -> None:
     name = "cpframe.execution.executors.ray_actors"
-    on_ray = pytest.importorskip(name, reason="Ray is not installed", exc_type=ImportError)
+    ray_actors = pytest.importorskip(name, reason="Ray is not installed", exc_type=ImportError)
     for address in ("ray://127.0.0.1:1", "ray://nowhere.invalid:10001", "ray://127.0.0.1:port"):
-        with pytest.raises(ExecutorError, match=f"--executor {address}: nothing answers there: "):
-            on_ray.ray_actors(address, 1, 1, EXACT, tmp_path)
+        with pytest.raises(ExecutorError, match=f"--executor {address}: no server answers at this address: "):
+            ray_actors.start_ray_actors(address, 1, 1, EXACT, tmp_path)

@@ -1,4 +1,4 @@
-"""Ray with several nodes, all of them on this machine: one is lost, and its work is done by another."""
+"""A Ray cluster of several nodes, all on this machine: one is removed, and its work is done by another."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ recovery = 5
 """
 EPOCHS = 60
 
-# A deficit that takes its time until the gate is open.
+# A deficit that is slow until the file `gate` exists.
 GATED = """
 import time
 from dataclasses import dataclass
@@ -59,7 +59,7 @@ class Gated:
 
 
 def jobs(folder: Path, gate: Path) -> list[Job]:
-    from gated import Gated  # type: ignore[import-not-found]  # made by the test
+    from gated import Gated  # type: ignore[import-not-found]  # written by the test
 
     folder.mkdir()
     (folder / "small.toml").write_text(SPEC)
@@ -71,7 +71,7 @@ def jobs(folder: Path, gate: Path) -> list[Job]:
     return [first, replace(first, stage=replace(first.stage, id="1", seed=1), folder=folder / "1")]
 
 
-def done(executor: Executor) -> dict[str, str]:
+def wait_for_both(executor: Executor) -> dict[str, str]:
     events: list[Event] = []
     while sum(isinstance(event, StageDone) for event in events) < 2:
         events += executor.wait()
@@ -86,13 +86,13 @@ def state(folder: Path) -> bytes:
 
 
 @pytest.mark.long
-def test_the_work_of_a_lost_node_is_done_by_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_work_of_a_removed_node_is_done_by_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if "ray" in sys.modules:
-        pytest.skip("another Ray ran in this process, of which something is left: run this file on its own")
+        pytest.skip("Ray has already been used in this process: run this file on its own")
     ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'cpframe[ray]'")
     from ray.cluster_utils import Cluster
 
-    from cpframe.execution.executors import ray_actors as on_ray
+    from cpframe.execution.executors import ray_actors
 
     (tmp_path / "gated.py").write_text(GATED)
     gate = tmp_path / "gate"
@@ -102,23 +102,23 @@ def test_the_work_of_a_lost_node_is_done_by_another(tmp_path: Path, monkeypatch:
     node = cluster.add_node(num_cpus=1)
     try:
         ray.init(address=cluster.address, log_to_driver=False, logging_level="CRITICAL")
-        pool = on_ray.ray_actors("ray", 2, 2, EXACT, tmp_path)
+        pool = ray_actors.start_ray_actors("ray", 2, 2, EXACT, tmp_path)
         for job in jobs(tmp_path / "nodes", gate):
             pool.submit(job)
         pool.wait()
-        monkeypatch.setattr(on_ray, "_STARTING_SECONDS", 2.0)
+        monkeypatch.setattr(ray_actors, "_START_SECONDS", 2.0)
         cluster.remove_node(node, allow_graceful=False)
         gate.touch()
-        assert done(pool) == {"0": "", "1": ""}
-        # Whether a fresh worker took the lost one's place by then is Ray's affair; see test_executors for the pool's.
+        assert wait_for_both(pool) == {"0": "", "1": ""}
+        # Ray may or may not have started a new worker by then; test_executors covers the pool's part.
         pool.close()
     finally:
         ray.shutdown()
         cluster.shutdown()
-    here = Inline(EXACT)
-    for job in jobs(tmp_path / "here", gate):
-        here.submit(job)
-        while not any(isinstance(event, StageDone) for event in here.wait()):
+    inline = Inline(EXACT)
+    for job in jobs(tmp_path / "inline", gate):
+        inline.submit(job)
+        while not any(isinstance(event, StageDone) for event in inline.wait()):
             pass
     for stage in ("0", "1"):
-        assert state(tmp_path / "nodes" / stage) == state(tmp_path / "here" / stage)
+        assert state(tmp_path / "nodes" / stage) == state(tmp_path / "inline" / stage)

@@ -1,8 +1,10 @@
-"""What the engine costs, as ratios: python tests/benchmarks/engine.py [SPEC]
+"""The overhead of the scheduler and the store: python tests/benchmarks/scheduler.py [SPEC]
 
-1. a commit, in milliseconds, and its share of the wall time of a run of the spec in this process;
-2. the engine's own time against a plain loop that trains, tests and measures the same epochs;
-3. a study of 10,000 trajectories: seconds to plan, to write, to read and to report; the peak of memory.
+It prints:
+
+1. the milliseconds per commit, and the share of commits in the wall time of an inline run of the spec;
+2. the time outside epochs, relative to the time in which epochs are trained, tested and measured;
+3. for a study of 10,200 trajectories, the seconds to plan, write, read and report it, and the peak memory.
 """
 
 from __future__ import annotations
@@ -28,8 +30,8 @@ def read(spec: Path, *overrides: str) -> Any:
     return read_spec(spec, discover(), None, overrides)
 
 
-def engine(path: Path) -> None:
-    """The study with one seed, in this process; the time in commits, and in all that a plain loop does too."""
+def time_run(path: Path) -> None:
+    """Run the study with one seed inline, and time the commits and the epochs."""
     from cpframe.environment import data_folder
     from cpframe.execution.executors.inline import Inline
     from cpframe.execution.progress import read_progress
@@ -39,41 +41,41 @@ def engine(path: Path) -> None:
     from cpframe.plan.stages import plan
     from cpframe.training import stage as training
 
-    spent = {"commits": 0.0, "epochs": 0.0}
+    seconds = {"commits": 0.0, "epochs": 0.0}
     commits: list[float] = []
 
-    def timed(name: str, usual: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*arguments: Any, **more: Any) -> Any:
+    def add_timer(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **keywords: Any) -> Any:
             started = time.perf_counter()
-            answer = usual(*arguments, **more)
-            spent[name] += time.perf_counter() - started
+            result = function(*arguments, **keywords)
+            seconds[name] += time.perf_counter() - started
             if name == "commits":
                 commits.append(time.perf_counter() - started)
-            return answer
+            return result
 
         return call
 
-    training.commit = timed("commits", training.commit)
-    # An epoch: training, testing and measuring, with the learning rate set; a plain loop does the same.
-    training._run_epoch = timed("epochs", training._run_epoch)
+    training.commit = add_timer("commits", training.commit)
+    # An epoch sets the learning rate, trains, tests and measures, as any training loop does.
+    training._run_epoch = add_timer("epochs", training._run_epoch)
     numerics = Numerics("cpu", "exact", "float32")
     study = plan(read(path, "seeds=[0]"), {})
-    for _ in range(2):  # the first to warm up
-        spent.update(commits=0.0, epochs=0.0)
+    for _ in range(2):  # the first run warms up
+        seconds.update(commits=0.0, epochs=0.0)
         commits.clear()
         with tempfile.TemporaryDirectory() as folder:
             workspace = Workspace(Path(folder), Path(folder) / "store", data_folder(None), numerics, {})
             started = time.perf_counter()
             run_study(read_progress(study, workspace), workspace, Inline(numerics), lambda event: None)
             wall = time.perf_counter() - started
-    own = wall - spent["epochs"]
-    print(f"a commit: {1e3 * sum(commits) / len(commits):.1f} ms mean, {1e3 * max(commits):.1f} ms at most")
-    print(f"commits: {len(commits)} in {study.epochs_to_train} epochs, {spent['commits'] / wall:.2%} of {wall:.1f} s")
-    print(f"the engine's own time: {own / spent['epochs']:.2%} of training, testing and measuring")
+    overhead = wall - seconds["epochs"]
+    print(f"a commit: {1e3 * sum(commits) / len(commits):.1f} ms mean, {1e3 * max(commits):.1f} ms maximum")
+    print(f"commits: {len(commits)} in {study.epochs_to_train} epochs, {seconds['commits'] / wall:.2%} of {wall:.1f} s")
+    print(f"the time outside epochs: {overhead / seconds['epochs']:.2%} of the time in epochs")
 
 
-def large() -> None:
-    """Plan, write, read and report 10,200 trajectories."""
+def time_large_study() -> None:
+    """Time a study of 10,200 trajectories: to plan, write, read and report it."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "large.toml"
         text = (ROOT / "specs" / "quickstart.toml").read_text()
@@ -83,7 +85,7 @@ def large() -> None:
 
         started = time.perf_counter()
         study = plan(read(path, seeds), {})
-        print(f"{len(study.trajectories)} trajectories are planned in {time.perf_counter() - started:.2f} s")
+        print(f"{len(study.trajectories)} trajectories planned in {time.perf_counter() - started:.2f} s")
         results = Path(folder) / "results.h5"
         write = [sys.executable, __file__, "--write", str(results)]
         print(subprocess.run(write, capture_output=True, text=True, check=True).stdout, end="")
@@ -92,11 +94,11 @@ def large() -> None:
         command = [sys.executable, "-m", "cpframe", "report", str(results)]
         started = time.perf_counter()
         subprocess.run(command, capture_output=True, check=True)
-        print(f"cpframe report, as a command: {time.perf_counter() - started:.2f} s")
+        print(f"the command cpframe report: {time.perf_counter() - started:.2f} s")
 
 
 def peak() -> str:
-    return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB at the peak"
+    return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB peak memory"
 
 
 def write(path: Path) -> None:
@@ -106,11 +108,13 @@ def write(path: Path) -> None:
     from cpframe.store import write_results
 
     study = make_study(Design(seeds=range(300)))
-    before = peak()
+    memory_before = peak()
     started = time.perf_counter()
     write_results(path, study)
     seconds, size = time.perf_counter() - started, path.stat().st_size / 1e6
-    print(f"{len(study.trajectories)} written in {seconds:.1f} s: {size:.0f} MB; {before} before, {peak()} after")
+    print(
+        f"{len(study.trajectories)} written in {seconds:.1f} s: {size:.0f} MB; {memory_before} before, {peak()} after"
+    )
 
 
 def report(path: Path) -> None:
@@ -121,10 +125,10 @@ def report(path: Path) -> None:
 
     started = time.perf_counter()
     study = read_results(path)
-    read_in = time.perf_counter()
+    loaded = time.perf_counter()
     render(study, Console(file=io.StringIO(), width=80))
     done = time.perf_counter()
-    print(f"read in {read_in - started:.2f} s, rendered in {done - read_in:.2f} s; {peak()}")
+    print(f"read in {loaded - started:.2f} s, rendered in {done - loaded:.2f} s; {peak()}")
 
 
 def main() -> None:
@@ -138,8 +142,8 @@ def main() -> None:
     elif arguments.report:
         report(arguments.report)
     else:
-        engine(arguments.spec)
-        large()
+        time_run(arguments.spec)
+        time_large_study()
 
 
 main()
