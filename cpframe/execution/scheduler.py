@@ -19,7 +19,7 @@ from cpframe.store import (
     InUseError,
     StageRecord,
     drop_state,
-    locked,
+    lock_folder,
     read_stage,
     recover,
     write_results,
@@ -125,7 +125,7 @@ def _found_again(
     """Let a stage begin whose parent's state was dropped by another run, or is damaged: train what makes it again."""
     one = progress.study.stages[stage]
     while one.parent is not None and one.parent not in progress.todo:
-        with suppress(InUseError), locked(workspace.of(one.parent)):  # in use: it is being made again
+        with suppress(InUseError), lock_folder(workspace.of(one.parent)):  # in use: it is being made again
             for message in recover(workspace.of(one.parent))[2]:
                 yield StageWarning(one.parent, message)
         progress.records[one.parent] = record = _record(workspace.of(one.parent))
@@ -173,6 +173,6 @@ def _release(progress: StudyProgress, workspace: Workspace, stage: str) -> None:
         after = progress.records[child.id]
         if child.id in progress.todo or after is None or after.status == "unfinished":
             return
-    with suppress(InUseError), locked(workspace.of(stage)):  # in use: another run makes it for itself
+    with suppress(InUseError), lock_folder(workspace.of(stage)):  # in use: another run makes it for itself
         drop_state(workspace.of(stage))
         progress.records[stage] = replace(record, state="", digest="")

@@ -18,7 +18,7 @@ from cpframe.errors import Problem, SpecError, nearest, needed
 from cpframe.export.dataframes import FACTS, left_out
 from cpframe.export.results import Results
 from cpframe.records.histories import CURVES
-from cpframe.store import StoreError, is_sealed, write_atomically
+from cpframe.store import StoreError, has_seal, write_atomically
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -149,7 +149,7 @@ def _check_replaceable(path: Path) -> None:
         return
     except OSError as error:
         raise StoreError(f"{path}: cannot be replaced: {error.strerror}; choose another file with --out") from None
-    if not ours or is_sealed(path):
+    if not ours or has_seal(path):
         raise StoreError(f"{path}: is there, and no netCDF export: not replaced; choose another file with --out")
 
 

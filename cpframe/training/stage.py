@@ -22,7 +22,7 @@ from cpframe.store import (
     StoreError,
     commit,
     drop_remake,
-    locked,
+    lock_folder,
     read_stage,
     read_state,
     recover,
@@ -66,7 +66,7 @@ def run_stage(job: Job) -> Iterator[Event]:
     failure = ""
     returned: Literal["", "in use", "gone"] = ""
     try:
-        with locked(job.folder):
+        with lock_folder(job.folder):
             failure = yield from _epochs(job)
     except InUseError:
         returned = "in use"

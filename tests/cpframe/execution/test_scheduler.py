@@ -30,7 +30,7 @@ from cpframe.plugins.discovery import discover
 from cpframe.records.model import CLEAN, History, StudyRecord
 from cpframe.spec.model import Component, Spec
 from cpframe.spec.reader import read_spec
-from cpframe.store import StoreError, commit, drop_state, locked, read_results, read_stage
+from cpframe.store import StoreError, commit, drop_state, lock_folder, read_results, read_stage
 from cpframe.training import stage as training
 from cpframe.training.job import EpochDone, Event, StageDone, StageWarning
 
@@ -383,7 +383,7 @@ def test_any_damaged_history_is_named_and_its_stage_alone_trained_again(
         assert told.keys() == progress.damage.keys()
         for stage, message in told.items():
             assert str(workspace.of(stage) / "history.h5") in message
-            assert message.endswith("moved aside, its epochs are trained again")
+            assert message.endswith("; renamed to history.h5.damaged, and its epochs are trained again")
     assert bool(states(tmp_path)) == keep_states
     assert read_progress(study, workspace).todo == {}
 
@@ -402,7 +402,7 @@ def test_a_damaged_state_is_made_again_once_it_is_needed(tmp_path: Path, how: st
     assert_same(record, run(study, place_of(fresh)))
     assert {one.status for one in record.trajectories} == {"complete"}
     told = [event.message for event in events if isinstance(event, StageWarning)]
-    said = "is not there" if how == "gone" else "is damaged: its bytes are not those that were committed"
+    said = "is missing" if how == "gone" else "is damaged: its bytes differ from those that were committed"
     assert told
     assert all(said in message for message in told)
 
@@ -429,7 +429,7 @@ def test_a_stage_that_another_run_trains_is_waited_for_and_not_trained_twice(
     study, workspace = planned(tmp_path, "seeds=[0]"), place_of(tmp_path)
     root = next(stage for stage in study.stages.values() if stage.parent is None and stage.condition == CLEAN)
     mine: list[Event] = []
-    with ThreadPoolExecutor(1) as thread, locked(workspace.of(root.id)):
+    with ThreadPoolExecutor(1) as thread, lock_folder(workspace.of(root.id)):
         record = thread.submit(run, study, workspace, mine.append)
         for _ in range(3000):
             if record.done() or StageDone(root.id, "", "in use") in mine:
