@@ -52,13 +52,13 @@ def index_row(history: History, written: Mapping[str, h5d.DatasetID]) -> dict[st
         written: its datasets by name.
     """
 
-    def place(name: str) -> list[object]:
+    def location(name: str) -> list[object]:
         return [written[name].get_offset() or 0, list(written[name].shape)]
 
     metrics = {
         name: {
-            "values": place(name),
-            "stderr": None if metric.stderr is None else place(f"{name}_stderr"),
+            "values": location(name),
+            "stderr": None if metric.stderr is None else location(f"{name}_stderr"),
             "about": [metric.units, metric.estimator, metric.source],
             "own": list(metric.axes),
             "quantity": metric.quantity,
@@ -68,7 +68,7 @@ def index_row(history: History, written: Mapping[str, h5d.DatasetID]) -> dict[st
     return {
         "condition": [[name, len(list(run))] for name, run in groupby(history.condition)],
         "layers": list(history.layers),
-        "places": {name: place(name) for name in ("epoch", "measured_epoch", *CURVES)},
+        "places": {name: location(name) for name in ("epoch", "measured_epoch", *CURVES)},
         "metrics": metrics,
     }
 
@@ -85,8 +85,8 @@ def read_row(row: Mapping[str, Any], content: bytes, order: str) -> History:
         ValueError: when the arrays do not fit together, or are not inside the bytes.
     """
 
-    def array(place: Sequence[Any], kind: str) -> np.ndarray:
-        offset, shape = place
+    def array(location: Sequence[Any], kind: str) -> np.ndarray:
+        offset, shape = location
         count = math.prod(shape)
         dtype = np.dtype(order + kind)
         if not count:
@@ -94,8 +94,8 @@ def read_row(row: Mapping[str, Any], content: bytes, order: str) -> History:
         flat = np.frombuffer(content, dtype, count, offset)
         return flat if len(shape) == 1 else flat.reshape(shape)
 
-    def floats(place: Sequence[Any]) -> Floats:
-        return array(place, "f8")
+    def floats(location: Sequence[Any]) -> Floats:
+        return array(location, "f8")
 
     def metric(name: str, row: Mapping[str, Any]) -> MetricHistory:
         stderr = None if row["stderr"] is None else floats(row["stderr"])
@@ -104,14 +104,14 @@ def read_row(row: Mapping[str, Any], content: bytes, order: str) -> History:
         quantity = row["quantity"] if "quantity" in row else _unnamed_quantity(name, estimator)
         return MetricHistory(floats(row["values"]), stderr, units, estimator, source, axes, quantity)
 
-    places = row["places"]
+    locations = row["places"]
     history = History(
-        epoch=array(places["epoch"], "i8"),
+        epoch=array(locations["epoch"], "i8"),
         condition=tuple(chain.from_iterable(repeat(name, count) for name, count in row["condition"])),
-        measured_epoch=array(places["measured_epoch"], "i8"),
+        measured_epoch=array(locations["measured_epoch"], "i8"),
         layers=tuple(row["layers"]),
         metrics={name: metric(name, inner) for name, inner in row["metrics"].items()},
-        **{name: floats(places[name]) for name in CURVES},
+        **{name: floats(locations[name]) for name in CURVES},
     )
     return validate(history)
 
