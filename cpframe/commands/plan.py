@@ -55,7 +55,7 @@ def plan_spec(
         facts.add_row(name, fact)
     facts.add_row("store", str(workspace.store))
     if others := other_formats(workspace.store):
-        facts.add_row("", f"it also has stages of another version of cpframe ({', '.join(others)}), not used here")
+        facts.add_row("", f"stages of other versions of cpframe ({', '.join(others)}) are not used")
     if progress.todo:
         prepare(numerics)
         costs, remembered = cached_costs(spec, numerics, workspace.data_folder)

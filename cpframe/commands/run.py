@@ -27,7 +27,7 @@ from cpframe.plan.stages import plan
 from cpframe.records.model import StudyRecord
 from cpframe.report.terminal.render import render, report_console
 from cpframe.spec.model import Spec
-from cpframe.store import check_writable, locked, other_formats, write_atomically
+from cpframe.store import check_writable, lock_folder, other_formats, write_atomically
 from cpframe.training.job import Event
 
 
@@ -72,7 +72,7 @@ def run_spec(
     workspace = place_of(folder, store, data, numerics, facts, keep_states=keep_states)
     spec = with_data(spec, workspace.data_folder)
     study = plan(spec, determinants(numerics) | data_determinants(spec, workspace.data_folder))
-    with locked(folder):
+    with lock_folder(folder):
         progress = read_progress(study, workspace)
         if progress.todo:  # a study that is done needs no store to write in
             check_writable(workspace.store)
@@ -81,9 +81,7 @@ def run_spec(
             store_costs(spec, numerics, costs)
         alone = forecast(progress, costs, 1, keep_states=keep_states).seconds
         if others := other_formats(workspace.store):
-            told.print(
-                f"{workspace.store}: also has stages of another version of cpframe ({', '.join(others)}); not used"
-            )
+            told.print(f"{workspace.store}: stages of other versions of cpframe ({', '.join(others)}) are not used")
         asked = workers and min(workers, len(progress.todo) or 1)
         crew = start_executor(executor, asked, useful_workers(progress, alone), numerics, workspace.store)
         if change := changed_since(folder, progress):

@@ -19,7 +19,7 @@ from cpframe.store import (
     InUseError,
     StageRecord,
     drop_state,
-    locked,
+    lock_folder,
     read_stage,
     recover,
     write_results,
@@ -130,7 +130,7 @@ def _schedule_ancestors(
     """
     first = progress.study.stages[stage]
     while first.parent is not None and first.parent not in progress.todo:
-        with suppress(InUseError), locked(workspace.of(first.parent)):  # in use: another run trains it again
+        with suppress(InUseError), lock_folder(workspace.of(first.parent)):  # in use: another run trains it again
             for message in recover(workspace.of(first.parent))[2]:
                 yield StageWarning(first.parent, message)
         progress.records[first.parent] = record = _read_record(workspace.of(first.parent))
@@ -178,6 +178,6 @@ def _drop_unneeded_state(progress: StudyProgress, workspace: Workspace, stage: s
         child_record = progress.records[child.id]
         if child.id in progress.todo or child_record is None or child_record.status == "unfinished":
             return
-    with suppress(InUseError), locked(workspace.of(stage)):  # in use: another run may need the state
+    with suppress(InUseError), lock_folder(workspace.of(stage)):  # in use: another run may need the state
         drop_state(workspace.of(stage))
         progress.records[stage] = replace(record, state="", digest="")

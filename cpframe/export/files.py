@@ -15,7 +15,7 @@ from cpframe.export import Format
 from cpframe.export.dataframes import TRAJECTORY_COLUMNS, array_metrics
 from cpframe.export.results import Results
 from cpframe.records.histories import CURVES
-from cpframe.store import StoreError, is_sealed, write_atomically
+from cpframe.store import StoreError, has_seal, write_atomically
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -136,7 +136,7 @@ def _files(results: Results, extension: str, encode: Callable[[DataFrame], bytes
 
 
 def _check_target(path: Path, *, force: bool) -> None:
-    if is_sealed(path):
+    if has_seal(path):
         raise StoreError(f"{path}: is a results file of cpframe, which an export never replaces; choose another --out")
     if path.exists() and not force:
         raise StoreError(f"{path}: already exists; choose another --out, or replace it with --force")

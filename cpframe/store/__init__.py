@@ -1,7 +1,8 @@
-"""The store: stage folders committed epoch by epoch, and the study's results file. No torch in here.
+"""The store: stage folders, committed epoch by epoch, and the results file of a study. No torch in this package.
 
-kill -9 at any instant, or a full disk, loses nothing that was committed: a file is built whole in memory, written
-under another name, and renamed into place.
+`stages` commits and reads stages, `results` writes and reads results.h5, `history_h5` lays out a history in HDF5,
+`byte_index` reads it back without HDF5, `atomic` replaces and checks whole files. A new fact of a trajectory goes into
+`results` and is described in README.md, as is the promise that ``kill -9`` or a full disk loses no committed epoch.
 """
 
 from cpframe.store.atomic import (
@@ -9,8 +10,8 @@ from cpframe.store.atomic import (
     InUseError,
     StoreError,
     check_writable,
-    is_sealed,
-    locked,
+    has_seal,
+    lock_folder,
     write_atomically,
 )
 from cpframe.store.results import read_results, results_file, write_results
@@ -36,8 +37,8 @@ __all__ = [
     "commit",
     "drop_remake",
     "drop_state",
-    "is_sealed",
-    "locked",
+    "has_seal",
+    "lock_folder",
     "other_formats",
     "read_results",
     "read_stage",

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: atomic writes, one writer a folder, HDF5 in memory, and distrust of strangers."""
+"""Whole files: atomic writes, one writer per folder, HDF5 built in memory, and checks of files from elsewhere."""
 
 from __future__ import annotations
 
@@ -14,37 +14,37 @@ import filelock
 import h5py
 
 _LARGEST = 2**30
-"""Bytes of the largest dataset that is read: far beyond any study, not beyond the memory of a machine."""
+"""The largest dataset that is read, in bytes: more than any study has, and less than the memory of a machine."""
 _SEAL = b"\ncpframe sealed\n"
-"""Ends a file, with the digest of all that is before it; HDF5 ignores what follows its own end."""
+"""The end of a file, followed by the digest of everything before it; HDF5 ignores bytes after its own end."""
 _DIGEST_BYTES = 16
 
 
 class StoreError(Exception):
-    """A file or folder of the store that cannot be used; its message is shown to the user as it stands."""
+    """A file or folder of the store that cannot be used; the message is shown to the user unchanged."""
 
 
-class NotThereError(StoreError):
-    """There is no such file."""
+class MissingFileError(StoreError):
+    """A file that does not exist."""
 
 
 class DamagedError(StoreError):
-    """What is there is not what was written: damaged, of another format version, or no file of ours at all."""
+    """A file that differs from what was written: damaged, of another format version, or not a file of cpframe."""
 
 
 class InUseError(StoreError):
-    """The folder is in use by another run."""
+    """A folder that another run is using."""
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the folder, which is made if need be, against any other run; the lock dies with its process.
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Lock a folder against other runs, and create it if necessary; the lock ends with its process.
 
-    A folder that was made for this and in which nothing was kept is taken away again.
+    A folder that was created here and in which nothing was written is removed again.
 
     Raises:
-        InUseError: when another run holds it.
-        StoreError: when the folder cannot be made or written.
+        InUseError: when another run holds the lock.
+        StoreError: when the folder cannot be created or written.
     """
     path = folder / ".lock"
     try:
@@ -59,7 +59,7 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        with suppress(OSError):  # somebody else may have come, or have taken it all away
+        with suppress(OSError):  # another run may have used the folder, or have removed it
             if made and all(entry == path for entry in folder.iterdir()):
                 path.unlink()
                 for parent in made:
@@ -68,24 +68,24 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def check_writable(folder: Path) -> None:
-    """See whether files can be written in a folder, or where it is to be made; nothing is left there.
+    """Check that files can be written in a folder, or where it would be created; nothing is left there.
 
     Raises:
-        StoreError: when not.
+        StoreError: when they cannot.
     """
-    there = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+    present = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
     try:
-        with tempfile.TemporaryFile(dir=there):
+        with tempfile.TemporaryFile(dir=present):
             pass
     except OSError as error:
         raise StoreError(f"{folder}: cannot be written: {error.strerror}; choose another folder with --store") from None
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Put `content` at `path` so that at any instant the old file or the new one is there, whole.
+    """Replace a file so that at any instant the old or the new content is there, whole.
 
     Raises:
-        StoreError: when it cannot be written; the old file is untouched.
+        StoreError: when the file cannot be written; the old file is unchanged.
     """
     aside = path.with_name(f"{path.name}.part")
     try:
@@ -98,8 +98,8 @@ def write_atomically(path: Path, content: bytes) -> None:
         with suppress(OSError):
             aside.unlink(missing_ok=True)
         reason = error.strerror or error
-        raise StoreError(f"{path}: cannot be written: {reason}; what was there before is whole") from None
-    # The new file is in place; this makes it outlast a power cut too. Not every system can do it for folders.
+        raise StoreError(f"{path}: cannot be written: {reason}; the previous file is unchanged") from None
+    # The new file is in place; this makes the rename survive a power cut. Not every system can do it for folders.
     with suppress(OSError):
         folder = os.open(path.parent, os.O_RDONLY)
         try:
@@ -109,39 +109,39 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def digest(content: bytes | memoryview) -> bytes:
-    """Tell bytes from any others: BLAKE2b of 128 bits."""
+    """Return the digest of bytes: BLAKE2b of 128 bits."""
     return blake2b(content, digest_size=_DIGEST_BYTES).digest()
 
 
-def built_in_memory(fill: Callable[[h5py.File], None]) -> bytes:
-    """Return the bytes of the HDF5 file that `fill` fills, sealed; nothing touches the disk."""
+def build_h5(fill: Callable[[h5py.File], None]) -> bytes:
+    """Return the sealed bytes of the HDF5 file that `fill` fills; nothing is written to the disk."""
     with h5py.File.in_memory() as file:
         fill(file)
         file.flush()
-        return sealed(bytes(file.id.get_file_image()))
+        return seal(bytes(file.id.get_file_image()))
 
 
-def sealed(content: bytes) -> bytes:
-    """Append the seal by which `opened` knows that the bytes are those that were written."""
+def seal(content: bytes) -> bytes:
+    """Append the seal, by which `open_h5` recognises the bytes that were written."""
     return content + _SEAL + digest(content)
 
 
 @contextmanager
-def opened(path: Path, what: str) -> Iterator[tuple[h5py.File, bytes]]:
-    """Open an HDF5 file of which little is read through HDF5, and give its bytes.
+def open_h5(path: Path, what: str) -> Iterator[tuple[h5py.File, bytes]]:
+    """Open a sealed HDF5 file and yield it together with its bytes.
 
-    The seal is checked before HDF5 is let near: on damaged bytes its library may hang or crash. Only what lies at the
-    top of the file is checked for what a stranger should not send: read nothing below.
+    The seal is checked first, because HDF5's library may hang or crash on damaged bytes. The members at the top level
+    are checked for links out of the file, for data stored in other files and for sizes beyond the memory; nothing
+    below them is checked, so nothing below them may be read through HDF5.
 
     Args:
-        path: of the file.
-        what: it should be, for the message: "a results file of cpframe".
+        path: the path of the file.
+        what: the noun for the expected file, for messages: "a results file of cpframe".
 
     Raises:
-        StoreError: when it is not there, is no such file, is damaged, or holds at its top what a stranger should not
-            send: links out of the file, data stored elsewhere, and what would exhaust the memory.
+        StoreError: when the file is missing, is another sort of file, is damaged, or fails a check.
     """
-    content = unsealed(path, what)
+    content = read_sealed(path, what)
     try:
         with h5py.File(io.BytesIO(content), "r") as file:
             for name in file:
@@ -151,35 +151,39 @@ def opened(path: Path, what: str) -> Iterator[tuple[h5py.File, bytes]]:
             yield file, content
     except StoreError:
         raise
-    except Exception as error:  # noqa: BLE001 - sealed by somebody who is not us: h5py may raise anything on it
+    except Exception as error:  # noqa: BLE001 - h5py may raise anything on a file that another program has sealed
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DamagedError(f"{path}: is not {what} ({reason})") from None
 
 
-def unsealed(path: Path, what: str) -> bytes:
-    """Read a file and check its seal; the seal stays at the end of what is returned, as HDF5 does not mind it.
+def read_sealed(path: Path, what: str) -> bytes:
+    """Return the bytes of a file after a check of its seal, which is included; HDF5 ignores it.
+
+    Args:
+        path: the path of the file.
+        what: the noun for the expected file, for messages.
 
     Raises:
-        StoreError: when it is not there, cannot be read, or is not what was written.
+        StoreError: when the file is missing, cannot be read, or differs from what was written.
     """
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        raise NotThereError(f"{path}: there is no such file") from None
+        raise MissingFileError(f"{path}: there is no such file") from None
     except IsADirectoryError:
         raise DamagedError(f"{path}: is a folder, not {what}") from None
     except OSError as error:
         raise StoreError(f"{path}: cannot be read: {error.strerror or error}") from None
-    body, seal = memoryview(content)[: -len(_SEAL) - _DIGEST_BYTES], content[-len(_SEAL) - _DIGEST_BYTES :]
-    if not seal.startswith(_SEAL):
+    body, end = memoryview(content)[: -len(_SEAL) - _DIGEST_BYTES], content[-len(_SEAL) - _DIGEST_BYTES :]
+    if not end.startswith(_SEAL):
         raise DamagedError(f"{path}: is not {what}, or was cut short or changed by another program")
-    if seal != _SEAL + digest(body):
-        raise DamagedError(f"{path}: is damaged: its bytes are not those that were written")
+    if end != _SEAL + digest(body):
+        raise DamagedError(f"{path}: is damaged: its bytes differ from those that were written")
     return content
 
 
-def is_sealed(path: Path) -> bool:
-    """Whether a file looks like one of the store, by its end; False where it cannot be read."""
+def has_seal(path: Path) -> bool:
+    """Return whether a file ends like a file of the store; False if it cannot be read."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - len(_SEAL) - _DIGEST_BYTES))
@@ -190,11 +194,11 @@ def is_sealed(path: Path) -> bool:
 
 def _refuse_link(group: h5py.Group, name: str, where: str) -> None:
     if group.id.links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
-        raise DamagedError(f"{where} is a link to somewhere else: refused")
+        raise DamagedError(f"{where} is refused: it is a link")
 
 
 def _refuse_data(member: h5py.Dataset | h5py.Datatype, where: str) -> None:
     if not isinstance(member, h5py.Dataset) or member.external or member.is_virtual or member.shape is None:
-        raise DamagedError(f"{where} is stored elsewhere, or holds no data: refused")
+        raise DamagedError(f"{where} is refused: its data are missing or in another file")
     if member.nbytes > _LARGEST:
-        raise DamagedError(f"{where} is absurdly large, {member.nbytes} bytes: refused")
+        raise DamagedError(f"{where} is refused: it has {member.nbytes} bytes, more than {_LARGEST}")

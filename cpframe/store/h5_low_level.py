@@ -1,6 +1,6 @@
-"""Datasets and attributes written by h5py's low-level interface: a history has some 60 of them.
+"""Datasets and attributes written with h5py's low-level interface.
 
-The high-level one makes, renames and looks up much in between, and takes ten times as long.
+A history has some 60 of them, for which the high-level interface takes ten times as long.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _TEXT_TYPE = h5t.py_create(_TEXT, logical=True)
 _SCALAR = h5s.create(h5s.SCALAR)
 
 
-def put(group: h5py.Group, name: str, data: np.ndarray) -> h5d.DatasetID:
+def write_array(group: h5py.Group, name: str, data: np.ndarray) -> h5d.DatasetID:
     """Write an array of numbers as a new dataset."""
     data = np.ascontiguousarray(data)
     dataset = h5d.create(group.id, name.encode(), h5t.py_create(data.dtype), h5s.create_simple(data.shape))
@@ -25,7 +25,7 @@ def put(group: h5py.Group, name: str, data: np.ndarray) -> h5d.DatasetID:
     return dataset
 
 
-def put_texts(group: h5py.Group, name: str, texts: Sequence[str]) -> h5d.DatasetID:
+def write_texts(group: h5py.Group, name: str, texts: Sequence[str]) -> h5d.DatasetID:
     """Write texts, (N,), as a new dataset."""
     dataset = h5d.create(group.id, name.encode(), _TEXT_TYPE, h5s.create_simple((len(texts),)))
     if texts:
@@ -33,9 +33,9 @@ def put_texts(group: h5py.Group, name: str, texts: Sequence[str]) -> h5d.Dataset
     return dataset
 
 
-def note(what: h5py.h5g.GroupID | h5d.DatasetID, **facts: str | int | float) -> None:
-    """Give a group or dataset attributes that it has not yet."""
+def set_attributes(target: h5py.h5g.GroupID | h5d.DatasetID, **facts: str | int | float) -> None:
+    """Set attributes that a group or dataset does not have yet."""
     for name, fact in facts.items():
         value = np.array(fact, dtype=_TEXT if isinstance(fact, str) else None)
         kind = _TEXT_TYPE if isinstance(fact, str) else h5t.py_create(value.dtype)
-        h5a.create(what, name.encode(), kind, _SCALAR).write(value)
+        h5a.create(target, name.encode(), kind, _SCALAR).write(value)

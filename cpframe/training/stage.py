@@ -19,7 +19,7 @@ from cpframe.store import (
     StoreError,
     commit,
     drop_remake,
-    locked,
+    lock_folder,
     read_stage,
     read_state,
     recover,
@@ -64,7 +64,7 @@ def run_stage(job: Job) -> Iterator[Event]:
     failure = ""
     returned: Literal["", "in use", "gone"] = ""
     try:
-        with locked(job.folder):
+        with lock_folder(job.folder):
             failure = yield from _run_epochs(job)
     except InUseError:
         returned = "in use"

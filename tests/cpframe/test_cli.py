@@ -270,8 +270,8 @@ def test_a_failed_trajectory_stops_nothing_else_and_gives_exit_code_1(tmp_path: 
 def test_an_output_folder_in_use_is_refused(tmp_path: Path) -> None:
     (tmp_path / "tiny.toml").write_text(SPEC)
     code = (
-        "import sys; from pathlib import Path; from cpframe.store import locked\n"
-        "with locked(Path('out')): print('held', flush=True); sys.stdin.read()"
+        "import sys; from pathlib import Path; from cpframe.store import lock_folder\n"
+        "with lock_folder(Path('out')): print('held', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code], cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -30,7 +30,7 @@ from cpframe.plugins.discovery import discover
 from cpframe.records.model import CLEAN, History, StudyRecord
 from cpframe.spec.model import Component, Spec
 from cpframe.spec.reader import read_spec
-from cpframe.store import StoreError, commit, drop_state, locked, read_results, read_stage
+from cpframe.store import StoreError, commit, drop_state, read_results, read_stage
 from cpframe.training import stage as training
 from cpframe.training.job import EpochDone, Event, StageDone, StageWarning
 
@@ -383,7 +383,7 @@ def test_any_damaged_history_is_reported_and_only_its_stage_trained_again(
         assert warnings.keys() == progress.damage.keys()
         for stage, message in warnings.items():
             assert str(workspace.of(stage) / "history.h5") in message
-            assert message.endswith("moved aside, its epochs are trained again")
+            assert message.endswith("; renamed to history.h5.damaged, and its epochs are trained again")
     assert bool(states(tmp_path)) == keep_states
     assert read_progress(study, workspace).todo == {}
 
@@ -402,7 +402,7 @@ def test_a_damaged_state_is_trained_again_when_it_is_needed(tmp_path: Path, how:
     assert_same(record, run(study, workspace_of(fresh)))
     assert {one.status for one in record.trajectories} == {"complete"}
     warnings = [event.message for event in events if isinstance(event, StageWarning)]
-    expected = "is not there" if how == "gone" else "is damaged: its bytes are not those that were committed"
+    expected = "is missing" if how == "gone" else "is damaged: its bytes differ from those that were committed"
     assert warnings
     assert all(expected in message for message in warnings)
 

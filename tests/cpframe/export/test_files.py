@@ -334,6 +334,6 @@ def test_a_missing_package_is_named(
 def test_a_results_file_is_recognised_by_its_seal(tmp_path: Path, results: Results) -> None:
     write_results(tmp_path / "results.h5", results.study)
     (tmp_path / "short").write_bytes(b"x")
-    assert files.is_sealed(tmp_path / "results.h5")
-    assert not files.is_sealed(tmp_path / "short")
-    assert not files.is_sealed(tmp_path / "nothing")
+    assert files.has_seal(tmp_path / "results.h5")
+    assert not files.has_seal(tmp_path / "short")
+    assert not files.has_seal(tmp_path / "nothing")

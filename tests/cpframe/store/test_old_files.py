@@ -1,4 +1,4 @@
-"""A results file that cpframe 0.1.0 wrote is read as it was meant, and every command shows it."""
+"""A results file of cpframe 0.1.0 is read with its quantities and idle controls, and every command shows it."""
 
 import gzip
 import subprocess
@@ -40,7 +40,7 @@ def test_quantities_and_idle_controls_are_recognised(old_file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "expected"),
     [
         (("report",), "A results file of cpframe 0.1.0"),
         (("report", "--json"), '"idle'),
@@ -50,7 +50,7 @@ def test_quantities_and_idle_controls_are_recognised(old_file: Path) -> None:
         (("export", "--to", "netcdf", "--out", "all.nc"), "all.nc"),
     ],
 )
-def test_every_command_shows_it(words: tuple[str, ...], said: str, old_file: Path, tmp_path: Path) -> None:
+def test_every_command_shows_it(words: tuple[str, ...], expected: str, old_file: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "cpframe", words[0], str(old_file), *words[1:]]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert said in done.stdout
+    assert expected in done.stdout

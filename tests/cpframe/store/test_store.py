@@ -1,4 +1,4 @@
-"""The store: what goes in comes out, whatever happens to disks, processes and files in between."""
+"""The store: files are read as they were written, whatever happens to disks, processes and files in between."""
 
 from __future__ import annotations
 
@@ -29,11 +29,13 @@ from cpframe.store import (
     StoreError,
     commit,
     drop_state,
-    locked,
+    lock_folder,
+    other_formats,
     read_results,
     read_stage,
     read_state,
     results,
+    stage_folder,
     stages,
     write_results,
 )
@@ -45,7 +47,7 @@ CURVES = ("learning_rate", "train_loss", "train_accuracy", "test_loss", "test_ac
 
 
 def make_history(epochs: int = 6, every: int = 2, start: int = 0, seed: int = 0) -> History:
-    """Random curves, a metric with one value a layer and standard errors, and one with a single value."""
+    """Random curves, a metric with one value per layer and standard errors, and one with a single value."""
     rng = np.random.default_rng([seed, start])
     epoch = np.arange(start + 1, start + epochs + 1)
     measured = epoch[epoch % every == 0]
@@ -118,7 +120,7 @@ def assert_same_study(one: StudyRecord, other: StudyRecord) -> None:
     assert bare(one) == bare(other)
     for mine, its in zip(one.trajectories, other.trajectories, strict=True):
         assert_same_history(mine.history, its.history)
-        # nan is not equal to itself, but says the same here
+        # nan is not equal to itself, but its text is
         assert replace(mine, history=NOTHING, score=repr(mine.score)) == replace(  # type: ignore[arg-type]
             its,
             history=NOTHING,
@@ -145,7 +147,7 @@ def history_file(tmp_path: Path) -> Path:
     return tmp_path / "stage" / "history.h5"
 
 
-# --- round trips ----------------------------------------------------------------------------------------------------
+# --- round trips ------------------------------------------------------------------------------------------------------
 
 
 def test_a_study_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -199,7 +201,7 @@ def test_a_dropped_state_leaves_the_history(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["history.h5"]
 
 
-# --- histories behind one another -------------------------------------------------------------------------------------
+# --- concatenated histories -------------------------------------------------------------------------------------------
 
 
 def test_histories_join_with_nan_where_a_metric_was_not_measured() -> None:
@@ -239,7 +241,7 @@ def test_standard_errors_that_only_a_part_has_are_kept(first: bool) -> None:
     np.testing.assert_array_equal(stderr, np.concatenate([own, missing] if first else [missing, own]))
 
 
-# --- other programs -------------------------------------------------------------------------------------------------
+# --- other programs ---------------------------------------------------------------------------------------------------
 
 
 def test_xarray_opens_a_trajectory_with_named_dimensions(tmp_path: Path) -> None:
@@ -287,7 +289,7 @@ def test_h5py_reads_the_layout_of_the_design(results_file: Path) -> None:
         assert group["fisher"].attrs["estimator"] == "Monte-Carlo, θ"
 
 
-# --- disks that refuse ----------------------------------------------------------------------------------------------
+# --- disks that refuse ------------------------------------------------------------------------------------------------
 
 
 def refuse(*_: object, **__: object) -> Any:
@@ -336,9 +338,9 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
     files.write_atomically(path, b"old" * 100)
     with monkeypatch.context() as patches:
         break_disk(patches, operation)
-        with pytest.raises(StoreError) as told:
+        with pytest.raises(StoreError) as caught:
             files.write_atomically(path, b"new" * 100)
-    assert str(told.value) == (f"{path}: cannot be written: No space left on device; what was there before is whole")
+    assert str(caught.value) == (f"{path}: cannot be written: No space left on device; the previous file is unchanged")
     assert path.read_bytes() == b"old" * 100
     assert [one.name for one in tmp_path.iterdir()] == ["file"]
     files.write_atomically(path, b"new" * 100)
@@ -412,7 +414,7 @@ def test_a_disk_that_is_really_full_loses_nothing(small_disk: Path) -> None:
             except StoreError as error:
                 name, _, why = str(error).partition(": ")
                 assert Path(name).is_relative_to(path)
-                assert why == "cannot be written: No space left on device; what was there before is whole"
+                assert why == "cannot be written: No space left on device; the previous file is unchanged"
                 refused.add(Path(name).name)
             record = committed(folder)
             epochs = len(record.history.epoch)
@@ -425,7 +427,7 @@ def test_a_disk_that_is_really_full_loses_nothing(small_disk: Path) -> None:
     assert read_results(results_path).trajectories[0].name == "new"
 
 
-# --- damaged files and strangers' files -----------------------------------------------------------------------------
+# --- damaged files, and files from elsewhere --------------------------------------------------------------------------
 
 
 def test_no_bit_of_a_file_can_change_unnoticed(tmp_path: Path) -> None:
@@ -466,11 +468,11 @@ def test_a_damaged_state_is_noticed(tmp_path: Path) -> None:
         with pytest.raises(StoreError, match="is damaged"):
             read_state(tmp_path, record)
     (tmp_path / record.state).unlink()
-    with pytest.raises(StoreError, match=r"state-000006\.pt: is not there"):
+    with pytest.raises(StoreError, match=r"state-000006\.pt: is missing"):
         read_state(tmp_path, record)
 
 
-def test_what_is_no_file_of_ours_is_told_in_a_sentence(tmp_path: Path) -> None:
+def test_another_sort_of_file_is_reported_in_a_sentence(tmp_path: Path) -> None:
     path = tmp_path / "results.h5"
     with pytest.raises(StoreError, match=r"results\.h5: there is no such file"):
         read_results(path)
@@ -498,25 +500,36 @@ def test_one_kind_of_file_is_not_taken_for_the_other(tmp_path: Path, results_fil
         read_stage(tmp_path)
 
 
-def test_another_version_of_the_format_is_told(
+def test_another_version_of_the_format_is_reported(
     tmp_path: Path, results_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commit(tmp_path, "complete", "", make_history(), None)
     monkeypatch.setattr(results, "FORMAT", 7)
     monkeypatch.setattr(stages, "FORMAT", 8)
-    with pytest.raises(StoreError, match="is of format 2; this cpframe reads format 7: use the version"):
+    with pytest.raises(StoreError, match="has format 2; this version of cpframe reads format 7; use the version"):
         read_results(results_file)
-    with pytest.raises(StoreError, match="is of format 2; this cpframe reads format 8"):
+    with pytest.raises(StoreError, match="has format 2; this version of cpframe reads format 8"):
         read_stage(tmp_path)
 
 
+def test_stages_of_other_versions_are_named_and_not_used(tmp_path: Path) -> None:
+    assert other_formats(tmp_path / "nowhere") == []
+    folder = stage_folder(tmp_path, "abc")
+    commit(folder, "complete", "", make_history(), None)
+    assert other_formats(tmp_path) == []
+    (tmp_path / "format-1" / "abc").mkdir(parents=True)
+    (tmp_path / "format-10").mkdir()
+    assert other_formats(tmp_path) == ["format-1", "format-10"]
+    assert stage_folder(tmp_path, "abc") == folder == tmp_path / "format-2" / "abc"
+
+
 def changed(path: Path, change: Callable[[h5py.File], None]) -> None:
-    """Change a file as a stranger would who knows how to seal it."""
+    """Change a file as another program could that knows the seal."""
     with path.open("r+b") as file:
         file.truncate(path.stat().st_size - 32)
     with h5py.File(path, "r+") as file:
         change(file)
-    path.write_bytes(files.sealed(path.read_bytes()))
+    path.write_bytes(files.seal(path.read_bytes()))
 
 
 def elsewhere(tmp_path: Path) -> str:
@@ -555,7 +568,7 @@ def add_doubled_groups(file: h5py.File) -> None:
         lambda file: file["history"].create_dataset("x", (2**50,), "u1", chunks=(2**20,)),
     ],
 )
-def test_what_a_stranger_adds_to_a_history_is_never_looked_at(
+def test_what_another_program_adds_to_a_history_is_never_read(
     history_file: Path, change: Callable[[h5py.File], None]
 ) -> None:
     """Links that lead elsewhere or in circles, and data that would fill the memory."""
@@ -568,18 +581,28 @@ def test_what_a_stranger_adds_to_a_history_is_never_looked_at(
     assert_same_history(after.history, before.history)
 
 
+NO_DATA = "its data are missing or in another file"
+TOO_LARGE = "it has 1125899906842624 bytes, more than 1073741824"
+
+
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "why"),
     [
-        (lambda file: file.__setitem__("index", h5py.ExternalLink("elsewhere.h5", "secret")), "link to somewhere"),
-        (lambda file: file.__setitem__("index", h5py.SoftLink("/trajectories/one/epoch")), "link to somewhere"),
-        (lambda file: file.create_dataset("index", (6,), "u1", external=[("elsewhere.h5", 0, 6)]), "stored elsewhere"),
-        (lambda file: file.create_dataset("index", data=h5py.Empty("u1")), "holds no data"),
-        (lambda file: file.create_dataset("index", (2**50,), "u1", chunks=(2**20,)), "absurdly large"),
+        (lambda file: file.__setitem__("index", h5py.ExternalLink("elsewhere.h5", "secret")), "it is a link"),
+        (lambda file: file.__setitem__("index", h5py.SoftLink("/trajectories/one/epoch")), "it is a link"),
+        (
+            lambda file: file.create_dataset("index", (6,), "u1", external=[("elsewhere.h5", 0, 6)]),
+            "its data are missing or in another file",
+        ),
+        (lambda file: file.create_dataset("index", data=h5py.Empty("u1")), NO_DATA),
+        (
+            lambda file: file.create_dataset("index", (2**50,), "u1", chunks=(2**20,)),
+            "it has 1125899906842624 bytes, more than 1073741824",
+        ),
     ],
 )
-def test_a_strangers_index_is_refused(
-    tmp_path: Path, results_file: Path, history_file: Path, change: Callable[[h5py.File], None], said: str
+def test_an_index_from_another_program_is_refused(
+    tmp_path: Path, results_file: Path, history_file: Path, change: Callable[[h5py.File], None], why: str
 ) -> None:
     elsewhere(tmp_path)
 
@@ -588,10 +611,10 @@ def test_a_strangers_index_is_refused(
         change(file)
 
     changed(results_file, put_in_its_place)
-    with pytest.raises(StoreError, match=rf"results\.h5: /index.*{said}.*: refused"):
+    with pytest.raises(StoreError, match=rf"results\.h5: /index is refused: {why}$"):
         read_results(results_file)
     changed(history_file, put_in_its_place)
-    with pytest.raises(StoreError, match=rf"history\.h5: /index.*{said}.*: refused"):
+    with pytest.raises(StoreError, match=rf"history\.h5: /index is refused: {why}$"):
         read_stage(history_file.parent)
 
 
@@ -630,7 +653,7 @@ WRONG_HISTORIES = [
     place("measured_epoch", [0, [2]]),
     place("train_loss", "nowhere"),
 ]
-"""What the index may say that cannot be, of a history in whichever file."""
+"""Changes that make the index entry of a history wrong, in either sort of file."""
 
 
 @pytest.mark.parametrize(
@@ -648,14 +671,14 @@ WRONG_HISTORIES = [
         mark("kept", [1, 2]),
     ],
 )
-def test_a_history_of_the_wrong_content_is_told_in_a_sentence(
+def test_a_history_with_wrong_content_is_reported_in_a_sentence(
     history_file: Path, change: Callable[[h5py.File], None], request: pytest.FixtureRequest
 ) -> None:
     changed(history_file, change)
     if request.node.callspec.indices["change"] == 0:
         assert committed(history_file.parent).status == "complete"
         return
-    with pytest.raises(StoreError, match=r"history\.h5: is (not|of format)"):
+    with pytest.raises(StoreError, match=r"history\.h5: (is not|has format)"):
         read_stage(history_file.parent)
 
 
@@ -677,19 +700,19 @@ def test_a_history_of_the_wrong_content_is_told_in_a_sentence(
         *WRONG_HISTORIES,
     ],
 )
-def test_results_of_the_wrong_content_are_told_in_a_sentence(
+def test_results_with_wrong_content_are_reported_in_a_sentence(
     results_file: Path, change: Callable[[h5py.File], None], request: pytest.FixtureRequest
 ) -> None:
     changed(results_file, change)
     if request.node.callspec.indices["change"] == 0:
         assert read_results(results_file).trajectories[0].name == "one"
         return
-    with pytest.raises(StoreError, match=r"results\.h5: is (not|of format)"):
+    with pytest.raises(StoreError, match=r"results\.h5: (is not|has format)"):
         read_results(results_file)
 
 
 def read_history(group: h5py.Group) -> History:
-    """Read a group of a file as anybody would, through h5py, without the index."""
+    """Read a group of a file through h5py, without the index."""
     metrics = {
         name: MetricHistory(
             values=dataset[...],
@@ -728,7 +751,7 @@ def test_the_index_says_what_the_groups_say(tmp_path: Path) -> None:
 
 @pytest.fixture
 def unprivileged() -> Iterator[None]:
-    """Be nobody for a while: root may read and write everything."""
+    """Run without the rights of root, who may read and write everything."""
     if not hasattr(os, "seteuid"):
         pytest.skip("this system has no users to change to")
     user = os.geteuid()
@@ -738,7 +761,7 @@ def unprivileged() -> Iterator[None]:
     os.seteuid(user)
 
 
-def test_missing_permission_is_told_in_a_sentence(
+def test_missing_permission_is_reported_in_a_sentence(
     tmp_path: Path, results_file: Path, request: pytest.FixtureRequest
 ) -> None:
     commit(tmp_path / "stage", "complete", "", make_history(), b"weights")
@@ -756,20 +779,20 @@ def test_missing_permission_is_told_in_a_sentence(
         lambda: commit(stage, "complete", "", state, b"more"),
         lambda: commit(tmp_path / "another", "complete", "", state, None),
         lambda: write_results(tmp_path / "other.h5", make_study()),
-        lambda: locked(tmp_path / "new").__enter__(),
-        lambda: locked(stage).__enter__(),
+        lambda: lock_folder(tmp_path / "new").__enter__(),
+        lambda: lock_folder(stage).__enter__(),
     ]
     for attempt in attempts:
-        with pytest.raises(StoreError, match=r"cannot be (read|made|written): Permission denied"):
+        with pytest.raises(StoreError, match=r"cannot be (read|created|written): Permission denied"):
             attempt()
 
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from cpframe.store import InUseError, locked
+from cpframe.store import InUseError, lock_folder
 try:
-    with locked(Path(sys.argv[1])):
+    with lock_folder(Path(sys.argv[1])):
         print("held", flush=True)
         time.sleep(60 if sys.argv[2] == "wait" else 0)
 except InUseError as error:
@@ -787,12 +810,12 @@ def test_a_folder_has_one_holder_at_a_time_and_none_once_it_is_killed(tmp_path: 
     with holder(folder, "wait") as other:
         assert other.stdout is not None
         assert other.stdout.readline() == "held\n"
-        with pytest.raises(InUseError, match="in use by another run"), locked(folder):
+        with pytest.raises(InUseError, match="in use by another run"), lock_folder(folder):
             pytest.fail("two holders")
         other.send_signal(signal.SIGKILL)
         other.wait()
-    with locked(folder):
-        with pytest.raises(InUseError), locked(folder):
+    with lock_folder(folder):
+        with pytest.raises(InUseError), lock_folder(folder):
             pytest.fail("two holders in one process")
         with holder(folder, "go on") as other:
             assert other.stdout is not None
@@ -803,15 +826,15 @@ def test_a_folder_has_one_holder_at_a_time_and_none_once_it_is_killed(tmp_path: 
 
 
 def test_the_lock_is_let_go_when_its_holder_fails(tmp_path: Path) -> None:
-    with pytest.raises(KeyError), locked(tmp_path):
+    with pytest.raises(KeyError), lock_folder(tmp_path):
         raise KeyError("in the test")
-    with locked(tmp_path):
+    with lock_folder(tmp_path):
         pass
 
 
-def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(StoreError, match="cannot be written: "), locked(tmp_path / "file" / "folder"):
+    with pytest.raises(StoreError, match="cannot be written: "), lock_folder(tmp_path / "file" / "folder"):
         pytest.fail("a folder inside a file")
-    with pytest.raises(StoreError, match="cannot be made: Not a directory"):
+    with pytest.raises(StoreError, match="cannot be created: Not a directory"):
         commit(tmp_path / "file" / "stage", "complete", "", make_history(), None)

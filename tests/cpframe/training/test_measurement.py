@@ -151,7 +151,7 @@ def reindexed(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
             change(metric)
         del file["index"]
         file["index"] = np.bytes_(json.dumps(index).encode())
-    path.write_bytes(files.sealed(path.read_bytes()))
+    path.write_bytes(files.seal(path.read_bytes()))
 
 
 def test_files_written_before_metrics_could_have_dimensions_are_read(tmp_path: Path) -> None:
