@@ -1,25 +1,23 @@
-"""cpframe finds, measures and explains critical learning periods in neural networks."""
+"""cpframe finds, measures and explains critical learning periods in neural networks.
 
-from __future__ import annotations
+``run`` trains what a spec asks for, ``plan`` says what that would take, ``open_results`` opens what came of it, and
+``report`` says what was found. Authors of plugins import `cpframe.api`; `cpframe.fisher` measures any classifier.
+"""
 
-from os import PathLike
-from typing import TYPE_CHECKING
+# The packages come first, so that importing them later cannot replace the functions of the same names.
+from cpframe import plan as _plan_package  # noqa: F401
+from cpframe import report as _report_package  # noqa: F401
+from cpframe.errors import DataError, ExecutorError, NotInstalledError, SpecError, StoreError
+from cpframe.python_api import open_results, plan, report, run
 
-if TYPE_CHECKING:
-    from cpframe.export.results import Results
-
-__all__ = ["open_results"]
-
-
-def open_results(path: str | PathLike[str]) -> Results:
-    """Read the results of a study: tables for pandas, histories for xarray; see `cpframe.export.results.Results`.
-
-    Args:
-        path: a ``results.h5``, or the folder that contains it.
-
-    Raises:
-        StoreError: if the file does not exist, is not a results file, is damaged, or has another format version.
-    """
-    from cpframe.export import results  # imported here so that `import cpframe` is quick
-
-    return results.open_results(path)
+__all__ = [
+    "DataError",
+    "ExecutorError",
+    "NotInstalledError",
+    "SpecError",
+    "StoreError",
+    "open_results",
+    "plan",
+    "report",
+    "run",
+]

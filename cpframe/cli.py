@@ -1,261 +1,264 @@
-"""The commands. Everything heavy is imported inside them, so that ``--help`` is quick."""
+"""The command line. Whatever is heavy is imported inside the commands, so that ``--help`` is quick."""
 
 from __future__ import annotations
 
 import os
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Optional
+from threading import Thread
+from typing import Annotated
 
 import typer
 
+from cpframe.commands.error_output import reported_errors
+from cpframe.commands.options import (
+    DataFolder,
+    Device,
+    OutFolder,
+    Overrides,
+    Profile,
+    ResultsFile,
+    SpecFile,
+    StoreFolder,
+    Threshold,
+    default_folder,
+)
 from cpframe.export import Format as ExportFormat
-from cpframe.report.figures import FIGURES, Format
+from cpframe.report.figures import FIGURES
+from cpframe.report.figures import Format as FigureFormat
+from cpframe.report.sections import section_names
+from cpframe.report.terminal import NARROWEST, WIDEST
+
+# The choices of an option are made from the list of what there is.
+SectionName = StrEnum("SectionName", [(name, name) for name in section_names()])  # type: ignore[misc]
+FigureName = StrEnum("FigureName", [(name, name) for name in (*(figure.name for figure in FIGURES), "all")])  # type: ignore[misc]
 
 app = typer.Typer(
     help="Find, measure and explain critical learning periods in neural networks.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-
-SpecFile = Annotated[Path, typer.Argument(metavar="SPEC", help="The TOML file of the study.", show_default=False)]
-ResultsFile = Annotated[
-    Path, typer.Argument(metavar="RESULTS", help="A results.h5, or its folder.", show_default=False)
-]
-Overrides = Annotated[
-    Optional[list[str]],  # noqa: UP045 - typer reads it at run time
-    typer.Option("--set", metavar="KEY=VALUE", help="Lay a value over the spec: --set optimizer.lr=0.1. Repeatable."),
-]
-Profile = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option(help="Lay [profiles.NAME] over the spec.", metavar="NAME"),
-]
-DataFolder = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option(metavar="DIR", help="Folder of the data sets.  [default: $CPFRAME_DATA, or the cache folder]"),
-]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.", metavar="DEVICE")]
-Store = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option(metavar="DIR", help="Folder of the stages, which studies share.  [default: .stages beside --out's]"),
-]
-FigureName = StrEnum("FigureName", [(name, name) for name in (*(figure.name for figure in FIGURES), "all")])  # type: ignore[misc]
+bench = typer.Typer(help="Measure the speed of this machine.", no_args_is_help=True)
+app.add_typer(bench, name="bench", rich_help_panel="Machine")
 
 
-@contextmanager
-def _told() -> Iterator[None]:
-    """Tell errors in one clear line and end with the right exit code, instead of a traceback."""
-    from cpframe.commands.signals import Stopped, stoppable
+def _print_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
 
-    with stoppable():
-        try:
-            from cpframe.api import DataError
-            from cpframe.errors import ExecutorError, NothingToDrawError, NotInstalledError, SpecError
-            from cpframe.store import StoreError
-
-            try:
-                yield
-            except SpecError as error:
-                _fail(str(error), 2)
-            except (DataError, StoreError, ExecutorError, NotInstalledError, NothingToDrawError) as error:
-                _fail(str(error), 1)
-            except BrokenPipeError:
-                raise  # whoever read the output has had enough: typer ends quietly
-            except OSError as error:
-                _silence_broken_output()
-                _fail(f"{error.filename or 'input or output failed'}: {error.strerror or error}", 1)
-        except Stopped as stop:
-            _fail("stopped; run the same command again to go on from here", stop.exit_code)
+        typer.echo(f"cpframe {version('cpframe')}")
+        raise typer.Exit
 
 
-def _silence_broken_output() -> None:
-    """Drop what is left for a standard output that cannot be written, lest Python tries again at exit and complains."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Find, measure and explain critical learning periods in neural networks."""
 
 
-def _fail(message: str, code: int) -> None:
-    for line in message.splitlines():
-        typer.secho(f"cpframe: {line}", err=True, fg=typer.colors.RED)
-    raise typer.Exit(code)
-
-
-@app.command()
+@app.command(
+    rich_help_panel="Study",
+    epilog="Example: cpframe run specs/flip_vs_blur.toml --profile cpu --set optimizer.lr=0.1",
+)
 def run(
+    context: typer.Context,
     spec: SpecFile,
     profile: Profile = None,
     overrides: Overrides = None,
-    out: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(metavar="DIR", help="Folder for results.h5.  [default: runs/SPEC[-PROFILE]]"),
+    out: OutFolder = None,
+    store: StoreFolder = None,
+    data: DataFolder = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="Number of workers that train.", show_default="one per CPU core, or one per GPU"
+        ),
     ] = None,
-    store: Store = None,
+    executor: Annotated[
+        str, typer.Option(metavar="WHERE", help="Executor: auto, inline, processes, ray or ray://HOST:PORT.")
+    ] = "auto",
+    device: Device = "auto",
     keep_states: Annotated[
         bool, typer.Option("--keep-states", help="Keep the weights at the end of every stage in the store.")
     ] = False,
-    data: DataFolder = None,
-    workers: Annotated[
-        Optional[int],  # noqa: UP045
-        typer.Option(min=1, metavar="N", help="Workers that train.  [default: one a core on the CPU, one a GPU]"),
-    ] = None,
-    executor: Annotated[
-        str, typer.Option(help="auto, inline, processes, ray, ray://HOST:PORT.", metavar="WHERE")
-    ] = "auto",
-    device: Device = "auto",
 ) -> None:
-    """Train everything a spec asks for, then report; what is done already is not trained again."""
-    with _told():
+    """Train everything that a spec asks for, then report. What is complete is not trained again."""
+    with reported_errors() as check:
         from cpframe.plugins.discovery import discover
         from cpframe.spec.reader import read_spec
 
         checked = read_spec(spec, discover(), profile, overrides or ())
-        from cpframe.commands.run import run_spec  # imports torch: only once the spec is sound
+        from cpframe.commands.report import Report
+        from cpframe.commands.run import notes_console, print_outcome  # imports torch: only once the spec is sound
+        from cpframe.commands.run import run as run_spec
+        from cpframe.execution.workspace import RunOptions
 
-        folder = out or _folder(spec, profile)
-        if not run_spec(checked, folder, data, workers, device, executor, store, keep_states=keep_states):
+        options = RunOptions(
+            out=out or default_folder(checked.document.name, profile),
+            store=store,
+            data=data,
+            device=device,
+            workers=workers,
+            executor=executor,
+            keep_states=keep_states,
+        )
+        console = notes_console()
+        outcome = run_spec(checked, options, console, [] if context.obj is None else context.obj, check)
+        Report(outcome.record).print()
+        print_outcome(outcome, console)
+        if outcome.failures:
             raise typer.Exit(1)
 
 
-@app.command()
+@app.command(rich_help_panel="Study", epilog="Example: cpframe plan specs/removal_curve.toml --workers 8")
 def plan(
     spec: SpecFile,
     profile: Profile = None,
     overrides: Overrides = None,
-    out: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(metavar="DIR", help="Folder of the study.  [default: runs/SPEC[-PROFILE]]"),
-    ] = None,
-    store: Store = None,
+    out: OutFolder = None,
+    store: StoreFolder = None,
     data: DataFolder = None,
     workers: Annotated[
-        Optional[int],  # noqa: UP045
-        typer.Option(min=1, metavar="N", help="Processes to reckon with.  [default: as many as run would take]"),
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="Number of workers to assume.", show_default="as many as run would start"
+        ),
     ] = None,
     device: Device = "auto",
 ) -> None:
-    """Show what a run would train, what is done already, and the time and disk it takes; trains nothing."""
-    with _told():
+    """Show what a run would train, what is complete, and the time and disk space of the rest. Trains nothing."""
+    with reported_errors():
         from cpframe.plugins.discovery import discover
         from cpframe.spec.reader import read_spec
 
         checked = read_spec(spec, discover(), profile, overrides or ())
-        from cpframe.commands.plan import plan_spec  # imports torch: only once the spec is sound
+        from rich.console import Console
 
-        plan_spec(checked, out or _folder(spec, profile), store, data, workers, device)
+        from cpframe.commands.plan import plan_study  # imports torch: only once the spec is sound
+        from cpframe.execution.workspace import RunOptions
+
+        folder = out or default_folder(checked.document.name, profile)
+        options = RunOptions(out=folder, store=store, data=data, device=device, workers=workers)
+        Console(highlight=False).print(plan_study(checked, options))
 
 
-def _folder(spec: Path, profile: str | None) -> Path:
-    """Of a study, unless another is named."""
-    return Path("runs") / (spec.stem if profile is None else f"{spec.stem}-{profile}")
-
-
-@app.command()
+@app.command(
+    rich_help_panel="Results",
+    epilog="Example: cpframe report runs/flip_vs_blur --section verdict --section phases",
+)
 def report(
     results: ResultsFile,
     sections: Annotated[
-        Optional[list[str]],  # noqa: UP045
+        list[SectionName] | None,
         typer.Option(
             "--section",
             metavar="NAME",
-            help="Tell one section, in full: verdict, curves, phases, layers, plasticity, link, metrics, controls. "
-            "Repeatable.  [default: all, with the most telling timelines]",
+            help=f"Print one section, in full: {', '.join(SectionName)}. Repeatable.",
+            show_default="all, abridged",
         ),
     ] = None,
-    threshold: Annotated[
-        float, typer.Option(metavar="POINTS", help="A deficit has healed when at most so many points stay lost.")
-    ] = 1.0,
+    threshold: Threshold = 1.0,
     width: Annotated[
-        Optional[int],  # noqa: UP045
-        typer.Option(metavar="N", help="Columns, from 60 to 400.  [default: the terminal's]"),
+        int | None,
+        typer.Option(min=NARROWEST, max=WIDEST, metavar="N", help="Columns.", show_default="the terminal's"),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead, for machines.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document, for programs.")] = False,
     page: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option("--html", metavar="FILE", help="Write one self-contained page of HTML instead."),
+        Path | None, typer.Option("--html", metavar="FILE", help="Write one self-contained page of HTML.")
     ] = None,
 ) -> None:
-    """Report on a study: verdicts first, then accuracy, Fisher information and its phases, controls."""
-    with _told():
-        from cpframe.commands.report import check_page, check_report, print_report
+    """Report on a study: verdicts first, then accuracy, Fisher information and its phases, and controls."""
+    with reported_errors():
+        _refuse_unused({"--section": sections, "--width": width, "--json": as_json} if page else {}, "--html")
+        _refuse_unused({"--width": width} if as_json else {}, "--json")
+        from cpframe.commands.report import Report
         from cpframe.store import read_results, results_file
 
-        asked = check_report(sections or (), threshold, width, as_json=as_json)
-        if page is None:
-            print_report(read_results(results_file(results)), asked)
-            return
-        from cpframe.commands.plot import write_page
+        made = Report(read_results(results_file(results)), tuple(one.value for one in sections or ()), threshold)
+        if page is not None:
+            typer.echo(made.write_html(page))
+        elif as_json:
+            typer.echo(made.to_json())
+        else:
+            made.print(width)
 
-        check_page(asked)
-        typer.echo(write_page(read_results(results_file(results)), page, asked.threshold))
+
+def _refuse_unused(given: dict[str, object], other: str) -> None:
+    """Refuse options that have no effect together with another one."""
+    unused = [option for option, value in given.items() if value]
+    if unused:
+        raise typer.BadParameter(f"has no effect with {other}; leave one of them out", param_hint=" and ".join(unused))
 
 
-@app.command()
+@app.command(rich_help_panel="Results", epilog="Example: cpframe plot runs/flip_vs_blur --figure removal --format pdf")
 def plot(
     results: ResultsFile,
     figures: Annotated[
-        Optional[list[FigureName]],  # noqa: UP045
+        list[FigureName] | None,
         typer.Option(
             "--figure",
             metavar="NAME",
-            help=f"A figure to draw: {', '.join(FigureName)}. Repeatable.  [default: all, where the data suffice]",
+            help=f"Figure to draw: {', '.join(FigureName)}. Repeatable.",
+            show_default="all that the study has data for",
         ),
     ] = None,
     formats: Annotated[
-        Optional[list[Format]],  # noqa: UP045
+        list[FigureFormat] | None,
         typer.Option(
-            "--format", metavar="FORMAT", help=f"A file format: {', '.join(Format)}. Repeatable.  [default: png]"
+            "--format",
+            metavar="FORMAT",
+            help=f"File format: {', '.join(FigureFormat)}. Repeatable.",
+            show_default="png",
         ),
     ] = None,
     out: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(metavar="DIR", help="Folder for the files.  [default: figures beside RESULTS]"),
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="Folder for the files.", show_default="figures next to RESULTS"),
     ] = None,
 ) -> None:
-    """Draw a study's figures, one column wide, for a paper or a talk."""
-    with _told():
-        from cpframe.commands.plot import plot as plotted
+    """Draw the figures of a study, one column wide, for a paper or a talk."""
+    with reported_errors():
+        from cpframe.commands.plot import plot as draw_files
         from cpframe.store import read_results, results_file
 
+        names = [one.value for one in figures or ()] or ["all"]
+        forms = [one.value for one in formats or ()] or ["png"]
         file = results_file(results)
-        folder = out or file.parent / "figures"
-        for line in plotted(read_results(file), figures or ["all"], formats or ["png"], folder):
+        for line in draw_files(read_results(file), names, forms, out or file.parent / "figures"):
             typer.echo(line)
 
 
-@app.command()
+@app.command(rich_help_panel="Results", epilog="Example: cpframe export runs/flip_vs_blur --to parquet")
 def export(
     results: ResultsFile,
     to: Annotated[
         ExportFormat,
-        typer.Option("--to", metavar="FORMAT", help="csv, parquet (tables), netcdf (histories).", show_default=False),
+        typer.Option("--to", help="csv or parquet for tables, netcdf for histories.", show_default=False),
     ],
     out: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(metavar="PATH", help="Folder, or netCDF file.  [default: beside RESULTS]", show_default=False),
+        Path | None,
+        typer.Option("--out", metavar="PATH", help="Folder, or netCDF file.", show_default="next to RESULTS"),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Write to an existing folder or file.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace what an earlier export wrote.")] = False,
 ) -> None:
-    """Write a study's tables as CSV or Parquet, or its histories as one netCDF file."""
-    with _told():
+    """Write the tables of a study as CSV or Parquet, or its histories as one netCDF file."""
+    with reported_errors():
         from cpframe import open_results
-        from cpframe.export.files import export as exported
+        from cpframe.export.files import export as write_files
 
-        for line in exported(open_results(results), to, out, force=force):
+        for line in write_files(open_results(results), to, out, force=force):
             typer.echo(line)
 
 
-@app.command()
+@app.command(rich_help_panel="Plugins", epilog="Example: cpframe plugins")
 def plugins() -> None:
-    """List the components that the plugins installed offer, and the plugins that are broken."""
-    with _told():
+    """List the components of the installed plugins, and the plugins that are broken."""
+    with reported_errors():
         from rich.console import Console
 
         from cpframe.commands.plugins import list_plugins
@@ -267,33 +270,30 @@ def plugins() -> None:
             raise typer.Exit(1)
 
 
-bench = typer.Typer(help="Measure how fast this machine is.", no_args_is_help=True)
-app.add_typer(bench, name="bench")
-
-
-@bench.command("fisher")
+@bench.command("fisher", epilog="Example: cpframe bench fisher --images 256 --repeats 5")
 def bench_fisher(
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.", metavar="DEVICE")] = "auto",
-    images: Annotated[int, typer.Option(min=2, metavar="N", help="Images in a measurement.")] = 128,
-    repeats: Annotated[int, typer.Option(min=1, metavar="N", help="Of which the median counts.")] = 3,
+    device: Device = "auto",
+    images: Annotated[int, typer.Option(min=2, metavar="N", help="Images per measurement.")] = 128,
+    repeats: Annotated[int, typer.Option(min=1, metavar="N", help="Measurements, of which the median counts.")] = 3,
 ) -> None:
-    """Time the Fisher trace of the paper's networks beside a plain forward and backward pass."""
-    with _told():
+    """Time the Fisher trace of the paper's networks against a plain forward and backward pass."""
+    with reported_errors():
         from rich.console import Console
 
-        from cpframe.commands.bench import bench_fisher as timed
+        from cpframe.commands.bench import bench_fisher as time_fisher
         from cpframe.plugins.discovery import discover
 
-        timed(discover(), device, images, repeats, Console())
+        time_fisher(discover(), device, images, repeats, Console())
 
 
 def main() -> None:
     """Run the command line."""
+    abandoned: list[Thread] = []
     try:
-        app()
+        app(obj=abandoned)
     except SystemExit as end:
-        if any(thread.name.startswith("observer ") for thread in threading.enumerate()):
-            # One was left behind: whatever its libraries would still wait for at exit, nobody else does.
+        if abandoned:
+            # Nobody waits for whatever the libraries of an abandoned observer would still wait for at exit.
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(end.code if isinstance(end.code, int) else 1)

@@ -41,6 +41,14 @@ class SpecError(Exception):
         super().__init__("\n".join(map(str, self.problems)))
 
 
+class DataError(Exception):
+    """A data set that cannot be obtained or read; the message is shown to the user unchanged."""
+
+
+class StoreError(Exception):
+    """A file or folder of the store that cannot be used; its message is shown to the user as it stands."""
+
+
 class MetricError(ValueError):
     """A metric whose result cannot be stored; the user sees the message unchanged."""
 

@@ -29,10 +29,11 @@ from cpframe.api.components import (
     Optimizers,
     Watcher,
 )
-from cpframe.api.data import Batch, DataError, Layer, Measurement, Probe, Splits, Task, classification
+from cpframe.api.data import Batch, Layer, Measurement, Probe, Splits, Task, classification
 from cpframe.api.events import EpochsCommitted, RunFinished, RunStarted
 from cpframe.api.optional import HasDeterministic, HasFingerprint, HasIdle, HasLayers
 from cpframe.api.parameters import Count, Fraction, Natural, NonNegative, Positive
+from cpframe.errors import DataError
 from cpframe.records.model import (
     CLEAN,
     FISHER_TRACE,

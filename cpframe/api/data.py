@@ -13,10 +13,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-class DataError(Exception):
-    """A data set that cannot be obtained or read; the message is shown to the user unchanged."""
-
-
 class Batch(NamedTuple):
     """The examples of one training step, before normalisation.
 

@@ -1,4 +1,4 @@
-"""``cpframe bench``: how fast this machine is, as ratios to a plain forward and backward pass in the same run."""
+"""``cpframe bench``: the speed of this machine, as ratios to a plain forward and backward pass in the same run."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ _NETWORKS: tuple[tuple[str, dict[str, Any], tuple[int, ...], int], ...] = (
     ("resnet18", {}, (3, 32, 32), 32),
     ("mlp", {"sizes": (2500, 2000, 1500, 1000, 500), "batchnorm": True}, (1, 32, 32), 256),
 )
-"""Those of the paper in full width: parameters, images, and how many of these a plain pass on the CPU takes at once."""
+"""The paper's networks in full width: parameters, image shape, and images per plain pass on the CPU."""
 
 
 def bench_fisher(catalogue: Catalogue, device: str, images: int, repeats: int, console: Console) -> None:
-    """Time the Fisher trace beside plain passes, network by network, and print a table.
+    """Time the Fisher trace and plain passes, network by network, and print a table.
 
     Args:
-        catalogue: with the bundled architectures; one that is missing is left out, with a line.
-        device: ``auto``, or as torch names it.
-        images: in a measurement, of random noise: the time does not depend on what they show.
-        repeats: of each, of which the median counts; plain and Fisher passes take turns.
-        console: to print to.
+        catalogue: the components installed; a network that is missing is left out, with a line.
+        device: ``auto``, or a device as torch names it.
+        images: the number of images per measurement, of random noise: the time does not depend on their content.
+        repeats: the number of measurements, whose median is printed; plain and Fisher passes alternate.
+        console: the console to print to.
 
     Raises:
-        SpecError: where the device is not here.
+        SpecError: when the device does not exist.
     """
     numerics = resolve(device, "auto")
     prepare(numerics)
@@ -66,8 +66,8 @@ def bench_fisher(catalogue: Catalogue, device: str, images: int, repeats: int, c
             table.add_row(name, *_row(model, (images, *shape), length, repeats))
     console.print(table)
     console.print(
-        "ratio: of the medians. first call: it also checks two images against plain differentiation and chooses among"
-        " ways to compute, once for a network.",
+        "ratio: Fisher trace over forward + backward, of the medians. first call: it also checks two images against "
+        "plain differentiation and chooses among methods, once per network.",
         style="dim",
     )
 

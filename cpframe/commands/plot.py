@@ -87,13 +87,22 @@ def write_page(study: StudyRecord, path: Path, threshold: float = THRESHOLD) -> 
         NotInstalledError: if matplotlib, which draws the figures in the page, is not installed.
         StoreError: if the file cannot be written.
     """
-    with require_extra("a page with figures", "plot"):
-        from cpframe.report.html.page import html_page
-
-    content = html_page(study, threshold).encode()
+    content = page_text(study, threshold).encode()
     _make_folder(path.parent)
     write_atomically(path, content)
     return str(path)
+
+
+def page_text(study: StudyRecord, threshold: float = THRESHOLD) -> str:
+    """Return the page of `write_page` as text.
+
+    Raises:
+        NotInstalledError: if matplotlib, which draws the figures in the page, is not installed.
+    """
+    with require_extra("a page with figures", "plot"):
+        from cpframe.report.html.page import html_page
+
+    return html_page(study, threshold)
 
 
 def _make_folder(folder: Path) -> None:

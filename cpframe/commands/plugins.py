@@ -1,4 +1,4 @@
-"""The table of ``cpframe plugins``: what there is, by kind, and what is broken."""
+"""``cpframe plugins``: the components of the installed plugins, by kind, and the plugins that are broken."""
 
 from __future__ import annotations
 
@@ -23,6 +23,6 @@ def list_plugins(catalogue: Catalogue, console: Console) -> None:
     console.print(table)
     for kind, name, packages in catalogue.clashes():
         ways = " or ".join(f"{package}/{name}" for package in packages)
-        console.print(f"[yellow]clash:[/] {kind} {name} is offered by {' and '.join(packages)}; write {ways}")
+        console.print(f"[yellow]clash:[/] the {kind} {name} is offered by {' and '.join(packages)}; write {ways}")
     for row in catalogue.broken:
         console.print(f"[red]broken:[/] {row.plugin} of {row.package}: {escape(row.reason)}", soft_wrap=True)

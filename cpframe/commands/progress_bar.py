@@ -1,23 +1,25 @@
-"""Progress of a run: a bar with the time left on a terminal, one line an epoch elsewhere."""
+"""The progress of a run: a bar with the time left in a terminal or a notebook, one line per epoch elsewhere."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from cpframe.execution.progress import StudyProgress
 from cpframe.training.job import EpochDone, Event, StageWarning
 
 
 @contextmanager
-def shown(progress: StudyProgress, console: Console) -> Iterator[Callable[[Event], None]]:
-    """Show the epochs of a run as they are done; gives the function that is told every event."""
-    if console.is_terminal:
+def show_progress(progress: StudyProgress, console: Console) -> Iterator[Callable[[Event], None]]:
+    """Show the epochs of a run as they are completed; yields the function to call with every event."""
+    if console.quiet:
+        yield lambda _: None
+    elif console.is_terminal or (console.is_jupyter and find_spec("ipywidgets") is not None):
         with _bar(progress, console) as observe:
             yield observe
     else:
@@ -28,8 +30,8 @@ def shown(progress: StudyProgress, console: Console) -> Iterator[Callable[[Event
 def _bar(progress: StudyProgress, console: Console) -> Iterator[Callable[[Event], None]]:
     columns = (
         TextColumn("training"),
-        # So narrow that a row is short of 80 cells: the ^C a terminal echoes behind a full one starts another line, and
-        # what is erased in the end is the last line only.
+        # The bar is so narrow that a row stays below 80 cells: a terminal echoes ^C behind a full row on a new line,
+        # and only the last line is erased at the end.
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TextColumn("epochs"),
@@ -37,7 +39,7 @@ def _bar(progress: StudyProgress, console: Console) -> Iterator[Callable[[Event]
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Bar(*columns, console=console, transient=True) as bar:
+    with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("training", total=progress.epochs)
 
         def observe(event: Event) -> None:
@@ -62,7 +64,7 @@ def _lines(progress: StudyProgress, console: Console) -> Callable[[Event], None]
         done += 1
         left = (time.monotonic() - started) / done * max(0, total - done)
         stage = stages[event.stage]
-        # Not console.print, which would cost more than a small network's epoch.
+        # console.print would cost more than an epoch of a small network.
         console.file.write(
             f"{done}/{total} seed {stage.seed} {stage.condition} epoch {event.epoch} "
             f"test accuracy {event.test_accuracy:.2%}, {duration(left)} left\n"
@@ -73,7 +75,7 @@ def _lines(progress: StudyProgress, console: Console) -> Callable[[Event], None]
 
 
 def duration(seconds: float) -> str:
-    """A length of time for people: ``40 s``, ``12 min``, ``3.5 h``, ``12 days``."""
+    """Return a length of time in words: ``40 s``, ``12 min``, ``3.5 h``, ``12 days``."""
     for unit, length, limit in (("s", 1.0, 90.0), ("min", 60.0, 90.0), ("h", 3600.0, 48.0)):
         if seconds < limit * length:
             count = seconds / length

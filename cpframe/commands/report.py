@@ -1,84 +1,107 @@
-"""What a report can be asked for on the command line, checked before anything is read."""
+"""``cpframe report``: the report on a study, for the terminal, for programs and as a page."""
 
 from __future__ import annotations
 
 import difflib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
 
-from cpframe.errors import Problem, SpecError
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.text import Text
+
+from cpframe.commands.display import html_block, plain_text
+from cpframe.commands.plot import page_text, write_page
+from cpframe.errors import NotInstalledError
 from cpframe.records.model import StudyRecord
 from cpframe.report.json_document import study_document
+from cpframe.report.json_values import Plain
 from cpframe.report.sections import section_names
-from cpframe.report.terminal.render import NARROWEST, WIDEST, render, report_console
+from cpframe.report.terminal.render import render, report_console, report_parts
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A report that can be made.
+class Report:
+    """The report on a study. It shows itself: printed, in a terminal by rich, and as a page in a notebook.
 
     Attributes:
-        sections: the names of the sections; all of them if empty.
-        threshold: as a fraction of 1.
-        width: in columns; None for the terminal's.
-        as_json: whether it is for machines.
+        study: the study, which need not be complete.
+        sections: the names of the sections to show in full; all of them, abridged, if empty.
+        threshold: a deficit counts as recovered when its drop is at most this many percentage points, in [0, 100).
     """
 
-    sections: tuple[str, ...]
-    threshold: float
-    width: int | None
-    as_json: bool
+    study: StudyRecord
+    sections: tuple[str, ...] = ()
+    threshold: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check the sections and the threshold.
+
+        Raises:
+            ValueError: when there is no such section, or the threshold is out of range.
+        """
+        for name in self.sections:
+            if name not in section_names():
+                raise ValueError(f"unknown section {name!r}; {_hint(name)}")
+        if not (math.isfinite(self.threshold) and 0 <= self.threshold < 100):
+            raise ValueError(f"threshold must be at least 0 and below 100 percentage points, not {self.threshold:g}")
+
+    def print(self, width: int | None = None) -> None:
+        """Print the report to the standard output, without escape codes where that is no terminal.
+
+        Args:
+            width: the number of columns; None for those of the terminal.
+        """
+        render(self.study, report_console(width), self.sections, self._threshold)
+
+    def document(self) -> dict[str, Plain]:
+        """Return the report as plain data, as ``--json`` prints it; cpframe/report/README.md has the keys."""
+        return study_document(self.study, self.sections, self._threshold)
+
+    def to_json(self) -> str:
+        """Return the report as one JSON document."""
+        return json.dumps(self.document(), indent=1, allow_nan=False)
+
+    def write_html(self, path: str | PathLike[str]) -> str:
+        """Write the report with all sections as one self-contained page of HTML, and return its path.
+
+        Raises:
+            NotInstalledError: when matplotlib, which draws the figures, is not installed.
+            StoreError: when the file cannot be written.
+        """
+        return write_page(self.study, Path(path), self._threshold)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        """Yield the parts of the report; text of a results file is no markup."""
+        del options
+        for part in report_parts(self.study, console, self.sections, self._threshold):
+            yield Text(part) if isinstance(part, str) else part
+
+    def __str__(self) -> str:
+        """Return the report as plain text, 100 columns wide."""
+        return plain_text(self)
+
+    def _repr_html_(self) -> str:
+        """Return the page in a frame of its own, for a notebook; without matplotlib, the text with its colours."""
+        from html import escape
+
+        try:
+            page = page_text(self.study, self._threshold)
+        except NotInstalledError:
+            return html_block(self)
+        return f'<iframe srcdoc="{escape(page)}" style="width:100%;height:40em;border:0"></iframe>'
+
+    @property
+    def _threshold(self) -> float:
+        """The threshold as a fraction of 1."""
+        return self.threshold / 100
 
 
-def check_page(asked: Asked) -> None:
-    """Check the options of a report that is to be a page of HTML, which has all sections and fits all widths.
-
-    Raises:
-        SpecError: if an option does nothing there.
-    """
-    given = {"--section": asked.sections, "--width": asked.width, "--json": asked.as_json}
-    if idle := [option for option, value in given.items() if value]:
-        raise SpecError([Problem(option, "", "does nothing for --html; leave one of them out") for option in idle])
-
-
-def check_report(sections: Sequence[str], threshold: float, width: int | None, *, as_json: bool) -> Asked:
-    """Check the options of a report.
-
-    Args:
-        sections: names.
-        threshold: in points.
-        width: in columns.
-        as_json: whether it is for machines.
-
-    Raises:
-        SpecError: if there is no such section, or no such width or threshold.
-    """
-    known = section_names()
-    problems = [Problem(f"--section {name}", "", _unknown(name, known)) for name in sections if name not in known]
-    if not (math.isfinite(threshold) and 0 <= threshold < 100):
-        problems.append(
-            Problem(f"--threshold {threshold:g}", "", "is no loss in points; from 0 to under 100 are right")
-        )
-    if width is not None and not NARROWEST <= width <= WIDEST:
-        problems.append(Problem(f"--width {width}", "", f"does not do; from {NARROWEST} to {WIDEST} columns are right"))
-    if width is not None and as_json:
-        problems.append(Problem("--width", "", "does nothing for --json; leave one of them out"))
-    if problems:
-        raise SpecError(problems)
-    return Asked(tuple(sections), threshold / 100, width, as_json)
-
-
-def _unknown(name: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    suggestion = f"did you mean {close[0]!r}? Known sections: " if close else "known sections: "
-    return f"unknown section; {suggestion}{', '.join(known)}"
-
-
-def print_report(study: StudyRecord, asked: Asked) -> None:
-    """Print a report to the standard output: without escape codes where that is no terminal."""
-    if asked.as_json:
-        print(json.dumps(study_document(study, asked.sections, asked.threshold), indent=1, allow_nan=False))  # noqa: T201
-    else:
-        render(study, report_console(asked.width), asked.sections, asked.threshold)
+def _hint(name: str) -> str:
+    close = difflib.get_close_matches(name, section_names(), n=1, cutoff=0.6)
+    return (f"did you mean {close[0]!r}? Known sections: " if close else "known sections: ") + ", ".join(
+        section_names()
+    )

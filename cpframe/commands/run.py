@@ -1,13 +1,20 @@
-"""One ``cpframe run`` of a checked spec: rehearse, train what is left, report."""
+"""``cpframe run``: a preflight of every part, then the training of whatever is not in the store yet."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 
 from rich.console import Console
 
-from cpframe.commands.progress_bar import duration, shown
+from cpframe.commands.progress_bar import duration, show_progress
+from cpframe.commands.signals import Check
 from cpframe.execution.cost_cache import store_costs
+from cpframe.execution.costs import Costs
+from cpframe.execution.executors import Executor
 from cpframe.execution.executors.selection import (
     observed_executor,
     start_executor,
@@ -17,97 +24,139 @@ from cpframe.execution.executors.selection import (
 from cpframe.execution.forecast import forecast
 from cpframe.execution.observers import run_observers
 from cpframe.execution.preflight import preflight
-from cpframe.execution.progress import StudyProgress, read_progress
+from cpframe.execution.preparation import PreparedStudy, prepare_study
+from cpframe.execution.progress import StudyProgress
 from cpframe.execution.scheduler import run_study
-from cpframe.execution.workspace import numerics_of, place_of
+from cpframe.execution.workspace import RunOptions
 from cpframe.numerics import prepare
-from cpframe.plan.identity import data_determinants, determinants, with_data
-from cpframe.plan.provenance import provenance
-from cpframe.plan.stages import plan
-from cpframe.records.model import StudyRecord
-from cpframe.report.terminal.render import render, report_console
+from cpframe.records.model import StudyRecord, TrajectoryRecord
 from cpframe.spec.model import Spec
 from cpframe.store import check_writable, lock_folder, other_formats, write_atomically
 from cpframe.training.job import Event
 
 
-def run_spec(
-    spec: Spec,
-    folder: Path,
-    data: Path | None,
-    workers: int | None,
-    device: str,
-    executor: str = "auto",
-    store: Path | None = None,
-    *,
-    keep_states: bool = False,
-) -> bool:
-    """Train all that is left of a study into `folder`, show progress, and print the report.
+@dataclass(frozen=True)
+class RunOutcome:
+    """What a run has brought.
+
+    Attributes:
+        record: the study as it is in the results file.
+        results: the path of the results file.
+    """
+
+    record: StudyRecord
+    results: Path
+
+    @property
+    def failures(self) -> Sequence[TrajectoryRecord]:
+        """The trajectories that failed."""
+        return [trajectory for trajectory in self.record.trajectories if trajectory.status == "failed"]
+
+
+def notes_console(*, quiet: bool = False) -> Console:
+    """Return the console for progress and notes: the standard error, where text of a user is no markup."""
+    return Console(stderr=True, markup=False, emoji=False, highlight=False, quiet=quiet)
+
+
+def print_outcome(outcome: RunOutcome, console: Console) -> None:
+    """Print the path of the results, and the failures if there are any."""
+    console.print(f"results: {outcome.results}", soft_wrap=True)
+    if outcome.failures:
+        first = outcome.failures[0]
+        count = f"{len(outcome.failures)} of {len(outcome.record.trajectories)} trajectories failed"
+        console.print(f"{count}; the first, {first.name}: {first.reason}", soft_wrap=True, style="red")
+
+
+def run(
+    spec: Spec, options: RunOptions, console: Console, abandoned: list[Thread], check: Check = lambda: None
+) -> RunOutcome:
+    """Train all that a study lacks, show progress, and write the results file.
 
     Args:
-        spec: checked.
-        folder: of the study.
-        data: folder of the data sets; None leaves the choice to the environment.
-        workers: how many; None leaves the choice to us.
-        device: ``auto``, or as torch names it.
-        executor: ``auto``, ``inline``, ``processes``, ``ray`` or ``ray://HOST:PORT``; with observers not ``inline``.
-        store: folder of the stages; None for ``.stages`` beside the study's folder.
-        keep_states: whether the state at the end of every stage stays in the store.
-
-    Returns:
-        Whether every trajectory is complete.
+        spec: the checked spec.
+        options: where the study is kept, and what it runs on.
+        console: the console for progress and notes.
+        abandoned: receives the threads of observers that did not end in time, however the run ends.
+        check: called at every event; raises where the run was stopped.
 
     Raises:
-        SpecError: when the parts of the study or the executor do not fit one another, or the device is not there.
-        DataError: when a data set cannot be had.
+        SpecError: when the parts of the study or the executor do not fit one another, or the device does not exist.
+        DataError: when a data set cannot be loaded.
         StoreError: when the folder is in use, damaged, or cannot be written.
-        ExecutorError: when workers cannot be had.
+        ExecutorError: when workers cannot be started.
     """
-    told = Console(stderr=True, markup=False, emoji=False, highlight=False)
-    validate_executor(executor, workers)
-    executor = observed_executor(executor) if spec.observers else executor
-    numerics = numerics_of(spec, device)
-    prepare(numerics)
-    facts = provenance(spec, numerics)
-    workspace = place_of(folder, store, data, numerics, facts, keep_states=keep_states)
-    spec = with_data(spec, workspace.data_folder)
-    study = plan(spec, determinants(numerics) | data_determinants(spec, workspace.data_folder))
-    with lock_folder(folder):
-        progress = read_progress(study, workspace)
-        if progress.todo:  # a study that is done needs no store to write in
-            check_writable(workspace.store)
-        costs = preflight(spec, numerics, workspace.data_folder) if progress.todo else {}
-        if costs:
-            store_costs(spec, numerics, costs)
-        alone = forecast(progress, costs, 1, keep_states=keep_states).seconds
-        if others := other_formats(workspace.store):
-            told.print(f"{workspace.store}: stages of other versions of cpframe ({', '.join(others)}) are not used")
-        asked = workers and min(workers, len(progress.todo) or 1)
-        crew = start_executor(executor, asked, useful_workers(progress, alone), numerics, workspace.store)
-        if change := changed_since(folder, progress):
-            told.print(change, soft_wrap=True)
-        if keep_states and (
-            gone := sum(not progress.ends_with_state(one) for one in study.stages.keys() - progress.todo.keys())
-        ):
-            told.print(
-                f"the weights of {gone} stages that are done were not kept; --keep-states keeps those trained now"
+    validate_executor(options.executor, options.workers)
+    if spec.observers:
+        observed_executor(options.executor)
+    prepared = prepare_study(spec, options)
+    prepare(prepared.workspace.numerics)
+    with lock_folder(options.out):
+        costs = _measured_costs(prepared)
+        with closing(_started_executor(prepared, options, costs)) as executor:
+            for note in _notes(prepared):
+                console.print(note, soft_wrap=True)
+            console.print(_announcement(prepared.progress, costs, executor.slots, options.keep_states))
+            record = _trained(prepared, executor, console, abandoned, check)
+    return RunOutcome(record, prepared.workspace.results)
+
+
+def _measured_costs(prepared: PreparedStudy) -> dict[int, Costs]:
+    """Use every part of the study once, unless nothing is to be trained: a complete study needs no store to write in.
+
+    The costs correct those that ``cpframe plan`` keeps.
+    """
+    if not prepared.progress.todo:
+        return {}
+    workspace = prepared.workspace
+    check_writable(workspace.store)
+    costs = preflight(prepared.spec, workspace.numerics, workspace.data_folder)
+    store_costs(prepared.spec, workspace.numerics, costs)
+    return costs
+
+
+def _started_executor(prepared: PreparedStudy, options: RunOptions, costs: Mapping[int, Costs]) -> Executor:
+    progress, workspace = prepared.progress, prepared.workspace
+    alone = forecast(progress, costs, 1, keep_states=options.keep_states).seconds
+    workers = options.workers and min(options.workers, len(progress.todo) or 1)
+    executor = observed_executor(options.executor) if prepared.spec.observers else options.executor
+    return start_executor(executor, workers, useful_workers(progress, alone), workspace.numerics, workspace.store)
+
+
+def _trained(
+    prepared: PreparedStudy, executor: Executor, console: Console, abandoned: list[Thread], check: Check
+) -> StudyRecord:
+    progress, workspace = prepared.progress, prepared.workspace
+    with run_observers(progress, workspace, console, abandoned) as observe, show_progress(progress, console) as show:
+
+        def both(event: Event) -> None:
+            check()
+            show(event)
+            observe(event)
+
+        return run_study(progress, workspace, executor, both)
+
+
+def _notes(prepared: PreparedStudy) -> list[str]:
+    """Return what the user should know about the store and the folder before training begins."""
+    progress, workspace = prepared.progress, prepared.workspace
+    notes = [note for note in (format_note(workspace.store), compare_stages(workspace.folder, progress)) if note]
+    if workspace.keep_states:
+        complete = prepared.study.stages.keys() - progress.todo.keys()
+        if dropped := sum(not progress.ends_with_state(stage) for stage in complete):
+            notes.append(
+                f"the weights of {dropped} complete stages were not kept; --keep-states keeps those trained from now on"
             )
-        seconds = forecast(progress, costs, crew.slots, keep_states=keep_states).seconds
-        told.print(_announcement(progress, seconds, crew.slots))
-        with run_observers(progress, workspace, told, []) as observe, shown(progress, told) as show:
-
-            def both(event: Event) -> None:
-                show(event)
-                observe(event)
-
-            record = run_study(progress, workspace, crew, both)
-    render(record, report_console())
-    told.print(f"results: {workspace.results}", soft_wrap=True)
-    return _told_failures(record, told)
+    return notes
 
 
-def changed_since(folder: Path, progress: StudyProgress) -> str:
-    """Note the stages of a study in its folder; returns what has become of those noted there before, or nothing."""
+def format_note(store: Path) -> str:
+    """Return a note on stages in the store that another version of cpframe wrote, or an empty text."""
+    others = other_formats(store)
+    return f"{store}: not used are the stages of another version of cpframe ({', '.join(others)})" if others else ""
+
+
+def compare_stages(folder: Path, progress: StudyProgress) -> str:
+    """Write the list of a study's stages into its folder; return how it differs from the list before, or nothing."""
     path = folder / "stages.txt"
     try:
         before = set(path.read_text().split())
@@ -117,32 +166,21 @@ def changed_since(folder: Path, progress: StudyProgress) -> str:
     write_atomically(path, "".join(f"{stage}\n" for stage in now).encode())
     if not before or before == now:
         return ""
+    new = now - before
     return (
-        f"the study here was another before: {len(before & now)} of its {len(before)} stages are used again, "
-        f"{len(before - now)} are not (they stay in the store); of {len(now - before)} others "
-        f"{len((now - before) & progress.todo.keys())} are to be trained"
+        f"this folder held a different version of the study: {len(before & now)} of its {len(before)} stages are used "
+        f"again, {len(before - now)} are not (they stay in the store); {len(new)} stages are new, "
+        f"{len(new & progress.todo.keys())} of them to be trained"
     )
 
 
-def _announcement(progress: StudyProgress, seconds: float, workers: int) -> str:
+def _announcement(progress: StudyProgress, costs: Mapping[int, Costs], slots: int, keep_states: bool) -> str:
     study = progress.study
     if not progress.todo:
-        return f"nothing to train: all {len(study.trajectories)} trajectories are done"
-    processes = "1 worker" if workers == 1 else f"{workers} workers"
+        return f"nothing to train: all {len(study.trajectories)} trajectories are complete"
+    seconds = forecast(progress, costs, slots, keep_states=keep_states).seconds
+    workers = "1 worker" if slots == 1 else f"{slots} workers"
     return (
-        f"{len(study.trajectories)} trajectories of {study.epochs_asked} epochs in all share "
-        f"{len(study.stages)} stages of {study.epochs_to_train}; {progress.epochs} epochs to train, "
-        f"about {duration(seconds)} with {processes}"
+        f"{len(study.trajectories)} trajectories ({study.epochs_asked} epochs) share {len(study.stages)} stages "
+        f"({study.epochs_to_train} epochs); {progress.epochs} epochs to train, about {duration(seconds)} with {workers}"
     )
-
-
-def _told_failures(record: StudyRecord, told: Console) -> bool:
-    failed = [trajectory for trajectory in record.trajectories if trajectory.status == "failed"]
-    if failed:
-        told.print(
-            f"{len(failed)} of {len(record.trajectories)} trajectories failed; the first, {failed[0].name}: "
-            f"{failed[0].reason}",
-            soft_wrap=True,
-            style="red",
-        )
-    return not failed

@@ -1,48 +1,61 @@
-"""Ctrl-C and SIGTERM: the first ends a run in order, another one at once."""
+"""Ctrl-C and SIGTERM: the first one ends a run in order; what the next one does depends on whose process it is."""
 
 from __future__ import annotations
 
 import os
 import signal
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 _SAME_SECONDS = 0.5
-"""Signals this close together are one request: `timeout` and job schedulers send theirs to a process and its group."""
+"""Signals this close together are one request: `timeout` and job schedulers signal a process and then its group."""
 _SHOW_CURSOR = "\r\x1b[K\x1b[?25h"
 
 
 class Stopped(BaseException):
-    """This process was asked to stop; like KeyboardInterrupt, it is no error.
+    """The process was asked to stop; like KeyboardInterrupt, this is no error.
 
     Attributes:
-        exit_code: as shells have it: 130 for SIGINT, 143 for SIGTERM.
+        exit_code: the exit code that a shell expects: 130 for SIGINT, 143 for SIGTERM.
     """
 
     def __init__(self, number: int) -> None:
-        """Stop for the signal of this number."""
+        """Stop because of the signal with this number."""
         super().__init__(number)
         self.exit_code = 128 + number
 
 
-@contextmanager
-def stoppable() -> Iterator[None]:
-    """Raise `Stopped` at the first SIGINT or SIGTERM; another one ends the process there and then.
+Check = Callable[[], None]
+"""A function to call now and then: it raises again what a signal raised where Python swallows exceptions."""
 
-    Workers die with their driver and commits are atomic, so even that leaves neither orphans nor broken files. A
-    signal that is ignored (as under nohup) stays so. To be entered by the main thread.
+
+@contextmanager
+def stoppable() -> Iterator[Check]:
+    """Raise `Stopped` at the first SIGINT or SIGTERM; a second one ends the process at once.
+
+    Workers end with their driver and commits are atomic, so even that leaves neither orphans nor broken files. A
+    signal that is ignored (as under nohup) stays ignored. Only the main thread may enter.
+
+    Yields:
+        A `Check`: an exception that a signal raises inside a finaliser is lost.
     """
     first: float | None = None
+    received = 0
+
+    def check() -> None:
+        if received:
+            raise Stopped(received)
 
     def stop(number: int, frame: FrameType | None) -> None:
-        nonlocal first
+        nonlocal first, received
         del frame
         now = time.monotonic()
         if first is None:
-            first = now
+            first, received = now, number
             raise Stopped(number)
         if now - first >= _SAME_SECONDS:
             if sys.stderr.isatty():
@@ -52,8 +65,41 @@ def stoppable() -> Iterator[None]:
     heard = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) != signal.SIG_IGN]
     before = {number: signal.signal(number, stop) for number in heard}
     try:
-        yield
+        yield check
     finally:
-        if first is None:  # else this process is about to end, and another signal is still to end it at once
+        if first is None:  # otherwise the process is about to end, and a second signal must still end it at once
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+@contextmanager
+def interruptible() -> Iterator[Check]:
+    """Raise KeyboardInterrupt at the first SIGINT, and ignore further ones until all inside has been cleaned up.
+
+    This is for a process that goes on afterwards, such as the kernel of a notebook: an impatient second Ctrl-C must
+    not interrupt the end of the workers. Outside the main thread nothing is changed.
+
+    Yields:
+        A `Check`, as `stoppable` does.
+    """
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        yield lambda: None
+        return
+    interrupted = False
+
+    def check() -> None:
+        if interrupted:
+            raise KeyboardInterrupt
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal interrupted
+        del number, frame
+        if not interrupted:
+            interrupted = True
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield check
+    finally:
+        signal.signal(signal.SIGINT, before)

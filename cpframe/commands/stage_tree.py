@@ -1,4 +1,4 @@
-"""The stage tree of a study, drawn; what all its seeds and variants have in common is drawn once."""
+"""The stage tree of a study as text: a shape that several seeds and variants share is drawn once."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from cpframe.execution.progress import StudyProgress
 from cpframe.plan.stages import Stage
 
 _LONGEST = 12
-"""Branches in a row that are drawn; of more, the first and the last."""
+"""The most branches drawn in a row; of a longer row, the first ones and the last one are drawn."""
 _MOST_SHAPES = 4
 
 _Shape = tuple[tuple[str, int, int, "_Shape"], ...]
 
 
-def drawn(progress: StudyProgress) -> list[Tree | str]:
-    """A tree for every shape that there is among the variants and seeds, with how far their stages have come."""
+def draw_trees(progress: StudyProgress) -> list[Tree | str]:
+    """Return a tree for every shape among the variants and seeds, with the progress of their stages."""
     roots: dict[tuple[int, int], list[Stage]] = {}
     for root in progress.children.get(None, ()):
         roots.setdefault((root.variant, root.seed), []).append(root)
@@ -28,9 +28,9 @@ def drawn(progress: StudyProgress) -> list[Tree | str]:
         alike.setdefault(_shape(progress, stages), []).append(stages)
     trees: list[Tree | str] = []
     for twins in list(alike.values())[:_MOST_SHAPES]:
-        legend = Text("\nbeside: goes on under the same condition; indented: branches off to another", "dim")
+        legend = Text("\nsame level: the next stage of the same condition; indented: a branch to another", "dim")
         tree = Tree(Text(_heading(twins, len(roots))) + legend, guide_style="dim")
-        # Twins branch alike: their stages lie at the same places of their trees.
+        # Twins have the same shape: their stages are at the same positions of their trees.
         _add(tree, progress, [list(row) for row in zip(*map(_ordered, twins), strict=True)])
         trees.append(tree)
     if len(alike) > _MOST_SHAPES:
@@ -42,8 +42,8 @@ def _heading(twins: Sequence[Sequence[Stage]], whole: int) -> str:
     seeds, variants = ({getattr(stages[0], name) for stages in twins} for name in ("seed", "variant"))
     of = f"{_count(len(seeds), 'seed')}" + (f" of {_count(len(variants), 'variant')}" if len(variants) > 1 else "")
     if len(twins) == 1:
-        return f"the stages of seed {min(seeds)}"
-    return f"the stages of each of {of}" + (", all alike" if len(twins) == whole else "")
+        return f"stages of seed {min(seeds)}"
+    return f"stages of each of {of}" + (", all of the same shape" if len(twins) == whole else "")
 
 
 def _shape(progress: StudyProgress, stages: Iterable[Stage]) -> _Shape:
@@ -58,7 +58,7 @@ def _ordered(stages: Iterable[Stage]) -> list[Stage]:
 
 
 def _add(tree: Tree, progress: StudyProgress, rows: Sequence[Sequence[Stage]]) -> None:
-    """Add branches; a stage that goes on under the same condition is beside the one before it, not below."""
+    """Add branches; a stage that continues under the same condition is on the level of the one before it."""
     chains = [_chain(progress, row) for row in rows]
     for chain in chains if len(chains) <= _LONGEST else [*chains[: _LONGEST - 2], [], chains[-1]]:
         if not chain:
@@ -72,7 +72,7 @@ def _add(tree: Tree, progress: StudyProgress, rows: Sequence[Sequence[Stage]]) -
 
 
 def _chain(progress: StudyProgress, row: Sequence[Stage]) -> list[tuple[Sequence[Stage], list[Sequence[Stage]]]]:
-    """A stage and those that go on under its condition, each with the branches off it."""
+    """Return a stage and those that continue under its condition, each with the branches off it."""
     chain: list[tuple[Sequence[Stage], list[Sequence[Stage]]]] = []
     on: Sequence[Stage] | None = row
     while on is not None:
@@ -88,8 +88,9 @@ def _label(progress: StudyProgress, row: Sequence[Stage]) -> Text:
     label = Text(f"{one.condition} [{one.start}, {one.stop})")
     states = Counter(map(progress.stage_status, row))
     styles = {"complete": "green", "begun": "yellow", "damaged": "red", "failed": "red"}
-    told = [(state, count) for state, count in states.items() if state in styles]
-    for state, count in told:
+    for state, count in states.items():
+        if state not in styles:
+            continue
         label.append(f"  {state}" + (f" {count} of {len(row)}" if count < len(row) else ""), styles[state])
     return label
 

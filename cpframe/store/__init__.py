@@ -5,10 +5,10 @@
 `results` and is described in README.md, as is the promise that ``kill -9`` or a full disk loses no committed epoch.
 """
 
+from cpframe.errors import StoreError
 from cpframe.store.atomic import (
     DamagedError,
     InUseError,
-    StoreError,
     check_writable,
     has_seal,
     lock_folder,

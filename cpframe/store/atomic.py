@@ -13,15 +13,13 @@ from pathlib import Path
 import filelock
 import h5py
 
+from cpframe.errors import StoreError
+
 _LARGEST = 2**30
 """The largest dataset that is read, in bytes: more than any study has, and less than the memory of a machine."""
 _SEAL = b"\ncpframe sealed\n"
 """The end of a file, followed by the digest of everything before it; HDF5 ignores bytes after its own end."""
 _DIGEST_BYTES = 16
-
-
-class StoreError(Exception):
-    """A file or folder of the store that cannot be used; the message is shown to the user unchanged."""
 
 
 class MissingFileError(StoreError):

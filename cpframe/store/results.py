@@ -12,8 +12,9 @@ from typing import Any
 
 import h5py
 
+from cpframe.errors import StoreError
 from cpframe.records.model import StudyRecord, TrajectoryRecord
-from cpframe.store.atomic import DamagedError, StoreError, build_h5, open_h5, write_atomically
+from cpframe.store.atomic import DamagedError, build_h5, open_h5, write_atomically
 from cpframe.store.byte_index import index_row, read_index, read_row, write_index
 from cpframe.store.h5_low_level import set_attributes
 from cpframe.store.history_h5 import write_history

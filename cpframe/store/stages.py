@@ -13,11 +13,11 @@ from typing import Literal
 
 import h5py
 
+from cpframe.errors import StoreError
 from cpframe.records.model import History
 from cpframe.store.atomic import (
     DamagedError,
     MissingFileError,
-    StoreError,
     build_h5,
     digest,
     open_h5,

@@ -218,7 +218,7 @@ def test_a_bad_spec_is_told_in_full_with_lines_and_writes_nothing(tmp_path: Path
         (["run", "tiny.toml", "--set", "optimizer.momentun=0"], 2, "did you mean 'momentum'?"),
         (["run", "tiny.toml", "--device", "tpu"], 2, "--device tpu: no such device: this machine has "),
         (["run", "tiny.toml", "--workers", "0"], 2, "--workers"),
-        (["run", "tiny.toml", "--executor", "slurm"], 2, "--executor slurm: unknown executor; known names: 'auto'"),
+        (["run", "tiny.toml", "--executor", "slurm"], 2, "--executor slurm: unknown executor; known executors: 'auto'"),
         (["run", "tiny.toml", "--executor", "inline", "--workers", "2"], 2, "one stage at a time"),
         (["run", "tiny.toml", "--set", "deficits.blur.size=8"], 2, "tiny.toml:14: deficits.blur: "),
         (["run", "tiny.toml", "--set", "training.numerics=fast", "--device", "cpu"], 2, "needs a CUDA device"),
@@ -227,23 +227,23 @@ def test_a_bad_spec_is_told_in_full_with_lines_and_writes_nothing(tmp_path: Path
         (["run", "tiny.toml", "--out", "tiny.toml"], 1, "cannot be written"),
         (["report", "nowhere.h5"], 1, "there is no such file"),
         (["report", "nowhere.h5", "--html", "page.html"], 1, "there is no such file"),
-        (["report", "nowhere.h5", "--html", "page.html", "--json"], 2, "--json: does nothing for --html"),
+        (["report", "nowhere.h5", "--html", "page.html", "--json"], 2, "--json: has no effect with --html"),
         (["plot", "nowhere.h5"], 1, "there is no such file"),
         (["plot", "nowhere.h5", "--figure", "removals"], 2, "'removals' is not one of"),
         (["plot", "nowhere.h5", "--format", "jpg"], 2, "'jpg' is not one of 'png', 'svg', 'pdf'"),
+        (["report", "nowhere.h5", "--section", "fases"], 2, "'fases' is not one of 'verdict', 'curves', 'phases', "),
+        (["report", "nowhere.h5", "--width", "40"], 2, "Invalid value for '--width'"),
+        (["report", "nowhere.h5", "--width", "401"], 2, "Invalid value for '--width'"),
         (
-            ["report", "nowhere.h5", "--section", "fases"],
+            ["report", "nowhere.h5", "--threshold", "-1"],
             2,
-            "--section fases: unknown section; did you mean 'phases'? Known sections: verdict, curves, phases, ",
+            "must be at least 0 and below 100 percentage points, not -1",
         ),
-        (
-            ["report", "nowhere.h5", "--section", "x"],
-            2,
-            "--section x: unknown section; known sections: verdict, curves, phases, layers, ",
-        ),
-        (["report", "nowhere.h5", "--width", "40"], 2, "--width 40: does not do; from 60 to 400 columns are right"),
-        (["report", "nowhere.h5", "--threshold", "-1"], 2, "--threshold -1: is no loss in points"),
-        (["report", "nowhere.h5", "--json", "--width", "80"], 2, "--width: does nothing for --json"),
+        (["report", "nowhere.h5", "--threshold", "nan"], 2, "must be at least 0 and below 100 percentage points"),
+        (["report", "nowhere.h5", "--threshold", "100"], 2, "must be at least 0 and below 100 percentage points"),
+        (["report", "nowhere.h5", "--json", "--width", "80"], 2, "--width: has no effect with --json"),
+        (["export", "nowhere.h5"], 2, "Missing option '--to'"),
+        (["runn", "tiny.toml"], 2, "No such command 'runn'"),
         (["report", "tiny.toml"], 1, "is not a results file"),
     ],
 )
@@ -316,7 +316,7 @@ def test_a_run_that_is_stopped_says_how_to_go_on_and_leaves_nothing_behind_but_w
     assert (process.returncode if process.returncode >= 0 else 128 - process.returncode) == code
     assert "Traceback" not in said
     if signals in ([signal.SIGINT], [signal.SIGTERM]):
-        assert said.splitlines()[-1] == "cpframe: stopped; run the same command again to go on from here"
+        assert said.splitlines()[-1] == "cpframe: stopped; run the same command again to continue"
         assert cpframe("report", "out", cwd=tmp_path).returncode == 0
     elif (tmp_path / "out" / "results.h5").exists():
         assert cpframe("report", "out", cwd=tmp_path).returncode == 0

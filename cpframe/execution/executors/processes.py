@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from multiprocessing import connection, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from types import ModuleType
 
 from cpframe.errors import ExecutorError
 from cpframe.execution.executors.pool import Pool, WorkerDiedError
@@ -55,7 +56,7 @@ class _Process:
             try:
                 self.pipe, remote = _CONTEXT.Pipe()
                 undo.callback(self.pipe.close)
-                with remote, _block_sigint():
+                with remote, _block_sigint(), _hide_main_module():
                     # A daemon ends with this process even if the pool is never closed.
                     self.process: BaseProcess = _CONTEXT.Process(
                         target=_run_worker, args=(remote, numerics), daemon=True
@@ -97,6 +98,17 @@ class _Process:
 def _wait_for_message(workers: Sequence[_Process]) -> _Process:
     by_pipe = {id(worker.pipe): worker for worker in workers}
     return by_pipe[id(connection.wait([worker.pipe for worker in workers])[0])]
+
+
+@contextmanager
+def _hide_main_module() -> Iterator[None]:
+    """Let processes that start inside not import the user's script, which would run it again; they do not need it."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 @contextmanager

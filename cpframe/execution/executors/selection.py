@@ -32,7 +32,7 @@ def validate_executor(executor: str, workers: int | None) -> None:
     """
     option = f"--executor {executor}"
     if executor not in _NAMES[:4] and not executor.startswith("ray://"):
-        raise SpecError([Problem(option, "", f"unknown executor; {nearest(executor, _NAMES)}")])
+        raise SpecError([Problem(option, "", f"unknown executor; {nearest(executor, _NAMES, 'executors')}")])
     if executor == "inline" and workers not in (None, 1):
         why = f"trains one stage at a time and cannot use {workers} workers; use --executor processes"
         raise SpecError([Problem(option, "", why)])

@@ -8,3 +8,6 @@ with characters. The words are in `cpframe.report.wording`.
 A new section of the terminal report is a function from a `View` to rich renderables, named in the `Section` of its
 module.
 """
+
+NARROWEST, WIDEST = 60, 400
+"""The smallest and the largest number of columns of a report."""

@@ -5,18 +5,16 @@ Nothing is shown by colour alone. Lines fit consoles of 60 cells and more.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 
 from cpframe.analysis.critical_periods import THRESHOLD
 from cpframe.analysis.findings import Findings
 from cpframe.records.model import StudyRecord
 from cpframe.report.sections import choose_sections
+from cpframe.report.terminal import NARROWEST
 from cpframe.report.terminal.layout import make_view
-
-NARROWEST, WIDEST = 60, 400
-"""The smallest and largest width of a report in cells."""
 
 
 def report_console(width: int | None = None) -> Console:
@@ -38,8 +36,15 @@ def render(study: StudyRecord, console: Console, sections: Sequence[str] = (), t
     Raises:
         KeyError: if there is no section of that name.
     """
+    for part in report_parts(study, console, sections, threshold):
+        console.print(part, highlight=False, markup=False, emoji=False)
+
+
+def report_parts(
+    study: StudyRecord, console: Console, sections: Sequence[str], threshold: float
+) -> Iterator[RenderableType]:
+    """Yield what `render` prints, part by part; the arguments are those of `render`."""
     chosen = choose_sections(sections)
     view = make_view(Findings(study, threshold), console, full=bool(sections))
     for section in chosen:
-        for part in section.terminal(view):
-            console.print(part, highlight=False, markup=False, emoji=False)
+        yield from section.terminal(view)

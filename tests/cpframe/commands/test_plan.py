@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cpframe.commands.run import changed_since
+from cpframe.commands.run import compare_stages
 from cpframe.execution.cost_cache import cached_costs, store_costs
 from cpframe.execution.costs import Costs
 from cpframe.execution.forecast import forecast
@@ -61,17 +61,17 @@ def test_plan_draws_what_is_to_train_and_then_what_is_there(tmp_path: Path) -> N
     first = cpframe("plan", "spec.toml", cwd=tmp_path)
     assert first.returncode == 0, first.stderr
     for said in (
-        "the stages of each of 2 seeds, all alike",
+        "stages of each of 2 seeds, all of the same shape",
         "blur [0, 2)",
         "clean [2, 5)",
         # 3 + 5 + 7 epochs for each of 2 seeds; blur [0, 2) is shared.
-        "30 asked for; with those shared counted once 26: 13% saved",
+        "30 in all trajectories; 26 with shared ones counted once (13% saved)",
         "10: 10 to train",
         "(measured just now)",
     ):
         assert said in first.stdout, first.stdout
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "spec.toml"]
-    assert "(as measured here before)" in cpframe("plan", "spec.toml", cwd=tmp_path).stdout
+    assert "(measured earlier on this machine)" in cpframe("plan", "spec.toml", cwd=tmp_path).stdout
     (remembered,) = (tmp_path / "cache").rglob("*.json")
     remembered.write_text("[]")
     assert "(measured just now)" in cpframe("plan", "spec.toml", cwd=tmp_path).stdout
@@ -108,13 +108,14 @@ def test_a_study_that_changes_is_compared_with_the_one_before(tmp_path: Path) ->
     def progress_of(*overrides: str) -> StudyProgress:
         return read_progress(planned(tmp_path, *overrides), Workspace(tmp_path, tmp_path, tmp_path, EXACT, {}))
 
-    assert changed_since(tmp_path, progress_of()) == ""
-    assert changed_since(tmp_path, progress_of()) == ""
-    said = changed_since(tmp_path, progress_of("seeds=[1, 2]"))
+    assert compare_stages(tmp_path, progress_of()) == ""
+    assert compare_stages(tmp_path, progress_of()) == ""
+    said = compare_stages(tmp_path, progress_of("seeds=[1, 2]"))
     assert "5 of its 10 stages are used again, 5 are not (they stay in the store)" in said
-    assert said.endswith("of 5 others 5 are to be trained")
+    assert said.startswith("this folder held a different version of the study: ")
+    assert said.endswith("5 stages are new, 5 of them to be trained")
     (tmp_path / "stages.txt").write_bytes(b"\xff\xfe")
-    assert changed_since(tmp_path, progress_of()) == ""
+    assert compare_stages(tmp_path, progress_of()) == ""
 
 
 def test_of_two_measurements_the_quicker_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

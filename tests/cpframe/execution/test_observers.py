@@ -20,7 +20,8 @@ import torch
 from rich.console import Console
 
 from cpframe.api import EpochsCommitted, RunFinished, RunStarted
-from cpframe.commands.run import run_spec
+from cpframe.commands.run import notes_console
+from cpframe.commands.run import run as run_command
 from cpframe.commands.signals import Stopped
 from cpframe.errors import SpecError
 from cpframe.execution import observers as observers_module
@@ -30,7 +31,7 @@ from cpframe.execution.executors.processes import start_processes
 from cpframe.execution.observers import run_observers
 from cpframe.execution.progress import read_progress
 from cpframe.execution.scheduler import run_study
-from cpframe.execution.workspace import Workspace
+from cpframe.execution.workspace import RunOptions, Workspace
 from cpframe.numerics import Numerics
 from cpframe.plan.stages import Study, plan
 from cpframe.plugins.discovery import Catalogue, discover
@@ -448,7 +449,9 @@ def test_changes_to_torch_by_an_observer_do_not_affect_training(tmp_path: Path) 
     rng_state = torch.get_rng_state()
     try:
         for name, observers in (("unobserved", ()), ("observed", spec.observers)):
-            assert run_spec(replace(spec, observers=observers), tmp_path / name, tmp_path, 1, "cpu")
+            options = RunOptions(out=tmp_path / name, data=tmp_path, workers=1, device="cpu")
+            outcome = run_command(replace(spec, observers=observers), options, notes_console(), [])
+            assert not outcome.failures
             shutil.rmtree(tmp_path / ".stages")
     finally:
         torch.set_default_dtype(torch.float32)

@@ -17,20 +17,21 @@ import pytest
 from rich.console import Console
 
 from cpframe.api import Batch, Generator
-from cpframe.commands.progress_bar import duration, shown
-from cpframe.commands.run import run_spec
+from cpframe.commands.progress_bar import duration, show_progress
+from cpframe.commands.run import RunOutcome, notes_console, print_outcome
+from cpframe.commands.run import run as run_command
 from cpframe.execution import scheduler
 from cpframe.execution.executors.inline import Inline
 from cpframe.execution.progress import StudyProgress, read_progress
 from cpframe.execution.scheduler import run_study
-from cpframe.execution.workspace import Workspace
+from cpframe.execution.workspace import RunOptions, Workspace
 from cpframe.numerics import Numerics
 from cpframe.plan.stages import Study, plan
 from cpframe.plugins.discovery import discover
 from cpframe.records.model import CLEAN, History, StudyRecord
 from cpframe.spec.model import Component, Spec
 from cpframe.spec.reader import read_spec
-from cpframe.store import StoreError, commit, drop_state, read_results, read_stage
+from cpframe.store import StoreError, commit, drop_state, lock_folder, read_results, read_stage
 from cpframe.training import stage as training
 from cpframe.training.job import EpochDone, Event, StageDone, StageWarning
 
@@ -432,7 +433,7 @@ def test_a_stage_that_another_run_is_training_is_awaited_and_not_trained_twice(
     study, workspace = plan_study(tmp_path, "seeds=[0]"), workspace_of(tmp_path)
     root = next(stage for stage in study.stages.values() if stage.parent is None and stage.condition == CLEAN)
     events: list[Event] = []
-    with ThreadPoolExecutor(1) as thread, locked(workspace.of(root.id)):
+    with ThreadPoolExecutor(1) as thread, lock_folder(workspace.of(root.id)):
         record = thread.submit(run, study, workspace, events.append)
         for _ in range(3000):
             if record.done() or StageDone(root.id, "", "in use") in events:
@@ -644,7 +645,7 @@ def test_the_state_before_a_failed_stage_is_kept_for_the_next_run(
 
 def shown_on(console: Console, progress: StudyProgress) -> None:
     """Show the events of all epochs to be trained."""
-    with shown(progress, console) as observe:
+    with show_progress(progress, console) as observe:
         for stage in progress.todo.values():
             for epoch in range(stage.start, stage.stop):
                 observe(EpochDone(stage.id, epoch + 1, 0.625))
@@ -694,15 +695,22 @@ def test_a_run_prints_failures_without_markup(
 ) -> None:
     spec = with_raising(spec_of(tmp_path, SPEC, "seeds=[0]"))
     monkeypatch.setattr(Raising, "message", "[/this] is [bold] :warning: not markup")
-    assert not run_spec(spec, tmp_path / "[runs]", tmp_path, 1, "cpu")
+
+    def run_once(workers: int) -> RunOutcome:
+        options = RunOptions(out=tmp_path / "[runs]", data=tmp_path, workers=workers, device="cpu")
+        outcome = run_command(spec, options, console := notes_console(), [])
+        print_outcome(outcome, console)
+        return outcome
+
+    assert run_once(1).failures
     output = capsys.readouterr().err
     assert "1 of 6 trajectories failed; the first, removal-off-0-2-of-5-seed0: " in output
     assert "RuntimeError: [/this] is [bold] :warning: not markup (test_scheduler.py:" in output
     assert "[runs]/results.h5" in output
     monkeypatch.setattr(Raising, "message", "")
-    assert run_spec(spec, tmp_path / "[runs]", tmp_path, 1, "cpu")
-    assert run_spec(spec, tmp_path / "[runs]", tmp_path, 2, "cpu")
-    assert "nothing to train: all 6 trajectories are done" in capsys.readouterr().err
+    assert not run_once(1).failures
+    assert not run_once(2).failures
+    assert "nothing to train: all 6 trajectories are complete" in capsys.readouterr().err
 
 
 def test_progress_counts_the_remaining_epochs_of_a_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
