@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 from cpframe.errors import Problem, SpecError
 from cpframe.records.model import StudyRecord
-from cpframe.report.json_document import study_document
 from cpframe.report.sections import section_names
 from cpframe.report.terminal.render import NARROWEST, WIDEST, render, report_console
 
@@ -79,6 +78,8 @@ def _unknown(name: str, known: Sequence[str]) -> str:
 def print_report(study: StudyRecord, asked: Asked) -> None:
     """Print a report to the standard output: without escape codes where that is no terminal."""
     if asked.as_json:
+        from cpframe.report.json_document import study_document
+
         print(json.dumps(study_document(study, asked.sections, asked.threshold), indent=1, allow_nan=False))  # noqa: T201
     else:
         render(study, report_console(asked.width), asked.sections, asked.threshold)
