@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.text import Text
@@ -17,10 +17,11 @@ from cpframe.commands.display import html_block, plain_text
 from cpframe.commands.plot import page_text, write_page
 from cpframe.errors import NotInstalledError
 from cpframe.records.model import StudyRecord
-from cpframe.report.json_document import study_document
-from cpframe.report.json_values import Plain
 from cpframe.report.sections import section_names
 from cpframe.report.terminal.render import render, report_console, report_parts
+
+if TYPE_CHECKING:
+    from cpframe.report.json_values import Plain
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,8 @@ class Report:
 
     def document(self) -> dict[str, Plain]:
         """Return the report as plain data, as ``--json`` prints it; cpframe/report/README.md has the keys."""
+        from cpframe.report.json_document import study_document
+
         return study_document(self.study, self.sections, self._threshold)
 
     def to_json(self) -> str:
@@ -98,10 +101,3 @@ class Report:
     def _threshold(self) -> float:
         """The threshold as a fraction of 1."""
         return self.threshold / 100
-
-
-def _hint(name: str) -> str:
-    close = difflib.get_close_matches(name, section_names(), n=1, cutoff=0.6)
-    return (f"did you mean {close[0]!r}? Known sections: " if close else "known sections: ") + ", ".join(
-        section_names()
-    )

@@ -18,7 +18,7 @@ PHASE_NOTE = (
     f"difference, from the differences between seeds); flat is within {NOTICEABLE:.0%} of the end, or the noise. "
     "The rule is our own."
 )
-PLASTICITY_COLUMNS = "epochs", "redistributed (%)", "measurement error (%)", "mean layer", "change", "n"
+PLASTICITY_COLUMNS = "epochs", "redistributed (%)", "measurement error (%)", "mean layer", "mean layer change", "n"
 PLASTICITY_NOTE = (
     "Redistributed is the part of all information that is in another layer at the end of the training than at the end "
     "of the deficit (without a deficit: at the first measurement), ± its 95% interval; this measure is our own. "

@@ -532,6 +532,10 @@ def test_plasticity_is_shown_with_its_measurement_error(study: StudyRecord) -> N
     # Each layer is known to 5 %, so a share of 1/4 to about 0.25 sqrt(.05^2 (.75 ^ 2 / .25^2 + 3) * .25^2) of one.
     assert 1 < float(row[3]) < 4
     assert float(row[5]) - float(row[4]) == pytest.approx(float(row[6]), abs=0.11)  # two roundings to 0.1
+    narrow = section(printed(study, 60, "plasticity"), "Plasticity: fisher")
+    assert re.search(
+        rf"^● blur \[0, 80\) +80-140 +{row[1]}±{row[2]} +{row[3]} +{re.escape(row[6])}±\S+ +5$", narrow, re.M
+    )
 
 
 def test_a_link_is_drawn_and_fitted(new_study: NewStudy) -> None:
