@@ -27,7 +27,7 @@ from cpframe.commands.options import (
 from cpframe.export import Format as ExportFormat
 from cpframe.report.figures import FIGURES
 from cpframe.report.figures import Format as FigureFormat
-from cpframe.report.sections import section_names
+from cpframe.report.sections import describe_sections, section_names
 from cpframe.report.terminal import NARROWEST, WIDEST
 
 # The choices of an option are made from the list of what there is.
@@ -158,7 +158,7 @@ def report(
         typer.Option(
             "--section",
             metavar="NAME",
-            help=f"Print one section, in full: {', '.join(SectionName)}. Repeatable.",
+            help=f"Print one section, in full. Repeatable.\n\n{describe_sections()}\n\n",
             show_default="all, abridged",
         ),
     ] = None,

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from cpframe.commands.display import html_block, plain_text
 from cpframe.commands.plot import page_text, write_page
-from cpframe.errors import NotInstalledError
+from cpframe.errors import NotInstalledError, nearest
 from cpframe.records.model import StudyRecord
 from cpframe.report.sections import section_names
 from cpframe.report.terminal.render import render, report_console, report_parts
@@ -46,7 +46,7 @@ class Report:
         """
         for name in self.sections:
             if name not in section_names():
-                raise ValueError(f"unknown section {name!r}; {_hint(name)}")
+                raise ValueError(f"unknown section {name!r}; {nearest(name, section_names(), 'sections')}")
         if not (math.isfinite(self.threshold) and 0 <= self.threshold < 100):
             raise ValueError(f"threshold must be at least 0 and below 100 percentage points, not {self.threshold:g}")
 

@@ -56,12 +56,14 @@ class Figure:
         title: the heading.
         shows: what the figure shows, as a noun phrase.
         needs: the protocols and metrics that the spec must have.
+        section: the name of the section in which the HTML page shows the figure.
     """
 
     name: str
     title: str
     shows: str
     needs: str
+    section: str
 
     def draw(self, findings: Findings) -> list[Drawing]:
         """Draw the figure, in several files where its panels do not fit one.
@@ -83,42 +85,49 @@ FIGURES = (
         "Removal curves",
         "final accuracy against the epoch at which the deficit is removed",
         "the `removal` protocol",
+        "curves",
     ),
     Figure(
         "sensitivity",
         "Sensitivity curves",
         "sensitivity to a deficit of fixed length against its onset",
         "the `sliding` protocol",
+        "curves",
     ),
     Figure(
         "fisher",
         "Fisher information",
         "the Fisher trace through training, with and without each deficit",
         "the metric `fisher-trace`",
+        "phases",
     ),
     Figure(
         "layers",
         "Fisher information per layer",
         "the share of each layer in the Fisher trace through training, as heat maps",
         "the metric `fisher-trace`, and a network of two layers or more",
+        "layers",
     ),
     Figure(
         "gradients",
         "Gradients per layer",
         "norms of the mean and of the standard deviation of the gradient, per layer, through training",
         "the metric `gradient`",
+        "metrics",
     ),
     Figure(
         "filters",
         "First-layer filters",
         "the filters of the first layer at the first and the last measurement, with and without each deficit",
         "the metric `first-layer-filters`",
+        "metrics",
     ),
     Figure(
         "link",
         "Fisher information and sensitivity",
         "the Fisher trace without a deficit against the sensitivity, with an exponential fit",
         "the `sliding` protocol and the metric `fisher-trace`",
+        "link",
     ),
 )
 """All figures, in the order in which they are shown."""

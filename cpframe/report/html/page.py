@@ -74,6 +74,10 @@ def _origin(study: StudyRecord) -> Html:
 def _sections(page: Page) -> Iterator[tuple[str, str, Html]]:
     """Yield the anchor, title and contents of every section that has contents, then the facts about the study."""
     for section in choose_sections():
-        if section.html is not None and (contents := concatenate(section.html(page))):
+        if section.html is None:
+            continue
+        others = [one.name for one in FIGURES if one.section == section.name and one.name not in section.figures]
+        figures = (part for name in others for part in page.with_figures(name))
+        if contents := concatenate((*figures, *section.html(page))):
             yield section.name, section.title, contents
     yield "about", "About this study", concatenate(study_facts(page))

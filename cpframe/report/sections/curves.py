@@ -63,5 +63,11 @@ def _point(point: Point) -> object:
 
 
 SECTION = Section(
-    "curves", "Final accuracy", "final accuracy against the end and the onset of a deficit", _terminal, _html, _document
+    "curves",
+    "Final accuracy",
+    "final accuracy against the end and the onset of a deficit",
+    _terminal,
+    _html,
+    _document,
+    figures=("removal", "sensitivity"),
 )

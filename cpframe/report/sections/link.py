@@ -48,4 +48,5 @@ SECTION = Section(
     _terminal,
     _html,
     _document,
+    figures=("link",),
 )

@@ -25,9 +25,7 @@ def _terminal(view: View) -> Iterator[RenderableType]:
 def _html(page: Page) -> Iterator[Html]:
     from cpframe.report.html.about import metric_table
 
-    yield from page.with_figures("gradients")
-    yield from page.with_figures("filters")
-    yield from metric_table(page)
+    return metric_table(page)
 
 
 def _document(findings: Findings) -> object:

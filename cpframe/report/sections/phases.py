@@ -47,5 +47,11 @@ def _document(findings: Findings) -> Iterator[object]:
 
 
 SECTION = Section(
-    "phases", "Fisher information", "Fisher information through training, and its phases", _terminal, _html, _document
+    "phases",
+    "Fisher information",
+    "Fisher information through training, and its phases",
+    _terminal,
+    _html,
+    _document,
+    figures=("fisher",),
 )

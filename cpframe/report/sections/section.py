@@ -29,6 +29,8 @@ class Section:
         html: yields the contents on the HTML page; nothing if the study has no data for it. None for a section that
             the page does not have.
         document: returns the value in the JSON document, see `cpframe.report.json_values.plain`.
+        figures: the names of the figures that `html` places next to its tables; the page shows the other figures of
+            the section above its contents.
     """
 
     name: str
@@ -37,3 +39,4 @@ class Section:
     terminal: Callable[[View], Iterable[RenderableType]]
     html: Callable[[Page], Iterable[Html]] | None
     document: Callable[[Findings], object]
+    figures: tuple[str, ...] = ()

@@ -12,14 +12,11 @@ import pytest
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-import cpframe.report
 from cpframe.analysis.findings import Findings
-from cpframe.commands.report import check_report
-from cpframe.errors import SpecError
+from cpframe.commands.report import Report
 from cpframe.records.model import StudyRecord
 from cpframe.report import sections
-from cpframe.report.figures import FIGURES
-from cpframe.report.figures.style import Drawing
+from cpframe.report.figures import FIGURES, Drawing
 from cpframe.report.html.labels import Labels
 from cpframe.report.html.layout import Page
 from cpframe.report.html.markup import Html, element
@@ -72,18 +69,33 @@ def test_an_added_section_is_in_every_form_of_the_report(study: StudyRecord) -> 
 
 
 @pytest.mark.usefixtures("with_toy")
-def test_an_added_section_is_a_choice_on_the_command_line() -> None:
-    assert check_report(["census"], 1.0, None, as_json=False).sections == ("census",)
+def test_an_added_section_is_a_choice_of_a_report(study: StudyRecord) -> None:
+    assert Report(study, ("census",)).sections == ("census",)
     assert sections.describe_sections().endswith("\n\ncensus: the number of trajectories")
-    with pytest.raises(
-        SpecError, match=r"--section cens: unknown section; did you mean 'census'\? .*, controls, census"
-    ):
-        check_report(["cens"], 1.0, None, as_json=False)
+    with pytest.raises(ValueError, match=r"unknown section 'cens'; did you mean 'census'\? Known sections: 'census', "):
+        Report(study, ("cens",))
 
 
-def test_without_the_toy_it_is_unknown() -> None:
-    with pytest.raises(SpecError, match="--section census: unknown section"):
-        check_report(["census"], 1.0, None, as_json=False)
+def test_without_the_toy_it_is_unknown(study: StudyRecord) -> None:
+    with pytest.raises(ValueError, match="unknown section 'census'"):
+        Report(study, ("census",))
+
+
+ADDED = """
+from cpframe.report import sections
+from cpframe.report.sections.section import Section
+toy = Section("census", "Census", "the number of trajectories", lambda view: (), None, lambda findings: 0)
+sections.SECTIONS = (*sections.SECTIONS, toy)
+import sys
+from cpframe.cli import app
+sys.argv = ["cpframe", "report", "--help"]
+app()
+"""
+
+
+def test_an_added_section_is_a_choice_on_the_command_line() -> None:
+    done = subprocess.run([sys.executable, "-c", ADDED], capture_output=True, text=True, check=True)
+    assert "census: the number of trajectories" in " ".join(done.stdout.replace("│", " ").split())
 
 
 def test_a_section_without_a_page_is_left_out_there(study: StudyRecord, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,24 +108,27 @@ def test_a_section_without_a_page_is_left_out_there(study: StudyRecord, monkeypa
 def test_names_are_distinct_and_explained_to_users() -> None:
     names = sections.section_names()
     assert len(set(names)) == len(names)
-    guide = Path(cpframe.report.__file__).with_name("README.md").read_text(encoding="utf-8")
+    guide = (Path(sections.__file__).parents[1] / "README.md").read_text(encoding="utf-8")
     assert [name for name in names if f"\n## `{name}`: " not in guide] == []
     assert all(section.title and section.summary for section in sections.SECTIONS)
 
 
-def test_every_figure_is_placed_by_a_section(study: StudyRecord) -> None:
-    placed = set()
+def test_every_figure_is_placed_once(study: StudyRecord) -> None:
+    names = sections.section_names()
+    assert all(figure.section in names for figure in FIGURES)
+    placed = []
 
     class Drawings(dict[str, list[Drawing]]):
         def get(self, name: str, default: object = None) -> object:
-            placed.add(name)
+            placed.append(name)
             return default
 
     page = Page(Findings(study), Labels(study), Drawings())
     for section in sections.SECTIONS:
         assert section.html is not None
         list(section.html(page))
-    assert placed == set(FIGURES)
+        assert {figure.name for figure in FIGURES if figure.section == section.name} >= set(section.figures)
+    assert sorted(placed) == sorted(name for section in sections.SECTIONS for name in section.figures)
 
 
 def test_the_list_is_read_without_heavy_packages() -> None:

@@ -11,11 +11,11 @@ from cpframe.records.model import StudyRecord
 from cpframe.report.figures import FIGURES
 from cpframe.store import write_results
 
-README = Path(__file__).parents[4] / "README.md"
+GUIDE = Path(__file__).parents[4] / "cpframe" / "report" / "README.md"
 
 TOY = """
 import sys, types
-import cpframe.report.figures as figures
+from cpframe.report import figures
 
 def draw(findings):
     from matplotlib.figure import Figure
@@ -24,7 +24,7 @@ def draw(findings):
 toy = types.ModuleType("cpframe.report.figures.toy")
 toy.draw = draw
 sys.modules[toy.__name__] = toy
-figures.FIGURES += (figures.Figure("toy", "Toys", "a toy", "nothing"),)
+figures.FIGURES += (figures.Figure("toy", "Toys", "a toy", "nothing", "metrics"),)
 
 from cpframe.cli import app
 app()
@@ -43,6 +43,9 @@ def test_a_figure_added_to_the_list_is_a_choice_and_is_drawn(study: StudyRecord,
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["figures/toy.svg", "figures/toy-2.svg"]
     assert "<svg" in (tmp_path / "figures" / "toy-2.svg").read_text()
+    done = run_python(TOY, "report", "results.h5", "--html", "page.html", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "page.html").read_text(encoding="utf-8").count("A toy.") == 2 * 2  # caption and label
     done = run_python(TOY, "plot", "results.h5", "--figure", "tyo", cwd=tmp_path)
     assert done.returncode == 2
     assert "'toy'" in done.stderr
@@ -58,7 +61,7 @@ def test_the_list_imports_nothing_heavy(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_the_readme_has_a_row_per_figure() -> None:
-    table = README.read_text(encoding="utf-8").split("\n| figure | what it shows | what it needs |\n")[1]
+def test_the_guide_has_a_row_per_figure() -> None:
+    table = GUIDE.read_text(encoding="utf-8").split("\n| figure | what it shows | what it needs |\n")[1]
     rows = re.findall(r"^\| `([a-z]+)` \| (.*) \| (.*) \|$", table.split("\n\n")[0], flags=re.MULTILINE)
     assert rows == [(figure.name, figure.shows, figure.needs) for figure in FIGURES]
