@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-import cpframe.report
 from cpframe.records.model import CLEAN, MetricHistory, StudyRecord, TrajectoryRecord
+from cpframe.report import json_document
 from cpframe.report.json_document import study_document
 from cpframe.report.sections import section_names
 
@@ -58,7 +58,7 @@ def keys_of(value: object) -> set[str]:
 
 def test_every_key_is_documented(study: StudyRecord) -> None:
     """Every key stands in a row of the table, or in the definitions above it."""
-    text = Path(cpframe.report.__file__).with_name("README.md").read_text(encoding="utf-8")
+    text = Path(json_document.__file__).with_name("README.md").read_text(encoding="utf-8")
     documented = set(re.findall(r"`([a-z_]+)`", text[text.index("## The JSON document") :]))
     keys = keys_of(read_back(study))
     assert {"schema_version", "recovers_until", "sensitive", "redistributed", "c_low", "bootstrap"} <= keys
