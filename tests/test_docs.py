@@ -176,14 +176,12 @@ PROGRAMS = {
 }
 
 
+PLACES = {command: document for document in reversed(DOCUMENTS) for command in reversed(steps(document))}
+"""Every command, with the first document that has it; a later one need not run it again."""
+
+
 @pytest.mark.parametrize(
-    ("document", "command"),
-    [
-        (document, command)
-        for document in DOCUMENTS
-        if (ROOT / document).exists()
-        for command in dict.fromkeys(steps(document))
-    ],
+    ("document", "command"), [(document, command) for command, document in reversed(PLACES.items())]
 )
 def test_a_command_of_the_documentation_works(document: str, command: str, folder: Path) -> None:
     run(command, folder)
