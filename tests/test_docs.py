@@ -117,7 +117,7 @@ def run_cpframe(words: list[str], folder: Path, environment: dict[str, str]) -> 
     done = subprocess.run(
         [sys.executable, "-m", "cpframe", *words[1:]],
         cwd=folder,
-        env={**os.environ, "COLUMNS": "100", **environment},
+        env={**os.environ, "COLUMNS": "100", "HOME": str(folder), **environment},
         capture_output=True,
         text=True,
         timeout=300,
