@@ -1,7 +1,7 @@
 """cpframe finds, measures and explains critical learning periods in neural networks.
 
-``run`` trains what a spec asks for, ``plan`` says what that would take, ``open_results`` opens what came of it, and
-``report`` says what was found. Authors of plugins import `cpframe.api`; `cpframe.fisher` measures any classifier.
+``run`` trains everything that a spec asks for, ``plan`` estimates its time, ``open_results`` opens the results, and
+``report`` explains them. Authors of plugins import `cpframe.api`; `cpframe.fisher` measures any classifier.
 """
 
 # The packages come first, so that importing them later cannot replace the functions of the same names.

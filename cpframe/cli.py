@@ -1,4 +1,4 @@
-"""The command line. Whatever is heavy is imported inside the commands, so that ``--help`` is quick."""
+"""The command line. Heavy packages are imported inside the commands, so that ``--help`` is quick."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from cpframe.commands.error_output import reported_errors
+from cpframe.commands.error_output import report_errors
 from cpframe.commands.options import (
     DataFolder,
     Device,
@@ -30,7 +30,7 @@ from cpframe.report.figures import Format as FigureFormat
 from cpframe.report.sections import describe_sections, section_names
 from cpframe.report.terminal import NARROWEST, WIDEST
 
-# The choices of an option are made from the list of what there is.
+# The choices of these options are made from the lists of sections and figures.
 SectionName = StrEnum("SectionName", [(name, name) for name in section_names()])  # type: ignore[misc]
 FigureName = StrEnum("FigureName", [(name, name) for name in (*(figure.name for figure in FIGURES), "all")])  # type: ignore[misc]
 
@@ -75,20 +75,21 @@ def run(
     data: DataFolder = None,
     workers: Annotated[
         int | None,
-        typer.Option(
-            min=1, metavar="N", help="Number of workers that train.", show_default="one per CPU core, or one per GPU"
-        ),
+        typer.Option(min=1, metavar="N", help="Number of workers.", show_default="one per CPU core, or one per GPU"),
     ] = None,
     executor: Annotated[
-        str, typer.Option(metavar="WHERE", help="Executor: auto, inline, processes, ray or ray://HOST:PORT.")
+        str,
+        typer.Option(
+            metavar="WHERE", help="Where stages are trained: auto, inline, processes, ray or ray://HOST:PORT."
+        ),
     ] = "auto",
     device: Device = "auto",
     keep_states: Annotated[
         bool, typer.Option("--keep-states", help="Keep the weights at the end of every stage in the store.")
     ] = False,
 ) -> None:
-    """Train everything that a spec asks for, then report. What is complete is not trained again."""
-    with reported_errors() as check:
+    """Train everything that a spec asks for, then report. Complete stages are not trained again."""
+    with report_errors() as check:
         from cpframe.plugins.discovery import discover
         from cpframe.spec.reader import read_spec
 
@@ -131,8 +132,8 @@ def plan(
     ] = None,
     device: Device = "auto",
 ) -> None:
-    """Show what a run would train, what is complete, and the time and disk space of the rest. Trains nothing."""
-    with reported_errors():
+    """Show the stages of a study, which of them are complete, and the time and disk space that the others need."""
+    with report_errors():
         from cpframe.plugins.discovery import discover
         from cpframe.spec.reader import read_spec
 
@@ -165,15 +166,15 @@ def report(
     threshold: Threshold = 1.0,
     width: Annotated[
         int | None,
-        typer.Option(min=NARROWEST, max=WIDEST, metavar="N", help="Columns.", show_default="the terminal's"),
+        typer.Option(min=NARROWEST, max=WIDEST, metavar="N", help="Width in columns.", show_default="the terminal's"),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document, for programs.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead, for programs.")] = False,
     page: Annotated[
-        Path | None, typer.Option("--html", metavar="FILE", help="Write one self-contained page of HTML.")
+        Path | None, typer.Option("--html", metavar="FILE", help="Write one self-contained HTML page instead.")
     ] = None,
 ) -> None:
     """Report on a study: verdicts first, then accuracy, Fisher information and its phases, and controls."""
-    with reported_errors():
+    with report_errors():
         _refuse_unused({"--section": sections, "--width": width, "--json": as_json} if page else {}, "--html")
         _refuse_unused({"--width": width} if as_json else {}, "--json")
         from cpframe.commands.report import Report
@@ -222,7 +223,7 @@ def plot(
     ] = None,
 ) -> None:
     """Draw the figures of a study, one column wide, for a paper or a talk."""
-    with reported_errors():
+    with report_errors():
         from cpframe.commands.plot import plot as draw_files
         from cpframe.store import read_results, results_file
 
@@ -242,12 +243,14 @@ def export(
     ],
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="PATH", help="Folder, or netCDF file.", show_default="next to RESULTS"),
+        typer.Option(
+            "--out", metavar="PATH", help="Folder for tables, or netCDF file.", show_default="next to RESULTS"
+        ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace what an earlier export wrote.")] = False,
 ) -> None:
     """Write the tables of a study as CSV or Parquet, or its histories as one netCDF file."""
-    with reported_errors():
+    with report_errors():
         from cpframe import open_results
         from cpframe.export.files import export as write_files
 
@@ -258,7 +261,7 @@ def export(
 @app.command(rich_help_panel="Plugins", epilog="Example: cpframe plugins")
 def plugins() -> None:
     """List the components of the installed plugins, and the plugins that are broken."""
-    with reported_errors():
+    with report_errors():
         from rich.console import Console
 
         from cpframe.commands.plugins import list_plugins
@@ -277,7 +280,7 @@ def bench_fisher(
     repeats: Annotated[int, typer.Option(min=1, metavar="N", help="Measurements, of which the median counts.")] = 3,
 ) -> None:
     """Time the Fisher trace of the paper's networks against a plain forward and backward pass."""
-    with reported_errors():
+    with report_errors():
         from rich.console import Console
 
         from cpframe.commands.bench import bench_fisher as time_fisher
@@ -293,7 +296,7 @@ def main() -> None:
         app(obj=abandoned)
     except SystemExit as end:
         if abandoned:
-            # Nobody waits for whatever the libraries of an abandoned observer would still wait for at exit.
+            # At exit, the libraries of an abandoned observer might wait for a server: end without them.
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(end.code if isinstance(end.code, int) else 1)

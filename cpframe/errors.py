@@ -46,7 +46,7 @@ class DataError(Exception):
 
 
 class StoreError(Exception):
-    """A file or folder of the store that cannot be used; its message is shown to the user as it stands."""
+    """A file or folder of the store that cannot be used; the user sees the message unchanged."""
 
 
 class MetricError(ValueError):

@@ -135,8 +135,8 @@ def _processor() -> str:
 
 
 @contextmanager
-def preserved_settings() -> Iterator[None]:
-    """Restore the settings of torch that `prepare` changes, for a process that goes on with work of its own."""
+def preserve_settings() -> Iterator[None]:
+    """Restore the settings of torch that `prepare` changes, for a process that continues with other work."""
     import torch
 
     deterministic = torch.utils.deterministic

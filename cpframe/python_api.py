@@ -73,11 +73,11 @@ def run(
     from cpframe.commands.run import run as run_spec
     from cpframe.commands.signals import interruptible
     from cpframe.export.results import Results
-    from cpframe.numerics import preserved_settings
+    from cpframe.numerics import preserve_settings
 
     options = replace(options, workers=workers, executor=executor, keep_states=keep_states)
     console = notes_console(quiet=quiet)
-    with preserved_settings(), interruptible() as check:
+    with preserve_settings(), interruptible() as check:
         outcome = run_spec(checked, options, console, [], check)
     print_outcome(outcome, console)
     return Results(outcome.results, outcome.record)
@@ -106,9 +106,9 @@ def plan(
     from dataclasses import replace
 
     from cpframe.commands.plan import plan_study
-    from cpframe.numerics import preserved_settings
+    from cpframe.numerics import preserve_settings
 
-    with preserved_settings():
+    with preserve_settings():
         return plan_study(checked, replace(options, workers=workers))
 
 

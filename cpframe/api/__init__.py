@@ -1,4 +1,4 @@
-"""Everything that a plugin author imports: the hook marker, the types that cross the plugin seam, parameter types.
+"""Everything that a plugin author imports: the hook marker, the types of arguments and results, parameter types.
 
 A component is a frozen dataclass. Its fields are its parameters in the spec, typed and checked; calling an instance
 does its one job. Importing this package does not import torch.

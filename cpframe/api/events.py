@@ -52,7 +52,7 @@ class RunFinished:
 
     Attributes:
         record: the study as the run left it.
-        stopped: whether the run was stopped, or ended by an error, before it had trained all that it could.
+        stopped: whether the run was stopped, or ended by an error, before every stage was trained.
     """
 
     record: StudyRecord

@@ -11,7 +11,7 @@ _BLOCK = '<pre style="font-family:monospace;line-height:1.2;white-space:pre;over
 
 
 def plain_text(renderable: RenderableType, width: int = _WIDTH) -> str:
-    """Return what a renderable prints, without escape codes."""
+    """Return the printed text of a renderable, without escape codes."""
     console = Console(file=io.StringIO(), width=width, color_system=None, force_jupyter=False, highlight=False)
     with console.capture() as captured:
         console.print(renderable)
@@ -19,7 +19,7 @@ def plain_text(renderable: RenderableType, width: int = _WIDTH) -> str:
 
 
 def html_block(renderable: RenderableType, width: int = _WIDTH) -> str:
-    """Return what a renderable prints as one HTML element, with its colours."""
+    """Return the printed text of a renderable as one HTML element, with its colours."""
     console = Console(
         file=io.StringIO(), width=width, record=True, force_terminal=True, force_jupyter=False, highlight=False
     )

@@ -14,7 +14,7 @@ from cpframe.errors import DataError, ExecutorError, NothingToDrawError, NotInst
 
 
 @contextmanager
-def reported_errors() -> Iterator[Check]:
+def report_errors() -> Iterator[Check]:
     """Print an error as one clear line and exit with the right code, instead of a traceback.
 
     Yields:

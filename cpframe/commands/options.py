@@ -60,7 +60,7 @@ Threshold = Annotated[
     typer.Option(
         metavar="POINTS",
         callback=_check_threshold,
-        help="A deficit counts as recovered when its drop is at most this many percentage points.",
+        help="The largest drop, in percentage points, that counts as recovered.",
     ),
 ]
 

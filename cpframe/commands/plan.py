@@ -1,4 +1,4 @@
-"""``cpframe plan``: what a run would train, and the time and disk space it would take; nothing is trained."""
+"""``cpframe plan``: the stages of a study, and the time and disk space of a run; nothing is trained."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class StudyPlan:
     """What a run would train. It shows itself: printed, in a terminal by rich, and as HTML in a notebook.
 
     Attributes:
-        prepared: the study, and what of it is in the store.
+        prepared: the study, and its part in the store.
         workers: the number of workers that the forecast assumes.
-        forecast: the time and disk space of what is to be trained; None when everything is complete.
+        forecast: the time and disk space of the remaining stages; None when everything is complete.
         from_cache: whether the forecast rests on costs measured before on this machine, and not just now.
     """
 
@@ -59,7 +59,7 @@ class StudyPlan:
 
     @property
     def seconds(self) -> float:
-        """The wall time of what is still to be trained, in seconds; 0 when everything is complete."""
+        """The wall time of the remaining stages, in seconds; 0 when everything is complete."""
         return self.forecast.seconds if self.forecast else 0.0
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
@@ -77,7 +77,7 @@ class StudyPlan:
 
 
 def plan_study(spec: Spec, options: RunOptions) -> StudyPlan:
-    """Lay out a study and forecast what is still to be trained, by the costs of one preflight on this machine.
+    """Plan a study and forecast its remaining stages, from the costs of one preflight on this machine.
 
     Raises:
         SpecError: when the parts of the study do not fit one another, or the device does not exist.

@@ -62,7 +62,7 @@ def plot(study: StudyRecord, figures: Sequence[str], formats: Sequence[str], fol
             boxes |= letters if format_ in _WITH_GLYPHS else set()
             yield str(path)
     if boxes:
-        yield f"these letters are drawn as empty boxes, as the font lacks them: {printable(''.join(sorted(boxes)))}"
+        yield f"the font lacks these letters, which are drawn as empty boxes: {printable(''.join(sorted(boxes)))}"
     yield from (f"left out: {name}: {reason}" for name, reason in missing.items())
 
 

@@ -1,4 +1,4 @@
-"""``cpframe run``: a preflight of every part, then the training of whatever is not in the store yet."""
+"""``cpframe run``: a preflight of every part, then the training of the stages that the store lacks."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from cpframe.training.job import Event
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """What a run has brought.
+    """The outcome of a run.
 
     Attributes:
         record: the study as it is in the results file.
@@ -91,16 +91,16 @@ def run(
     prepared = prepare_study(spec, options)
     prepare(prepared.workspace.numerics)
     with lock_folder(options.out):
-        costs = _measured_costs(prepared)
-        with closing(_started_executor(prepared, options, costs)) as executor:
+        costs = _measure_costs(prepared)
+        with closing(_start_executor(prepared, options, costs)) as executor:
             for note in _notes(prepared):
                 console.print(note, soft_wrap=True)
             console.print(_announcement(prepared.progress, costs, executor.slots, options.keep_states))
-            record = _trained(prepared, executor, console, abandoned, check)
+            record = _train(prepared, executor, console, abandoned, check)
     return RunOutcome(record, prepared.workspace.results)
 
 
-def _measured_costs(prepared: PreparedStudy) -> dict[int, Costs]:
+def _measure_costs(prepared: PreparedStudy) -> dict[int, Costs]:
     """Use every part of the study once, unless nothing is to be trained: a complete study needs no store to write in.
 
     The costs correct those that ``cpframe plan`` keeps.
@@ -114,7 +114,7 @@ def _measured_costs(prepared: PreparedStudy) -> dict[int, Costs]:
     return costs
 
 
-def _started_executor(prepared: PreparedStudy, options: RunOptions, costs: Mapping[int, Costs]) -> Executor:
+def _start_executor(prepared: PreparedStudy, options: RunOptions, costs: Mapping[int, Costs]) -> Executor:
     progress, workspace = prepared.progress, prepared.workspace
     alone = forecast(progress, costs, 1, keep_states=options.keep_states).seconds
     workers = options.workers and min(options.workers, len(progress.todo) or 1)
@@ -122,7 +122,7 @@ def _started_executor(prepared: PreparedStudy, options: RunOptions, costs: Mappi
     return start_executor(executor, workers, useful_workers(progress, alone), workspace.numerics, workspace.store)
 
 
-def _trained(
+def _train(
     prepared: PreparedStudy, executor: Executor, console: Console, abandoned: list[Thread], check: Check
 ) -> StudyRecord:
     progress, workspace = prepared.progress, prepared.workspace
@@ -152,7 +152,7 @@ def _notes(prepared: PreparedStudy) -> list[str]:
 def format_note(store: Path) -> str:
     """Return a note on stages in the store that another version of cpframe wrote, or an empty text."""
     others = other_formats(store)
-    return f"{store}: not used are the stages of another version of cpframe ({', '.join(others)})" if others else ""
+    return f"{store}: stages of another version of cpframe ({', '.join(others)}) are not used" if others else ""
 
 
 def compare_stages(folder: Path, progress: StudyProgress) -> str:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first one ends a run in order; what the next one does depends on whose process it is."""
+"""Ctrl-C and SIGTERM: the first one ends a run in order; the next one ends the process, or is ignored in a notebook."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Stopped(BaseException):
 
 
 Check = Callable[[], None]
-"""A function to call now and then: it raises again what a signal raised where Python swallows exceptions."""
+"""A function to call regularly: it raises the exception of a signal again if Python discarded it in a finaliser."""
 
 
 @contextmanager
@@ -76,7 +76,7 @@ def stoppable() -> Iterator[Check]:
 def interruptible() -> Iterator[Check]:
     """Raise KeyboardInterrupt at the first SIGINT, and ignore further ones until all inside has been cleaned up.
 
-    This is for a process that goes on afterwards, such as the kernel of a notebook: an impatient second Ctrl-C must
+    This is for a process that continues afterwards, such as the kernel of a notebook: an impatient second Ctrl-C must
     not interrupt the end of the workers. Outside the main thread nothing is changed.
 
     Yields:

@@ -28,13 +28,13 @@ def draw_trees(progress: StudyProgress) -> list[Tree | str]:
         alike.setdefault(_shape(progress, stages), []).append(stages)
     trees: list[Tree | str] = []
     for twins in list(alike.values())[:_MOST_SHAPES]:
-        legend = Text("\nsame level: the next stage of the same condition; indented: a branch to another", "dim")
+        legend = Text("\nsame level: the same condition continues; indented: the condition changes", "dim")
         tree = Tree(Text(_heading(twins, len(roots))) + legend, guide_style="dim")
         # Twins have the same shape: their stages are at the same positions of their trees.
-        _add(tree, progress, [list(row) for row in zip(*map(_ordered, twins), strict=True)])
+        _add(tree, progress, [list(row) for row in zip(*map(_sort, twins), strict=True)])
         trees.append(tree)
     if len(alike) > _MOST_SHAPES:
-        trees.append(f"... and {len(alike) - _MOST_SHAPES} more trees of other shapes")
+        trees.append(f"... and {len(alike) - _MOST_SHAPES} more trees that differ from these")
     return trees
 
 
@@ -43,17 +43,17 @@ def _heading(twins: Sequence[Sequence[Stage]], whole: int) -> str:
     of = f"{_count(len(seeds), 'seed')}" + (f" of {_count(len(variants), 'variant')}" if len(variants) > 1 else "")
     if len(twins) == 1:
         return f"stages of seed {min(seeds)}"
-    return f"stages of each of {of}" + (", all of the same shape" if len(twins) == whole else "")
+    return f"stages of each of {of}" + (", which form equal trees" if len(twins) == whole else "")
 
 
 def _shape(progress: StudyProgress, stages: Iterable[Stage]) -> _Shape:
     return tuple(
         (one.condition, one.start, one.stop, _shape(progress, progress.children.get(one.id, ())))
-        for one in _ordered(stages)
+        for one in _sort(stages)
     )
 
 
-def _ordered(stages: Iterable[Stage]) -> list[Stage]:
+def _sort(stages: Iterable[Stage]) -> list[Stage]:
     return sorted(stages, key=lambda one: (one.start, one.condition, one.stop))
 
 
@@ -76,7 +76,7 @@ def _chain(progress: StudyProgress, row: Sequence[Stage]) -> list[tuple[Sequence
     chain: list[tuple[Sequence[Stage], list[Sequence[Stage]]]] = []
     on: Sequence[Stage] | None = row
     while on is not None:
-        after = list(zip(*(_ordered(progress.children.get(one.id, ())) for one in on), strict=True))
+        after = list(zip(*(_sort(progress.children.get(one.id, ())) for one in on), strict=True))
         next_on = next((one for one in after if one[0].condition == row[0].condition), None)
         chain.append((on, [one for one in after if one is not next_on]))
         on = next_on

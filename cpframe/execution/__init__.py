@@ -3,11 +3,11 @@
 In the order of a run:
 
 - `workspace`: where a study is kept and what it runs on.
-- `preflight`: every part of the study is used once before the run. It measures `costs`; `cost_cache` keeps them, and
+- `preflight`: the check before a run, which uses every part once and measures `costs`; `cost_cache` keeps them, and
   `forecast` turns them into time and disk space.
-- `progress`: what is committed of every stage, and what is still to be trained.
-- `scheduler`: the walk over the stage tree; each stage is handed to an executor as soon as its parent is complete.
+- `progress`: the committed part of every stage, and the stages that remain to be trained.
+- `scheduler`: the order of the stages; each stage is handed to an executor as soon as its parent is complete.
 - `executors`: where stages are trained. A new kind of executor is a module of that package.
 - `observers`: plugins that receive every committed epoch during the run.
-- `assembly`: committed stages put together as the study record that results.h5 holds.
+- `assembly`: the study record of results.h5, made from committed stages.
 """

@@ -1,4 +1,4 @@
-"""Assembly: the committed stages of a study are put together as its record, the content of results.h5."""
+"""The assembly of committed stages into the record of their study, the content of results.h5."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _EMPTY = History(
 def assemble_study(
     study: Study, records: Mapping[str, StageRecord | None], failures: Mapping[str, str], provenance: Mapping[str, str]
 ) -> StudyRecord:
-    """Return the record of a study, with every trajectory as far as it has been trained.
+    """Return the record of a study, with the committed epochs of every trajectory.
 
     Args:
         study: the planned study.

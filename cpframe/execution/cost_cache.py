@@ -93,14 +93,14 @@ def _from_json(text: str, spec: Spec) -> dict[int, Costs]:
     rows = json.loads(text)
     costs = {int(variant): Costs(**(row | {"idle": frozenset(row["idle"])})) for variant, row in rows.items()}
     if sorted(costs) != list(range(len(spec.variants))):
-        raise ValueError("the variants are not those of the spec")
+        raise ValueError("the variants must be those of the spec")
     metrics = {metric.name for metric in spec.metrics}
     for cost in costs.values():
         if set(cost.metrics) != metrics or set(cost.numbers) != metrics:
-            raise ValueError("the metrics are not those of the spec")
+            raise ValueError("the metrics must be those of the spec")
         numbers = (cost.train, cost.test, cost.state_bytes, *cost.metrics.values(), *cost.numbers.values())
         if not all(_is_cost(number) for number in numbers):
-            raise ValueError("a cost is not a finite number of at least 0")
+            raise ValueError("a cost must be a finite number of at least 0")
     return costs
 
 

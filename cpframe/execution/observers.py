@@ -1,4 +1,4 @@
-"""Observers of a run: each in its own thread, where it receives what is committed; none can harm or delay the run.
+"""Observers of a run: each receives the committed epochs in a thread of its own, and none can harm or delay the run.
 
 Observers receive only what is in the store, so nothing that they have seen is lost in a crash. This process reads it
 there after each commit: workers send no histories, and without observers nothing is read.
@@ -31,7 +31,7 @@ _QUEUE_SIZE = 500
 _STOPPED_SECONDS = 3.0
 """The longest time that a stopped run waits for its observers."""
 _QUIET_SECONDS = 2.0
-"""The time after which the user is told that the run is waiting for an observer."""
+"""The time after which a message says that the run is waiting for an observer."""
 
 
 @contextmanager

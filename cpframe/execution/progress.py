@@ -1,4 +1,4 @@
-"""The progress of a study: what is committed of every stage, and what is still to be trained."""
+"""The progress of a study: the committed part of every stage, and the stages that remain to be trained."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class StudyProgress:
 
 
 def read_progress(study: Study, workspace: Workspace) -> StudyProgress:
-    """Read what is committed of a study, and determine which stages are to be trained.
+    """Read the committed stages of a study, and determine which stages remain to be trained.
 
     Raises:
         StoreError: when the store cannot be read.

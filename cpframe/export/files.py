@@ -43,7 +43,7 @@ def export(results: Results, format_: Format, out: Path | None = None, *, force:
         force: whether to write to an existing folder or file. Only files of the export's names are replaced.
 
     Returns:
-        Lines that tell the user what was written.
+        The paths of the files that were written, as lines for the user.
 
     Raises:
         ValueError: if the format is unknown.

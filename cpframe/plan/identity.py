@@ -152,12 +152,12 @@ def with_data(spec: Spec, folder: Path) -> Spec:
         folder: the data folder.
     """
 
-    def fingerprinted(deficit: Deficit) -> Deficit:
+    def add_fingerprint(deficit: Deficit) -> Deficit:
         return dataclasses.replace(deficit, data=data_fingerprint(deficit.call, folder))
 
     variants = (
         dataclasses.replace(
-            variant, deficits={name: fingerprinted(deficit) for name, deficit in variant.deficits.items()}
+            variant, deficits={name: add_fingerprint(deficit) for name, deficit in variant.deficits.items()}
         )
         for variant in spec.variants
     )

@@ -60,7 +60,9 @@ def check_annotations(cls: type[Any]) -> None:
             try:
                 adapter(annotations[name])
             except PydanticUserError:
-                raise TypeError(f"{cls.__name__}.{name}: no value of a spec can be a {annotations[name]}") from None
+                raise TypeError(
+                    f"{cls.__name__}.{name}: no value of a spec can have the type {annotations[name]}"
+                ) from None
 
 
 def _dataclasses(hint: Any) -> list[type[Any]]:

@@ -127,7 +127,7 @@ def read_document(
     document = Document(read.label, read.path, read.text, tables, origins, profile)
     problems = [document.problem(path, why) for path, why in wrong]
     if not isinstance(profiles, dict):
-        problems.append(document.problem(("profiles",), "must be tables, [profiles.NAME]"))
+        problems.append(document.problem(("profiles",), "must contain only tables, [profiles.NAME]"))
     else:
         for name in [name for name, table in profiles.items() if not isinstance(table, dict)]:
             path = ("profiles", name)

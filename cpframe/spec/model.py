@@ -1,4 +1,4 @@
-"""The checked spec as frozen dataclasses: what a study trains and measures."""
+"""The checked spec as frozen dataclasses."""
 
 from __future__ import annotations
 

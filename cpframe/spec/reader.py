@@ -209,7 +209,7 @@ class _Reader:
             if not is_word(name):
                 self.problem(path, _WORD)
             if name in RESERVED_NAMES or name.endswith("_stderr"):
-                self.problem(path, "choose another name; results files use this name for something else")
+                self.problem(path, "the name is reserved in results files; choose another name")
             component = self.component(METRIC, path, table, others=schedule_keys)
             if not isinstance(table, Mapping):
                 continue
@@ -235,7 +235,7 @@ class _Reader:
                 continue
             if twins := [other.name for other in observers if other.component == component]:
                 why = (
-                    f"is the same as observers.{twins[0]}, so both would write to the same place; change a parameter, "
+                    f"repeats observers.{twins[0]}, so both would write to the same place; change a parameter, "
                     "or remove one of the two"
                 )
                 self.problem(path, why)

@@ -81,7 +81,7 @@ def _read_file(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise SpecError([Problem(str(path), "", "there is no such file")]) from None
+        raise SpecError([Problem(str(path), "", "no such file")]) from None
     except UnicodeDecodeError:
         raise SpecError([Problem(str(path), "", "must be a text file in UTF-8")]) from None
     except OSError as error:
@@ -128,7 +128,7 @@ def plain_value(value: object, path: KeyPath, problems: list[tuple[KeyPath, str]
     elif isinstance(value, PurePath):
         return str(value)
     elif isinstance(value, int) and not -(2**63) <= value < 2**63:
-        problems.append((path, "must be a number of at most 64 bits"))
+        problems.append((path, "must be a whole number of at most 64 bits"))
     elif not isinstance(value, str | int | float):
         name = "None" if value is None else f"a value of type {type(value).__name__}"
         problems.append((path, f"must be text, a number, true or false, an array or a table, not {name}"))

@@ -135,7 +135,7 @@ def _unsupported(value: object, path: KeyPath = ()) -> Iterator[tuple[KeyPath, s
     elif isinstance(value, date | time):
         yield path, f"must not be a date or a time, {value}; put text in quotes"
     elif isinstance(value, int) and not -(2**63) <= value < 2**63:
-        yield path, "must be a number of at most 64 bits"
+        yield path, "must be a whole number of at most 64 bits"
 
 
 def _build_choice(

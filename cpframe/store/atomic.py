@@ -167,7 +167,7 @@ def read_sealed(path: Path, what: str) -> bytes:
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        raise MissingFileError(f"{path}: there is no such file") from None
+        raise MissingFileError(f"{path}: no such file") from None
     except IsADirectoryError:
         raise DamagedError(f"{path}: is a folder, not {what}") from None
     except OSError as error:
@@ -192,11 +192,11 @@ def has_seal(path: Path) -> bool:
 
 def _refuse_link(group: h5py.Group, name: str, where: str) -> None:
     if group.id.links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
-        raise DamagedError(f"{where} is refused: it is a link")
+        raise DamagedError(f"{where} cannot be read: it is a link")
 
 
 def _refuse_data(member: h5py.Dataset | h5py.Datatype, where: str) -> None:
     if not isinstance(member, h5py.Dataset) or member.external or member.is_virtual or member.shape is None:
-        raise DamagedError(f"{where} is refused: its data are missing or in another file")
+        raise DamagedError(f"{where} cannot be read: its data are missing or in another file")
     if member.nbytes > _LARGEST:
-        raise DamagedError(f"{where} is refused: it has {member.nbytes} bytes, more than {_LARGEST}")
+        raise DamagedError(f"{where} cannot be read: it has {member.nbytes} bytes; at most {_LARGEST} are allowed")

@@ -114,7 +114,7 @@ def _check_dimensions(name: str, dimensions: tuple[str, ...], shape: tuple[int, 
             f"{', '.join(sorted(RESERVED_NAMES))}"
         )
     if len(set(dimensions)) < len(dimensions):
-        raise MetricError(f"the metric {name} names two dimensions alike: {', '.join(dimensions)}")
+        raise MetricError(f"the metric {name} gives two dimensions the same name: {', '.join(dimensions)}")
     if len(dimensions) != len(shape) or 0 in shape:
         raise MetricError(
             f"the metric {name} names the dimensions ({', '.join(dimensions)}), which do not match its values of shape"

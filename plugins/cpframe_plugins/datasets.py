@@ -233,7 +233,7 @@ class ImageFolder:
         try:
             if not root.is_dir():
                 raise DataError(
-                    f"image-folder: there is no folder {root}; a relative `path` is relative to the data folder"
+                    f"image-folder: no such folder: {root}; a relative `path` is relative to the data folder"
                 )
             classes, train, test = self._select(root)
         except OSError as error:

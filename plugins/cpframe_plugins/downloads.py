@@ -117,7 +117,7 @@ def _arrays(part: Any, classes: int) -> LabelledImages:
     images = pixels[:, None] if pixels.ndim == 3 else pixels.transpose(0, 3, 1, 2)
     labels = np.asarray(part.targets, dtype=np.int64)
     if len(images) != len(labels):
-        raise ValueError(f"there are {len(images)} images but {len(labels)} labels")
+        raise ValueError(f"each image must have one label: {len(images)} images and {len(labels)} labels")
     if labels.min() < 0 or labels.max() >= classes:
         raise ValueError(f"labels must be from 0 to {classes - 1}, not from {labels.min()} to {labels.max()}")
     return LabelledImages(np.ascontiguousarray(images), labels)

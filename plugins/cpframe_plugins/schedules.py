@@ -77,7 +77,7 @@ class Step:
         """
         _check_gamma(self.gamma)
         if (self.every is None) == (not self.milestones):
-            raise ValueError("a step schedule needs either `every` or `milestones`, not both and not neither")
+            raise ValueError("a step schedule needs exactly one of `every` and `milestones`")
         if any(later <= earlier for earlier, later in pairwise(self.milestones)):
             raise ValueError(f"`milestones` must be in increasing order, not {', '.join(map(str, self.milestones))}")
 

@@ -66,7 +66,7 @@ class CoarseLabels:
         if isinstance(self.groups, int):
             if classes % self.groups:
                 raise ValueError(
-                    f"coarse-labels: `groups` must divide the number of classes, {classes}, and {self.groups} does not"
+                    f"coarse-labels: `groups` must be a divisor of the number of classes, {classes}, not {self.groups}"
                 )
             return np.arange(classes) // (classes // self.groups)
         group_of = {member: number for number, group in enumerate(self.groups) for member in group}

@@ -212,7 +212,7 @@ def test_a_bad_spec_is_told_in_full_with_lines_and_writes_nothing(tmp_path: Path
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["run", "nowhere.toml"], 2, "there is no such file"),
+        (["run", "nowhere.toml"], 2, "no such file"),
         (["run", "tiny.toml", "--profile", "gpu"], 2, "unknown profile"),
         (["run", "tiny.toml", "--set", "optimizer.lr=-1"], 2, "--set optimizer.lr=-1: optimizer.lr: "),
         (["run", "tiny.toml", "--set", "optimizer.momentun=0"], 2, "did you mean 'momentum'?"),
@@ -225,10 +225,10 @@ def test_a_bad_spec_is_told_in_full_with_lines_and_writes_nothing(tmp_path: Path
         (["run", "tiny.toml", "--set", "dataset={use='image-folder', path='none'}"], 1, "none"),
         (["run", "tiny.toml", "--set", "dataset={use='mnist'}", "--data", "tiny.toml/x"], 1, "tiny.toml/x"),
         (["run", "tiny.toml", "--out", "tiny.toml"], 1, "cannot be written"),
-        (["report", "nowhere.h5"], 1, "there is no such file"),
-        (["report", "nowhere.h5", "--html", "page.html"], 1, "there is no such file"),
+        (["report", "nowhere.h5"], 1, "no such file"),
+        (["report", "nowhere.h5", "--html", "page.html"], 1, "no such file"),
         (["report", "nowhere.h5", "--html", "page.html", "--json"], 2, "--json: has no effect with --html"),
-        (["plot", "nowhere.h5"], 1, "there is no such file"),
+        (["plot", "nowhere.h5"], 1, "no such file"),
         (["plot", "nowhere.h5", "--figure", "removals"], 2, "'removals' is not one of"),
         (["plot", "nowhere.h5", "--format", "jpg"], 2, "'jpg' is not one of 'png', 'svg', 'pdf'"),
         (["report", "nowhere.h5", "--section", "fases"], 2, "'fases' is not one of 'verdict', 'curves', 'phases', "),

@@ -73,7 +73,7 @@ def test_labels_that_do_not_fit_the_images_or_classes_are_damage(tmp_path: Path)
     arrays = write_mnist(tmp_path / "MNIST/raw")
     file = tmp_path / "MNIST/raw" / IDX[1]
     file.write_bytes(idx(arrays[IDX[1]][:49]))
-    with pytest.raises(DataError, match="50 images but 49 labels"):
+    with pytest.raises(DataError, match="50 images and 49 labels"):
         Mnist()(tmp_path)
     file.write_bytes(idx(arrays[IDX[1]] + np.uint8(1)))
     with pytest.raises(DataError, match="labels must be from 0 to 9, not from 1 to 10"):

@@ -172,7 +172,7 @@ def test_images_of_more_than_eight_bits_are_refused_rather_than_clipped(tmp_path
 
 
 def test_folders_with_the_wrong_layout_are_described(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=f"there is no folder {tmp_path / 'mine'}"):
+    with pytest.raises(DataError, match=f"no such folder: {tmp_path / 'mine'}"):
         ImageFolder("mine")(tmp_path)
     class_folders(tmp_path / "mine", 2, ("ant",))
     with pytest.raises(DataError, match="at least two folders of images, one per class; it contains ant"):

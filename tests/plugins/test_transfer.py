@@ -50,7 +50,7 @@ def test_coarse_labels_are_the_numbers_of_the_groups(groups, outputs, expected):
 @pytest.mark.parametrize(
     ("groups", "outputs", "message"),
     [
-        (3, 10, "coarse-labels: `groups` must divide the number of classes, 10, and 3 does not"),
+        (3, 10, "coarse-labels: `groups` must be a divisor of the number of classes, 10, not 3"),
         (20, 10, "the number of classes, 10, and 20 does not"),
         (((0, 1), (2, 3)), 5, "`groups` must contain the classes 0 to 4; class 4 is missing"),
         (((0, 1), (2, 5)), 3, "`groups` must contain the classes 0 to 2; class 5 is unknown"),
@@ -187,7 +187,7 @@ def test_batches_that_do_not_fit_the_images_are_refused(folder):
 
 
 def test_data_that_cannot_be_loaded_raise_data_errors(tmp_path):
-    with pytest.raises(DataError, match=r"^other-images: image-folder: there is no folder .*nowhere"):
+    with pytest.raises(DataError, match=r"^other-images: image-folder: no such folder: .*nowhere"):
         OtherImages(Folder("nowhere")).loaded(tmp_path)
     with pytest.raises(DataError, match=r"^other-images: digits: `train` must be at most 1796, not 2000"):
         OtherImages(Bundled("digits", 2000)).loaded(tmp_path)

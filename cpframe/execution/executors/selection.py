@@ -49,7 +49,7 @@ def observed_executor(executor: str) -> str:
         SpecError: when the executor is ``inline``.
     """
     if executor == "inline":
-        why = "would train in the process of the observers, which may disturb it; use --executor processes"
+        why = "cannot train in the process of the observers, which may change its settings; use --executor processes"
         raise SpecError([Problem("--executor inline", "", why)])
     return "processes" if executor == "auto" else executor
 

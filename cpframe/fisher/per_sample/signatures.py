@@ -108,7 +108,8 @@ def _batch_norm(
 ) -> Call:
     if training or running_mean is None or running_var is None:
         raise ValueError(
-            "the model normalises by statistics of the batch, so a single example has no gradient of its own"
+            "the model normalises by statistics of the batch, so a single example has no gradient of its own; use "
+            "running statistics, and call model.eval() first"
         )
     context = partial(_centre, mean=running_mean), (running_var + eps).rsqrt()
     return _call(input, weight, bias, rules.channels, context)

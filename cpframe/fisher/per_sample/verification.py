@@ -71,7 +71,7 @@ def verify(model: nn.Module, parameters: Mapping[str, nn.Parameter], inputs: Ten
 
 
 def _fingerprint(model: nn.Module, parameters: Mapping[str, nn.Parameter], inputs: Tensor) -> object:
-    """Return what is quick to read and decides which functions the model calls, and with which arguments."""
+    """Return the facts that determine which functions the model calls, with which arguments, and are quick to read."""
     device = inputs.device.type
     plain = (bool, int, float, str, tuple, type(None))
     modules = tuple(
@@ -147,7 +147,7 @@ def _check_outputs(model: nn.Module, parameters: Mapping[str, nn.Parameter], inp
     if together.shape != apart.shape or not _outputs_agree(together.detach(), apart, inputs):
         raise ValueError(
             "the model's output for an input depends on the other inputs of its batch, or on chance, so a single"
-            " example has no gradient of its own; are all its modules in eval mode?"
+            " example has no gradient of its own; check that all its modules are in eval mode"
         )
     return apart.shape[1], sum(size for address, size in saved.items() if address not in own) / len(inputs)
 

@@ -20,7 +20,7 @@ def paginate(items: Sequence[_Item]) -> Iterator[Sequence[_Item]]:
 
 
 def deficit_label(deficit: str) -> str:
-    """Return a deficit's name as it stands in legends."""
+    """Return a deficit's name for legends."""
     return "no deficit" if deficit == CLEAN else shorten(deficit, 20)
 
 

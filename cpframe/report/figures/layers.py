@@ -40,8 +40,8 @@ def draw(findings: Findings) -> list[Plot]:
             found.append((name, by_layer))
     if not found:
         raise NothingToDrawError(
-            "Fisher information was not measured per layer, or of one layer only; "
-            'add [metrics.fisher] use = "fisher-trace" to the spec of a network of two layers or more'
+            "Fisher information was not measured per layer, or the network has only one layer; "
+            'add [metrics.fisher] use = "fisher-trace" to the spec of a network with at least two layers'
         )
     names = study_variants(findings.study)
     top = max(_highest(curve) for _, curves in found for curve in curves)

@@ -32,7 +32,7 @@ class View:
         findings: the findings.
         width: the number of cells in a line.
         coloured: whether the console shows fine shades of colour (256 colours or more).
-        full: whether everything is shown, and not only what is most important.
+        full: whether everything is shown, and not only the most important parts.
         variants: the keys of the variants that are shown.
         looks: the looks of the deficits and of ``clean``.
         names: the names of the variants.

@@ -20,12 +20,12 @@ REMOVAL_CHART = "Final accuracy (%) against the epoch of removal (no deficit min
 
 
 def removal_title(group: RemovalGroup) -> str:
-    """Return what the trajectories of a removal group have in common."""
+    """Return the title of a removal group."""
     return f"a deficit from the start, then {plural(group.recovery, 'clean epoch')}"
 
 
 def sliding_title(group: SlidingGroup) -> str:
-    """Return what the trajectories of a sliding group have in common."""
+    """Return the title of a sliding group."""
     return f"a deficit of {plural(group.length, 'epoch')} in {group.epochs} epochs of training"
 
 

@@ -20,8 +20,8 @@ PHASE_NOTE = (
 )
 PLASTICITY_COLUMNS = "epochs", "redistributed (%)", "measurement error (%)", "mean layer", "mean layer change", "n"
 PLASTICITY_NOTE = (
-    "Redistributed is the part of all information that is in another layer at the end of the training than at the end "
-    "of the deficit (without a deficit: at the first measurement), ± its 95% interval; this measure is our own. "
+    "Redistributed is the share of the information that is in a different layer at the end of the training than at the "
+    "end of the deficit (without a deficit: at the first measurement), ± its 95% interval; this measure is our own. "
     "Measurement error is the value that errors of measurement alone would give. The mean layer is weighted by the "
     "layers' shares, from 1 for the first layer; its change is positive towards the output."
 )
@@ -89,7 +89,7 @@ def has_curve(fit: ExponentialFit) -> bool:
 
 
 def link_note(units: str) -> str:
-    """Return what the fit relates, for Fisher information in some units."""
+    """Return the explanation of the fit, for Fisher information in some units."""
     return (
         f"The fit is {FIT_FORMULA} with the sensitivity S in points and the Fisher information F without a deficit"
         f"{f', in {units}' if units else ''}, averaged over the window that begins at the onset (this pairing is our "

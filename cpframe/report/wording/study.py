@@ -26,7 +26,7 @@ _IDLE: dict[ConfoundKind, str] = {
     "partly": "in part",
     "not": "no",
     "undecided": "undecided, the interval is too wide",
-    "no drop": "nothing to explain, no drop over the curve",
+    "no drop": "nothing to explain: no drop over the curve",
     "no idle": "unknown, the learning rate changes and there is no idle control",
     "rates match": "no, the clean epochs have the learning rates of the no-deficit run",
     "unknown yet": "unknown yet, no clean epoch after the deficit is recorded",

@@ -61,7 +61,7 @@ def test_plan_draws_what_is_to_train_and_then_what_is_there(tmp_path: Path) -> N
     first = cpframe("plan", "spec.toml", cwd=tmp_path)
     assert first.returncode == 0, first.stderr
     for said in (
-        "stages of each of 2 seeds, all of the same shape",
+        "stages of each of 2 seeds, which form equal trees",
         "blur [0, 2)",
         "clean [2, 5)",
         # 3 + 5 + 7 epochs for each of 2 seeds; blur [0, 2) is shared.

@@ -195,7 +195,7 @@ def test_changed_files_change_the_stage_ids_of_their_deficit_only(folder: Path) 
 
 
 def test_missing_data_are_found_by_the_preflight(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"^other-images: image-folder: there is no folder .*own; a relative `path`"):
+    with pytest.raises(DataError, match=r"^other-images: image-folder: no such folder: .*own; a relative `path`"):
         preflight(spec_of(tmp_path), EXACT, tmp_path)
 
 

@@ -503,7 +503,7 @@ def test_two_identical_observers_are_refused(tmp_path: Path) -> None:
     # Writing out a default, or another `wait`, does not make an observer different.
     (problem,) = problems(tmp_path, same.format("eyes", 'mode = "offline"\nwait = 3\n'))
     assert problem.startswith(
-        f"spec.toml:{line + 4}: observers.two: is the same as observers.one, so both would write to the same place;"
+        f"spec.toml:{line + 4}: observers.two: repeats observers.one, so both would write to the same place;"
     )
     assert "change a parameter" in problem
     with write_spec(tmp_path, same.format("ears", "") + '[observers.three]\nuse = "tensorboard"\n') as path:

@@ -287,7 +287,7 @@ def test_the_command_refuses_in_one_line(tmp_path: Path, results: Results) -> No
     (tmp_path / "damaged.h5").write_bytes((tmp_path / "results.h5").read_bytes()[:-1])
     for words, code, why in (
         (("damaged.h5", "--to", "csv"), 1, "damaged.h5: is not a results file of cpframe"),
-        (("nothing.h5", "--to", "csv"), 1, "nothing.h5: there is no such file"),
+        (("nothing.h5", "--to", "csv"), 1, "nothing.h5: no such file"),
         (
             ("results.h5", "--to", "netcdf", "--out", "results.h5"),
             1,

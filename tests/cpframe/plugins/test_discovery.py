@@ -232,7 +232,7 @@ BROKEN = {
     ),
     "a parameter that no spec can give": (
         PLAIN.replace("n: int", "n: type(hookimpl)") + "@hookimpl\ndef cpframe_metrics(): return {'plain': Plain}",
-        r"TypeError: Plain\.n: no value of a spec can be a <class '.*HookimplMarker'>$",
+        r"TypeError: Plain\.n: no value of a spec can have the type <class '.*HookimplMarker'>$",
     ),
     "tables that cannot be told apart": (
         TABLES.format(a="n: int = 1", b="m: int = 1"),
@@ -248,7 +248,7 @@ BROKEN = {
     ),
     "a table with a parameter that no spec can give": (
         TABLES.format(a="use: Literal['a'] = 'a'", b="use: Literal['b'] = 'b'\n    m: type(hookimpl) = 1"),
-        r"TypeError: B\.m: no value of a spec can be a <class '.*HookimplMarker'>$",
+        r"TypeError: B\.m: no value of a spec can have the type <class '.*HookimplMarker'>$",
     ),
 }  # fmt: skip
 

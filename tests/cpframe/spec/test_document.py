@@ -262,8 +262,8 @@ def test_a_key_far_too_deep_is_refused() -> None:
         ),
         ("cpu", "a = 1", "s.toml: profiles.cpu: unknown profile; there are no profiles"),
         ("cpu", "[profiles.gpu]", "s.toml: profiles.cpu: unknown profile; did you mean 'gpu'? Known profiles: 'gpu'"),
-        (None, "profiles = 1", "s.toml:1: profiles: must be tables, [profiles.NAME]"),
-        (None, "\n[[profiles]]\nx = 1", "s.toml:2: profiles: must be tables, [profiles.NAME]"),
+        (None, "profiles = 1", "s.toml:1: profiles: must contain only tables, [profiles.NAME]"),
+        (None, "\n[[profiles]]\nx = 1", "s.toml:2: profiles: must contain only tables, [profiles.NAME]"),
         (None, "[profiles]\nx = 1", "s.toml:2: profiles.x: must be a table, [profiles.x]"),
     ],
 )
@@ -333,7 +333,7 @@ def refused(path: Path) -> str:
 def test_files_that_cannot_be_read() -> None:
     Path("folder").mkdir()
     Path("latin.toml").write_bytes('title = "Schärfe"'.encode("latin-1"))
-    assert refused(Path("nothing.toml")) == "nothing.toml: there is no such file"
+    assert refused(Path("nothing.toml")) == "nothing.toml: no such file"
     assert refused(Path("folder")) == "folder: cannot be read: Is a directory"
     assert refused(Path("latin.toml")) == "latin.toml: must be a text file in UTF-8"
 

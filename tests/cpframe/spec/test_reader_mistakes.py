@@ -104,8 +104,8 @@ MISTAKES = [
     ("seeds = [0, 1]", "seeds = [true]", ["2: seeds[0]: must be a whole number, not true"]),
     ("seeds = [0, 1]", "seeds = [1.0]", ["2: seeds[0]: must be a whole number, not 1.0"]),
     ("seeds = [0, 1]", "seeds = [[0]]", ["2: seeds[0]: must be a whole number, not [0]"]),
-    ("seeds = [0, 1]", f"seeds = [1, {2**63}]", ["2: seeds[1]: must be a number of at most 64 bits"]),
-    ("seeds = [0, 1]", "seeds = [0x" + "f" * 5000 + "]", ["2: seeds[0]: must be a number of at most 64 bits"]),
+    ("seeds = [0, 1]", f"seeds = [1, {2**63}]", ["2: seeds[1]: must be a whole number of at most 64 bits"]),
+    ("seeds = [0, 1]", "seeds = [0x" + "f" * 5000 + "]", ["2: seeds[0]: must be a whole number of at most 64 bits"]),
     ("seeds = [0, 1]", "seeds = ['a', 1, 'b']", [
         '2: seeds[0]: must be a whole number, not "a"', '2: seeds[2]: must be a whole number, not "b"']),
     ("score_epochs = 3", "score_epochs = 0", ["3: score_epochs: must be at least 1, not 0"]),
@@ -231,9 +231,9 @@ MISTAKES = [
     ("[metrics.fisher]", "[metrics.'fisher.x']", [
         '32: metrics."fisher.x": the name must consist of letters, digits, - and _']),
     ("[metrics.fisher]", "[metrics.epoch]", [
-        "32: metrics.epoch: choose another name; results files use this name for something else"]),
+        "32: metrics.epoch: the name is reserved in results files; choose another name"]),
     ("[metrics.fisher]", "[metrics.fisher_stderr]", [
-        "32: metrics.fisher_stderr: choose another name; results files use this name for something else"]),
+        "32: metrics.fisher_stderr: the name is reserved in results files; choose another name"]),
     # misspelt tables
     ("[optimizer]", "[optimiser]", [
         "10: optimiser: unknown key; did you mean 'optimizer'? Known keys: " + TABLES,
@@ -281,7 +281,7 @@ def without(*tables: str) -> str:
         ("grid", "1", ['grid: must be a table of arrays, "optimizer.lr" = [0.1, 0.2], not 1']),
         ("grid", "['optimizer.lr']", [
             'grid: must be a table of arrays, "optimizer.lr" = [0.1, 0.2], not ["optimizer.lr"]']),
-        ("profiles", "[1]", ["profiles: must be tables, [profiles.NAME]"]),
+        ("profiles", "[1]", ["profiles: must contain only tables, [profiles.NAME]"]),
         ("profiles", "{ x = 1 }", ["profiles.x: must be a table, [profiles.x]"]),
     ],
 )  # fmt: skip

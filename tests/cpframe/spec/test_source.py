@@ -103,7 +103,7 @@ def test_the_name_and_the_path_of_each() -> None:
 
 @pytest.mark.parametrize("name", ["nowhere.toml", "nowhere", "a=b.toml", Path("a = 1")])
 def test_a_path_to_no_file(name: str | Path) -> None:
-    assert problems(name) == [f"{name}: there is no such file"]
+    assert problems(name) == [f"{name}: no such file"]
 
 
 def test_mistakes_in_a_text_are_reported_at_its_lines() -> None:
@@ -126,15 +126,15 @@ def test_mistakes_in_a_text_are_reported_at_its_lines() -> None:
         ({"protocols": [{"use": "removal", "until": (0, 4), "recovery": 1}]}, ["protocols[0].recovery: must be at "]),
         ({"variants": {"a": {"optimizer.lr": -1.0}}}, ["variants.a.optimizer.lr: must be above 0, not -1.0"]),
         ({"grid": {"optimizer.lr": [0.1, 0.1]}}, ['grid."optimizer.lr"[1]: repeats 0.1']),
-        ({"profiles": [1]}, ["profiles: must be tables, [profiles.NAME]"]),
+        ({"profiles": [1]}, ["profiles: must contain only tables, [profiles.NAME]"]),
         # what TOML does not have
         ({"title": None}, [f"title: {NOT_TOML}None"]),
         ({"title": b"x", "seeds": {1, 2}}, [
             f"seeds: {NOT_TOML}a value of type set", f"title: {NOT_TOML}a value of type bytes"]),
         ({"seeds": [0, 1j]}, [f"seeds[1]: {NOT_TOML}a value of type complex"]),
         ({"title": date(2020, 1, 2)}, [f"title: {NOT_TOML}a value of type date"]),
-        ({"seeds": [2**63]}, ["seeds[0]: must be a number of at most 64 bits"]),
-        ({"seeds": [10**5000]}, ["seeds[0]: must be a number of at most 64 bits"]),
+        ({"seeds": [2**63]}, ["seeds[0]: must be a whole number of at most 64 bits"]),
+        ({"seeds": [10**5000]}, ["seeds[0]: must be a whole number of at most 64 bits"]),
         ({"grid": {3: [1]}}, ["grid: must have keys that are text, not 3"]),
         ({None: 1}, ["must have keys that are text, not None"]),
     ],

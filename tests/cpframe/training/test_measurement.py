@@ -259,7 +259,7 @@ def with_metrics(spec: Spec, **calls: Any) -> Spec:
         ({"m": Giving(own=("a b",))}, "m: the metric m names a dimension 'a b'"),
         ({"m": Giving(own=("",))}, "m: the metric m names a dimension ''"),
         ({"m": Giving(own=(3,))}, "m: the metric m names a dimension 3"),
-        ({"m": Giving((3, 3), ("unit", "unit"))}, "m: the metric m names two dimensions alike: unit, unit"),
+        ({"m": Giving((3, 3), ("unit", "unit"))}, "m: the metric m gives two dimensions the same name: unit, unit"),
         ({"m": Giving(stderr=np.ones(2))}, "m: the metric m must return standard errors of the shape of its values, "
                                            "(3,), not (2,)"),
         ({"m": Giving(own=("weights",))}, "m: the dimension weights of the metric m has the name of a metric"),

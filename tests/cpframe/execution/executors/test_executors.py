@@ -428,7 +428,7 @@ def test_invalid_executor_options_are_refused(monkeypatch: pytest.MonkeyPatch) -
 
 def test_observers_never_share_a_process_with_training() -> None:
     assert [observed_executor(name) for name in ("auto", "processes", "ray")] == ["processes", "processes", "ray"]
-    with pytest.raises(SpecError, match="--executor inline: would train in the process of the observers"):
+    with pytest.raises(SpecError, match="--executor inline: cannot train in the process of the observers"):
         observed_executor("inline")
 
 

@@ -203,7 +203,7 @@ def test_letters_without_a_glyph_are_reported_in_one_line(
     lines = list(plot(made, ["removal", "fisher"], formats, tmp_path))  # a warning would be an error
     assert len(lines) == 2 * len(formats) + warned
     if warned:
-        assert lines[-1] == ("these letters are drawn as empty boxes, as the font lacks them: \u5185\u767d\U0001f642")
+        assert lines[-1] == ("the font lacks these letters, which are drawn as empty boxes: \u5185\u767d\U0001f642")
 
 
 def test_other_warnings_reach_the_user() -> None:
