@@ -291,14 +291,18 @@ def test_an_output_folder_in_use_is_refused(tmp_path: Path) -> None:
         pytest.param([signal.SIGINT, signal.SIGINT], True, 130, ["--workers", "2"], marks=pytest.mark.long),
         ([signal.SIGTERM], False, 143, ["--workers", "2"]),
         pytest.param([signal.SIGKILL], False, 137, ["--workers", "2"], marks=pytest.mark.long),
-        pytest.param([signal.SIGTERM], False, 143, ["--workers", "2", "--executor", "ray"], marks=pytest.mark.long),
+        pytest.param(
+            [signal.SIGTERM],
+            False,
+            143,
+            ["--workers", "2", "--executor", "ray"],
+            marks=[pytest.mark.long, pytest.mark.needs_extra("ray")],
+        ),
     ],
 )
 def test_a_run_that_is_stopped_says_how_to_go_on_and_leaves_nothing_behind_but_what_it_committed(
     signals: list[signal.Signals], whole_group: bool, code: int, words: list[str], tmp_path: Path
 ) -> None:
-    if "ray" in words:
-        pytest.importorskip("ray", reason="Ray is not installed: pip install 'cpframe[ray]'")
     (tmp_path / "tiny.toml").write_text(SPEC.replace("recovery = 3", "recovery = 3000"))
     command = [sys.executable, "-m", "cpframe", "run", "tiny.toml", *words, "--out", "out"]
     with subprocess.Popen(

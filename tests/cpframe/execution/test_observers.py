@@ -234,9 +234,9 @@ def test_epochs_of_local_processes_are_received(tmp_path: Path, unobserved: Stud
 
 
 @pytest.mark.long
+@pytest.mark.needs_extra("ray")
 @pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
 def test_epochs_of_ray_actors_are_received(tmp_path: Path, unobserved: StudyRecord) -> None:
-    pytest.importorskip("ray", reason="Ray is not installed: pip install 'cpframe[ray]'")
     from cpframe.execution.executors.ray_actors import start_ray_actors
 
     recorder = Recorder()

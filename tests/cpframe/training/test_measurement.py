@@ -11,7 +11,6 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-import xarray
 
 from cpframe.api import Measurement, Probe
 from cpframe.errors import SpecError
@@ -85,8 +84,11 @@ def run(spec: Spec, folder: Path) -> StudyRecord:
 # --- from the probe to the files ------------------------------------------------------------------------------------
 
 
+@pytest.mark.needs_extra("notebook")
 def test_filters_of_a_study_are_in_its_results(tmp_path: Path) -> None:
     """The branch's rows are those of the whole run; xarray names the axes; nan stands where nothing was measured."""
+    import xarray
+
     record = run(spec_of(tmp_path), tmp_path)
     assert {one.status for one in record.trajectories} == {"complete"}
     for one in read_results(tmp_path / "results.h5").trajectories:
@@ -109,7 +111,10 @@ def test_filters_of_a_study_are_in_its_results(tmp_path: Path) -> None:
             assert (filters.values[0] != filters.values[1]).any()
 
 
+@pytest.mark.needs_extra("notebook")
 def test_results_of_metrics_with_dimensions_are_read_as_they_were_written(tmp_path: Path) -> None:
+    import xarray
+
     rng = np.random.default_rng(0)
     history = MetricHistory(rng.random((2, 4, 3)), rng.random((2, 4, 3)), "nat", "θ", "clean", axes=("input", "class"))
     other = MetricHistory(rng.random((2, 3)), None, "", "", "clean", axes=("class",))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import io
 from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
@@ -30,7 +30,6 @@ from cpframe.store import StoreError, read_results, read_stage, read_state
 from cpframe.training.job import EpochDone, Event, Job, StageDone
 
 EXACT = Numerics("cpu", "exact", "float32")
-NO_RAY = "Ray is not installed: pip install 'cpframe[ray]'"
 SPEC = """
 title = "Small"
 seeds = [0, 1]
@@ -119,8 +118,6 @@ def plugin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def cluster(plugin: Any) -> Iterator[Any]:
     """A Ray cluster on this machine, with two cores."""
-    if importlib.util.find_spec("ray") is None:
-        pytest.skip(NO_RAY)
     import ray
 
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="CRITICAL")
@@ -154,7 +151,7 @@ def all_executors(plugin: Any, request: pytest.FixtureRequest, tmp_path_factory:
         executor(name).close()
 
 
-RAY = pytest.param("ray", marks=pytest.mark.long)
+RAY = pytest.param("ray", marks=[pytest.mark.long, pytest.mark.needs_extra("ray")])
 
 
 @pytest.fixture(params=["inline", "processes", RAY])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import signal
 import subprocess
@@ -438,8 +437,6 @@ def test_observers_never_share_a_process_with_training() -> None:
 @pytest.fixture(scope="module")
 def ray_running() -> Iterator[None]:
     """A Ray cluster on this machine, with one core."""
-    if importlib.util.find_spec("ray") is None:
-        pytest.skip("Ray is not installed: pip install 'cpframe[ray]'")
     import ray
 
     ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="CRITICAL")
@@ -447,6 +444,7 @@ def ray_running() -> Iterator[None]:
     ray.shutdown()
 
 
+@pytest.mark.needs_extra("ray")
 @pytest.mark.usefixtures("ray_running")
 def test_resources_and_folders_that_ray_does_not_have_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -479,9 +477,10 @@ def test_resources_and_folders_that_ray_does_not_have_are_refused(
     ray.kill(other)
 
 
+@pytest.mark.needs_extra("ray")
 def test_an_address_at_which_no_server_answers_is_refused(tmp_path: Path) -> None:
-    name = "cpframe.execution.executors.ray_actors"
-    ray_actors = pytest.importorskip(name, reason="Ray is not installed", exc_type=ImportError)
+    from cpframe.execution.executors import ray_actors
+
     for address in ("ray://127.0.0.1:1", "ray://nowhere.invalid:10001", "ray://127.0.0.1:port"):
         with pytest.raises(ExecutorError, match=f"--executor {address}: no server answers at this address: "):
             ray_actors.start_ray_actors(address, 1, 1, EXACT, tmp_path)

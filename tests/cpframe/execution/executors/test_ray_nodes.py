@@ -86,10 +86,11 @@ def state(folder: Path) -> bytes:
 
 
 @pytest.mark.long
+@pytest.mark.needs_extra("ray")
 def test_the_work_of_a_removed_node_is_done_by_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if "ray" in sys.modules:
         pytest.skip("Ray has already been used in this process: run this file on its own")
-    ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'cpframe[ray]'")
+    import ray
     from ray.cluster_utils import Cluster
 
     from cpframe.execution.executors import ray_actors
