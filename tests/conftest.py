@@ -20,7 +20,7 @@ PACKAGES = {
     "tensorboard": ["tensorboard"],
     "mlflow": ["mlflow", "sqlalchemy", "alembic"],
     "wandb": ["wandb"],
-    "dev": ["mypy", "ipykernel", "nbclient"],
+    "dev": ["mypy", "ipykernel"],
 }
 """The packages of each extra, by the names under which they are imported."""
 

@@ -62,16 +62,16 @@ def ignore_event(event: Event) -> None:
 def train_study(
     study: Study,
     workspace: Workspace,
-    executor: Executor | None = None,
     observe: Callable[[Event], None] = ignore_event,
+    executor: Executor | None = None,
 ) -> StudyRecord:
     """Train the remaining stages of a planned study.
 
     Args:
         study: the planned study.
         workspace: the workspace of the study.
-        executor: the executor, closed at the end; by default one that trains in this process.
         observe: called with every event.
+        executor: the executor, closed at the end; by default one that trains in this process.
     """
     return run_study(read_progress(study, workspace), workspace, executor or Inline(workspace.numerics), observe)
 

@@ -30,6 +30,7 @@ from cpframe.export.results import Results
 from cpframe.records.model import MetricHistory, StudyRecord
 from cpframe.store import StoreError, write_results
 from cpframe.store import atomic as files
+from cpframe.testing import run_command
 
 pytestmark = pytest.mark.needs_extra("export")
 
@@ -272,8 +273,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def command(*words: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "-m", "cpframe", "export", *map(str, words)]
-    return subprocess.run(line, cwd=cwd, capture_output=True, text=True, timeout=60)
+    return run_command("export", *words, cwd=cwd)
 
 
 def test_the_command_writes_next_to_the_results_and_names_the_files(tmp_path: Path, results: Results) -> None:
