@@ -102,10 +102,8 @@ def peak() -> str:
 
 
 def write(path: Path) -> None:
-    sys.path.insert(0, str(ROOT / "tests" / "cpframe"))
-    from conftest import Design, make_study  # type: ignore[import-not-found]
-
     from cpframe.store import write_results
+    from cpframe.testing import Design, make_study
 
     study = make_study(Design(seeds=range(300)))
     memory_before = peak()

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from cpframe.testing import run_command, write_package
+
 SPEC = """
 title = "Tiny"
 seeds = [0, 1]
@@ -38,18 +40,12 @@ inputs = 16
 """
 
 
-def cpframe(*words: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "cpframe", *map(str, words)]
-    surroundings = {**os.environ, "COLUMNS": "100", "OMP_NUM_THREADS": "1", **environment}
-    return subprocess.run(command, cwd=cwd, env=surroundings, capture_output=True, text=True, timeout=120)
-
-
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
     """A folder with tiny.toml and its finished run."""
     folder = tmp_path_factory.mktemp("study")
     (folder / "tiny.toml").write_text(SPEC)
-    return folder, cpframe("run", "tiny.toml", cwd=folder)
+    return folder, run_command("run", "tiny.toml", cwd=folder)
 
 
 def test_run_reports_and_tells_one_line_an_epoch(study: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
@@ -66,7 +62,7 @@ def test_run_reports_and_tells_one_line_an_epoch(study: tuple[Path, subprocess.C
 
 def test_a_finished_study_is_not_trained_again(study: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     folder, run = study
-    again = cpframe("run", "tiny.toml", cwd=folder)
+    again = run_command("run", "tiny.toml", cwd=folder)
     assert again.returncode == 0
     assert "nothing to train" in again.stderr
     assert "test accuracy" not in again.stderr
@@ -77,9 +73,9 @@ def test_a_finished_study_is_not_trained_again(study: tuple[Path, subprocess.Com
 def test_report_takes_file_or_folder_and_fits_the_width(study: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     folder, _ = study
     for columns in (80, 120):
-        report = cpframe("report", "runs/tiny", cwd=folder, COLUMNS=str(columns))
+        report = run_command("report", "runs/tiny", cwd=folder, COLUMNS=str(columns))
         assert report.returncode == 0
-        assert report.stdout == cpframe("report", "runs/tiny/results.h5", cwd=folder, COLUMNS=str(columns)).stdout
+        assert report.stdout == run_command("report", "runs/tiny/results.h5", cwd=folder, COLUMNS=str(columns)).stdout
         assert max(map(len, report.stdout.splitlines())) <= columns
         assert "\x1b" not in report.stdout
 
@@ -89,24 +85,24 @@ def test_report_options_choose_sections_width_and_threshold(
 ) -> None:
     folder, _ = study
     options = ["--section", "verdict", "--section", "controls", "--width", "60", "--threshold", "2.5"]
-    report = cpframe("report", "runs/tiny", *options, cwd=folder)
+    report = run_command("report", "runs/tiny", *options, cwd=folder)
     assert report.returncode == 0, report.stderr
     assert max(map(len, report.stdout.splitlines())) == 60  # the frame
     assert "has recovered if its drop is at most 2.5 points" in " ".join(report.stdout.replace("│", " ").split())
     assert "Controls ─" in report.stdout
     assert "Removal:" not in report.stdout
-    narrow = cpframe("report", "runs/tiny", cwd=folder, COLUMNS="20")
+    narrow = run_command("report", "runs/tiny", cwd=folder, COLUMNS="20")
     assert max(map(len, narrow.stdout.splitlines())) == 60  # no narrower than a report can be
 
 
 def test_report_for_machines_is_one_document(study: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     folder, _ = study
-    report = cpframe("report", "runs/tiny", "--json", cwd=folder)
+    report = run_command("report", "runs/tiny", "--json", cwd=folder)
     assert report.returncode == 0, report.stderr
     found = json.loads(report.stdout)
     assert found["study"]["trajectories"] == {"complete": 4, "unfinished": 0, "failed": 0}
     assert found["verdict"][0]["kind"] == "not enough seeds"
-    some = cpframe("report", "runs/tiny", "--json", "--section", "layers", cwd=folder)
+    some = run_command("report", "runs/tiny", "--json", "--section", "layers", cwd=folder)
     assert list(json.loads(some.stdout)) == ["schema_version", "study", "layers"]
     assert "NaN" not in report.stdout
 
@@ -156,14 +152,14 @@ def test_help_and_report_and_a_bad_spec_import_no_torch(study: tuple[Path, subpr
 
 def test_plot_writes_figures_and_names_what_it_leaves_out(study: tuple[Path, object], tmp_path: Path) -> None:
     folder, _ = study
-    done = cpframe("plot", folder / "runs" / "tiny", "--format", "svg", "--out", "drawn", cwd=tmp_path)
+    done = run_command("plot", folder / "runs" / "tiny", "--format", "svg", "--out", "drawn", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert sorted(path.name for path in (tmp_path / "drawn").iterdir()) == ["fisher.svg", "layers.svg", "removal.svg"]
     assert done.stdout.splitlines()[0] == "drawn/removal.svg"
     assert (
         "left out: sensitivity: no complete pair of a sliding trajectory and its no-deficit trajectory" in done.stdout
     )
-    done = cpframe("plot", folder / "runs" / "tiny", "--figure", "gradients", cwd=tmp_path)
+    done = run_command("plot", folder / "runs" / "tiny", "--figure", "gradients", cwd=tmp_path)
     assert done.returncode == 1
     assert done.stderr == (
         "cpframe: gradients: no gradients were measured per layer; "
@@ -173,7 +169,7 @@ def test_plot_writes_figures_and_names_what_it_leaves_out(study: tuple[Path, obj
 
 def test_report_writes_a_page(study: tuple[Path, object], tmp_path: Path) -> None:
     folder, _ = study
-    done = cpframe("report", folder / "runs" / "tiny", "--html", "page.html", "--threshold", "2.5", cwd=tmp_path)
+    done = run_command("report", folder / "runs" / "tiny", "--html", "page.html", "--threshold", "2.5", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (0, "page.html\n"), done.stderr
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert page.startswith("<!DOCTYPE html>")
@@ -198,7 +194,7 @@ def test_without_matplotlib_one_line_says_how_to_get_it(study: tuple[Path, objec
 def test_a_bad_spec_is_told_in_full_with_lines_and_writes_nothing(tmp_path: Path) -> None:
     text = SPEC.replace('use = "digits"', 'use = "digitz"').replace("batch_size = 50", 'batch_size = "fifty"')
     (tmp_path / "bad.toml").write_text(text)
-    done = cpframe("run", "bad.toml", cwd=tmp_path)
+    done = run_command("run", "bad.toml", cwd=tmp_path)
     assert done.returncode == 2
     wrong_dataset = text.splitlines().index('use = "digitz"') + 1
     wrong_size = text.splitlines().index('batch_size = "fifty"') + 1
@@ -251,7 +247,7 @@ def test_mistakes_get_one_clear_line_and_the_right_exit_code(
     words: list[str], code: int, said: str, tmp_path: Path
 ) -> None:
     (tmp_path / "tiny.toml").write_text(SPEC)
-    done = cpframe(*words, cwd=tmp_path)
+    done = run_command(*words, cwd=tmp_path)
     assert said in done.stderr.replace("\n", " "), done.stderr
     assert done.returncode == code
     assert "Traceback" not in done.stderr
@@ -260,7 +256,7 @@ def test_mistakes_get_one_clear_line_and_the_right_exit_code(
 
 def test_a_failed_trajectory_stops_nothing_else_and_gives_exit_code_1(tmp_path: Path) -> None:
     (tmp_path / "tiny.toml").write_text(SPEC + '\n[grid]\n"optimizer.lr" = [0.01, 1e30]\n')
-    done = cpframe("run", "tiny.toml", cwd=tmp_path)
+    done = run_command("run", "tiny.toml", cwd=tmp_path)
     assert done.returncode == 1
     assert "diverged in epoch 1" in done.stdout
     assert "4 of 8 trajectories failed" in done.stderr
@@ -278,7 +274,7 @@ def test_an_output_folder_in_use_is_refused(tmp_path: Path) -> None:
     ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
-        done = cpframe("run", "tiny.toml", "--out", "out", cwd=tmp_path)
+        done = run_command("run", "tiny.toml", "--out", "out", cwd=tmp_path)
     assert done.returncode == 1
     assert "in use by another run" in done.stderr
     assert not list(tmp_path.rglob("results.h5"))
@@ -291,14 +287,18 @@ def test_an_output_folder_in_use_is_refused(tmp_path: Path) -> None:
         pytest.param([signal.SIGINT, signal.SIGINT], True, 130, ["--workers", "2"], marks=pytest.mark.long),
         ([signal.SIGTERM], False, 143, ["--workers", "2"]),
         pytest.param([signal.SIGKILL], False, 137, ["--workers", "2"], marks=pytest.mark.long),
-        pytest.param([signal.SIGTERM], False, 143, ["--workers", "2", "--executor", "ray"], marks=pytest.mark.long),
+        pytest.param(
+            [signal.SIGTERM],
+            False,
+            143,
+            ["--workers", "2", "--executor", "ray"],
+            marks=[pytest.mark.long, pytest.mark.needs_extra("ray")],
+        ),
     ],
 )
 def test_a_run_that_is_stopped_says_how_to_go_on_and_leaves_nothing_behind_but_what_it_committed(
     signals: list[signal.Signals], whole_group: bool, code: int, words: list[str], tmp_path: Path
 ) -> None:
-    if "ray" in words:
-        pytest.importorskip("ray", reason="Ray is not installed: pip install 'cpframe[ray]'")
     (tmp_path / "tiny.toml").write_text(SPEC.replace("recovery = 3", "recovery = 3000"))
     command = [sys.executable, "-m", "cpframe", "run", "tiny.toml", *words, "--out", "out"]
     with subprocess.Popen(
@@ -317,9 +317,9 @@ def test_a_run_that_is_stopped_says_how_to_go_on_and_leaves_nothing_behind_but_w
     assert "Traceback" not in said
     if signals in ([signal.SIGINT], [signal.SIGTERM]):
         assert said.splitlines()[-1] == "cpframe: stopped; run the same command again to continue"
-        assert cpframe("report", "out", cwd=tmp_path).returncode == 0
+        assert run_command("report", "out", cwd=tmp_path).returncode == 0
     elif (tmp_path / "out" / "results.h5").exists():
-        assert cpframe("report", "out", cwd=tmp_path).returncode == 0
+        assert run_command("report", "out", cwd=tmp_path).returncode == 0
     _wait_until_gone(process.pid)
 
 
@@ -344,11 +344,8 @@ def cpframe_observers() -> Observers:
 @pytest.mark.parametrize("stopped", [False, True])
 def test_an_observer_that_hangs_keeps_neither_the_run_nor_the_end_of_the_process(tmp_path: Path, stopped: bool) -> None:
     site = tmp_path / "site"
-    info = site / "hung-1.dist-info"
-    info.mkdir(parents=True)
-    (site / "hung_observer.py").write_text(HUNG)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: hung\nVersion: 1\n")
-    (info / "entry_points.txt").write_text("[cpframe]\nhung = hung_observer\n")
+    site.mkdir()
+    write_package(site, "hung", observer=HUNG)
     text = f'{SPEC}[observers.slow]\nuse = "hung"\nwait = 0.5\n'
     (tmp_path / "tiny.toml").write_text(text.replace("recovery = 3", "recovery = 3000") if stopped else text)
     path = os.pathsep.join([str(site), *filter(None, [os.environ.get("PYTHONPATH")])])
@@ -411,7 +408,7 @@ def _read(descriptor: int) -> bytes:
 
 
 def test_plugins_lists_the_bundled_components(tmp_path: Path) -> None:
-    done = cpframe("plugins", cwd=tmp_path)
+    done = run_command("plugins", cwd=tmp_path)
     assert done.returncode == 0
     names = {line.split()[1] for line in done.stdout.splitlines() if len(line.split()) > 2}
     assert {"all-cnn", "depth-cnn", "resnet18", "mlp", "digits", "mnist", "fashion-mnist", "cifar10"} <= names
@@ -437,7 +434,7 @@ def test_the_fisher_trace_has_its_companions_in_the_results(study: tuple[Path, o
 
 
 def test_bench_times_the_papers_networks(tmp_path: Path) -> None:
-    done = cpframe("bench", "fisher", "--images", "2", "--repeats", "1", "--device", "cpu", cwd=tmp_path)
+    done = run_command("bench", "fisher", "--images", "2", "--repeats", "1", "--device", "cpu", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     rows = {line.split()[0]: line.split() for line in done.stdout.splitlines() if line.strip()}
     for network in ("all-cnn", "resnet18", "mlp"):
@@ -446,7 +443,7 @@ def test_bench_times_the_papers_networks(tmp_path: Path) -> None:
 
 
 def test_bench_refuses_a_device_that_is_not_here(tmp_path: Path) -> None:
-    done = cpframe("bench", "fisher", "--device", "cuda:7", cwd=tmp_path)
+    done = run_command("bench", "fisher", "--device", "cuda:7", cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith("cpframe: --device cuda:7")
     assert "Traceback" not in done.stderr

@@ -208,9 +208,23 @@ PUBLIC = {
         *("DataError", "ExecutorError", "NotInstalledError", "SpecError", "StoreError"),
         *("open_results", "plan", "report", "run"),
     ],
+    "cpframe.api": [
+        *("Architecture", "Architectures", "Batch", "CLEAN", "Count"),
+        *("DataError", "Dataset", "Datasets", "Deficit", "DeficitWithData"),
+        *("Deficits", "EpochsCommitted", "FISHER_TRACE", "FISHER_VARIATIONAL", "Fraction"),
+        *("GRADIENT_MEAN", "GRADIENT_STD", "Generator", "HasDeterministic", "HasFingerprint"),
+        *("HasIdle", "HasLayers", "History", "Layer", "Measurement"),
+        *("Metric", "MetricHistory", "Metrics", "Natural", "NonNegative"),
+        *("Observer", "Observers", "Optimizer", "Optimizers", "Positive"),
+        *("Probe", "RunFinished", "RunStarted", "Splits", "StudyRecord"),
+        *("Task", "TrajectoryRecord", "Watcher", "classification", "hookimpl"),
+    ],
     "cpframe.fisher": [
         *("Estimator", "FisherTrace", "HessianTrace", "VariationalTrace", "chunks", "default_layers"),
         *("example_gradients", "hessian_trace", "layers_of", "layerwise_trace", "variational_trace"),
+    ],
+    "cpframe.testing": [
+        *("Design", "make_study", "run_command", "run_study_inline", "small_spec", "write_package"),
     ],
 }
 

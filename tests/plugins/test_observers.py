@@ -205,6 +205,7 @@ def check_tensorboard(folder: Path, names: str = "abc") -> None:
         assert all(found == sorted(set(found)) for found in steps.values())
 
 
+@pytest.mark.needs_extra("tensorboard")
 def test_tensorboard_has_complete_curves_texts_and_hparams(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
@@ -235,6 +236,7 @@ def test_tensorboard_has_complete_curves_texts_and_hparams(tmp_path: Path) -> No
     assert [line[4:] for line in texts["spec"].splitlines()] == SPEC.splitlines()
 
 
+@pytest.mark.needs_extra("tensorboard")
 def test_tensorboard_holds_no_file_open_and_adds_lost_epochs_at_the_end(tmp_path: Path) -> None:
     descriptors = Path("/proc/self/fd")
     watcher = TensorBoard(str(tmp_path / "elsewhere"))(RunStarted(tmp_path, NOTHING))
@@ -275,9 +277,10 @@ def mlflow_curves(client: Any, run: Any) -> dict[int, dict[str, float]]:
     return curves
 
 
+@pytest.mark.needs_extra("mlflow")
 @pytest.mark.long  # MLflow takes seconds to create its database
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow")
-@pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*sqlalche.me:DeprecationWarning")  # SQLAlchemy's
 def test_mlflow_has_a_parent_and_a_nested_run_for_each_trajectory(tmp_path: Path) -> None:
     drive(MLflow(), tmp_path, NOTHING, FIRST, HALF)
     _, nested, (parent,) = mlflow_runs(tmp_path)
@@ -314,9 +317,10 @@ def test_mlflow_has_a_parent_and_a_nested_run_for_each_trajectory(tmp_path: Path
     assert {name: len(runs) for name, runs in nested.items()} == {"a": 2, "b": 1, "c": 1}
 
 
+@pytest.mark.needs_extra("mlflow")
 @pytest.mark.long
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow")
-@pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*sqlalche.me:DeprecationWarning")  # SQLAlchemy's
 def test_mlflow_keeps_two_experiments_apart(tmp_path: Path) -> None:
     """Both create one database at the same time, and use it again in the next run."""
     both = (MLflow(), MLflow(experiment="other"))
@@ -377,6 +381,7 @@ def wandb_run(path: Path) -> tuple[Any, dict[int, dict[str, float]], Mapping[str
     return head, curves, summary, exit_code
 
 
+@pytest.mark.needs_extra("wandb")
 @pytest.mark.long  # W&B takes seconds to start
 def test_wandb_has_a_run_for_each_trajectory_in_one_group(tmp_path: Path) -> None:
     folder = tmp_path / "tiny"
@@ -401,6 +406,7 @@ def test_wandb_has_a_run_for_each_trajectory_in_one_group(tmp_path: Path) -> Non
     assert found == {"a": 0, "b": 0, "c": 1}
 
 
+@pytest.mark.needs_extra("wandb")
 @pytest.mark.long
 def test_wandb_keeps_destinations_apart(tmp_path: Path) -> None:
     """Two projects at once, and a group that is added later and gets the earlier trainings."""
@@ -442,6 +448,7 @@ def test_a_note_is_replaced_atomically(tmp_path: Path, monkeypatch: pytest.Monke
     assert digest("ab", "c") != digest("a", "bc")
 
 
+@pytest.mark.needs_extra("wandb")
 def test_wandb_online_without_a_login_is_an_error_and_not_a_prompt(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 import cpframe
 
-pytest.importorskip("mypy", reason="mypy is not installed: pip install 'cpframe[dev]'")
+pytestmark = pytest.mark.needs_extra("dev")
 
 CONFIG = """\
 [mypy]

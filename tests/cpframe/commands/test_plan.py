@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,13 +13,12 @@ from cpframe.execution.cost_cache import cached_costs, store_costs
 from cpframe.execution.costs import Costs
 from cpframe.execution.forecast import forecast
 from cpframe.execution.progress import StudyProgress, read_progress
-from cpframe.execution.workspace import Workspace
-from cpframe.numerics import Numerics
 from cpframe.plan.stages import Study, plan
 from cpframe.plugins.discovery import discover
 from cpframe.spec.reader import read_spec
+from cpframe.testing import run_command
+from cpframe.testing.training import EXACT, make_workspace
 
-EXACT = Numerics("cpu", "exact", "float32")
 SPEC = """
 title = "Planned"
 seeds = [0, 1]
@@ -45,15 +42,12 @@ recovery = 3
 """
 
 
-def planned(folder: Path, *overrides: str) -> Study:
-    (folder / "spec.toml").write_text(SPEC)
-    return plan(read_spec(folder / "spec.toml", discover(), None, overrides), {})
+def planned(*overrides: str) -> Study:
+    return plan(read_spec(SPEC, discover(), None, overrides), {})
 
 
 def cpframe(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "COLUMNS": "100", "XDG_CACHE_HOME": str(cwd / "cache")}
-    command = [sys.executable, "-m", "cpframe", *words]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120)
+    return run_command(*words, cwd=cwd, XDG_CACHE_HOME=str(cwd / "cache"))
 
 
 def test_plan_draws_what_is_to_train_and_then_what_is_there(tmp_path: Path) -> None:
@@ -91,7 +85,7 @@ def test_a_bad_spec_is_told_as_by_run(tmp_path: Path) -> None:
 
 
 def test_the_forecast_is_the_walk_of_the_engine(tmp_path: Path) -> None:
-    progress = read_progress(planned(tmp_path, "seeds=[0]"), Workspace(tmp_path, tmp_path, tmp_path, EXACT, {}))
+    progress = read_progress(planned("seeds=[0]"), make_workspace(tmp_path))
     costs = {0: Costs(train=1.0, test=0.0, metrics={}, idle=frozenset(), state_bytes=10**9)}
     alone = forecast(progress, costs, 1, keep_states=False)
     assert alone.seconds == pytest.approx(13)
@@ -106,7 +100,7 @@ def test_the_forecast_is_the_walk_of_the_engine(tmp_path: Path) -> None:
 
 def test_a_study_that_changes_is_compared_with_the_one_before(tmp_path: Path) -> None:
     def progress_of(*overrides: str) -> StudyProgress:
-        return read_progress(planned(tmp_path, *overrides), Workspace(tmp_path, tmp_path, tmp_path, EXACT, {}))
+        return read_progress(planned(*overrides), make_workspace(tmp_path))
 
     assert compare_stages(tmp_path, progress_of()) == ""
     assert compare_stages(tmp_path, progress_of()) == ""

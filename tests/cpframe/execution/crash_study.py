@@ -17,27 +17,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cpframe.execution.executors.inline import Inline
-from cpframe.execution.progress import read_progress
-from cpframe.execution.scheduler import run_study
 from cpframe.execution.workspace import Workspace
-from cpframe.numerics import Numerics
 from cpframe.plan.stages import Study, plan
 from cpframe.plugins.discovery import discover
 from cpframe.spec.reader import read_spec
 from cpframe.store import StoreError, read_results, read_stage, read_state
+from cpframe.testing.training import make_workspace, train_study
 from cpframe.training import stage as training
-
-EXACT = Numerics("cpu", "exact", "float32")
-
-
-def workspace_of(folder: Path, keep_states: bool) -> Workspace:
-    return Workspace(folder, folder / "store", folder, EXACT, {}, keep_states)
 
 
 def run(study: Study, workspace: Workspace) -> None:
     workspace.folder.mkdir(exist_ok=True)
-    run_study(read_progress(study, workspace), workspace, Inline(EXACT), lambda event: None)
+    train_study(study, workspace)
 
 
 class FileSteps:
@@ -184,12 +175,12 @@ def problems(study: Study, workspace: Workspace, committed: dict[str, tuple[int,
 
 
 def kill_at_every_step(study: Study, folder: Path, keep_states: bool) -> dict[str, Any]:
-    whole = workspace_of(folder / "whole", keep_states)
+    whole = make_workspace(folder / "whole", keep_states=keep_states)
     run(study, whole)
     expected = contents(study, whole)
     kills, faults = 0, []
     while True:
-        workspace = workspace_of(folder / "killed", keep_states)
+        workspace = make_workspace(folder / "killed", keep_states=keep_states)
         workspace.folder.mkdir()
         killed, committed = run_until(study, workspace, kills + 1)
         if not killed:
@@ -208,12 +199,12 @@ def kill_at_every_step(study: Study, folder: Path, keep_states: bool) -> dict[st
 
 def kill_at_random(study: Study, folder: Path, seed: int) -> dict[str, Any]:
     """Kill the run at random times and start it again, until it is complete."""
-    run(study, workspace_of(folder / "warm-up", True))
-    whole = workspace_of(folder / "whole", True)
+    run(study, make_workspace(folder / "warm-up", keep_states=True))
+    whole = make_workspace(folder / "whole", keep_states=True)
     started = time.monotonic()
     run(study, whole)
     seconds = time.monotonic() - started
-    workspace, rng, kills, faults = workspace_of(folder / "killed", True), random.Random(seed), 0, []
+    workspace, rng, kills, faults = make_workspace(folder / "killed", keep_states=True), random.Random(seed), 0, []
     while True:
         child = os.fork()
         if child == 0:

@@ -15,12 +15,8 @@ from PIL import Image
 
 from cpframe.api import Batch, DataError, Generator
 from cpframe.errors import SpecError
-from cpframe.execution.executors.inline import Inline
 from cpframe.execution.preflight import preflight
-from cpframe.execution.progress import read_progress
-from cpframe.execution.scheduler import run_study
-from cpframe.execution.workspace import Workspace
-from cpframe.numerics import Numerics, prepare
+from cpframe.numerics import prepare
 from cpframe.plan.identity import component_facts, with_data
 from cpframe.plan.stages import Study, plan
 from cpframe.plugins.discovery import discover
@@ -28,9 +24,9 @@ from cpframe.records.model import StudyRecord
 from cpframe.spec.model import Component, Spec
 from cpframe.spec.reader import read_spec
 from cpframe.store import read_stage
+from cpframe.testing.training import EXACT, make_workspace, train_study
 from cpframe.training import conditions
 
-EXACT = Numerics("cpu", "exact", "float32")
 CATALOGUE = discover()
 SPEC = """
 title = "Small"
@@ -91,8 +87,7 @@ def plan_study(folder: Path, *overrides: str) -> Study:
 
 
 def run(study: Study, folder: Path, data: Path) -> StudyRecord:
-    workspace = Workspace(folder, folder / "stages", data, EXACT, {"device": "cpu"})
-    return run_study(read_progress(study, workspace), workspace, Inline(EXACT), lambda event: None)
+    return train_study(study, make_workspace(folder, data))
 
 
 # --- the spec -------------------------------------------------------------------------------------------------------

@@ -31,8 +31,7 @@ from cpframe.execution.executors.processes import start_processes
 from cpframe.execution.observers import run_observers
 from cpframe.execution.progress import read_progress
 from cpframe.execution.scheduler import run_study
-from cpframe.execution.workspace import RunOptions, Workspace
-from cpframe.numerics import Numerics
+from cpframe.execution.workspace import RunOptions
 from cpframe.plan.stages import Study, plan
 from cpframe.plugins.discovery import Catalogue, discover
 from cpframe.records.histories import rows_after
@@ -40,10 +39,10 @@ from cpframe.records.model import History, StudyRecord
 from cpframe.spec.model import Component, Observer, ObserverOptions
 from cpframe.spec.reader import read_spec
 from cpframe.store import read_results, read_stage, stage_folder
+from cpframe.testing.training import EXACT, make_workspace
 from cpframe.training import stage as training
 from cpframe.training.job import EpochDone, Event
 
-EXACT = Numerics("cpu", "exact", "float32")
 CATALOGUE = discover([EntryPoint(name, f"cpframe_plugins.{name}", "cpframe") for name in (
     "architectures", "datasets", "deficits", "optimizers", "metrics", "observers"
 )])  # fmt: skip
@@ -116,10 +115,6 @@ def plan_study(folder: Path, *calls: Any, wait: float = 30.0) -> Study:
     return plan(replace(read_spec(path, CATALOGUE), observers=observers), {})
 
 
-def workspace_of(folder: Path) -> Workspace:
-    return Workspace(folder, folder / "stages", folder, EXACT, {"device": "cpu"})
-
-
 def run(
     study: Study,
     folder: Path,
@@ -129,7 +124,7 @@ def run(
 ) -> tuple[StudyRecord, list[str]]:
     """Run a study with its observers; return the record and the lines on the console."""
     output = io.StringIO()
-    workspace = workspace_of(folder)
+    workspace = make_workspace(folder)
     progress = read_progress(study, workspace)
     console = Console(file=output, width=500)
     threads = [] if abandoned is None else abandoned
@@ -234,9 +229,9 @@ def test_epochs_of_local_processes_are_received(tmp_path: Path, unobserved: Stud
 
 
 @pytest.mark.long
+@pytest.mark.needs_extra("ray")
 @pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
 def test_epochs_of_ray_actors_are_received(tmp_path: Path, unobserved: StudyRecord) -> None:
-    pytest.importorskip("ray", reason="Ray is not installed: pip install 'cpframe[ray]'")
     from cpframe.execution.executors.ray_actors import start_ray_actors
 
     recorder = Recorder()

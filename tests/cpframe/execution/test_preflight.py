@@ -15,13 +15,13 @@ from cpframe.api import Batch, DataError, Generator, Measurement, Probe, Splits,
 from cpframe.errors import SpecError
 from cpframe.execution.costs import Costs, estimated_seconds
 from cpframe.execution.preflight import preflight
-from cpframe.numerics import Numerics, prepare
+from cpframe.numerics import prepare
 from cpframe.plan.stages import Stage, plan
 from cpframe.plugins.discovery import discover
 from cpframe.spec.model import Component, Metric, MetricSchedule, Spec
 from cpframe.spec.reader import read_spec
+from cpframe.testing.training import EXACT
 
-EXACT = Numerics("cpu", "exact", "float32")
 CATALOGUE = discover()
 SPEC = """\
 title = "Small"

@@ -6,7 +6,6 @@ import io
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -25,17 +24,16 @@ from cpframe.execution.executors.inline import Inline
 from cpframe.execution.progress import StudyProgress, read_progress
 from cpframe.execution.scheduler import run_study
 from cpframe.execution.workspace import RunOptions, Workspace
-from cpframe.numerics import Numerics
 from cpframe.plan.stages import Study, plan
 from cpframe.plugins.discovery import discover
 from cpframe.records.model import CLEAN, History, StudyRecord
 from cpframe.spec.model import Component, Spec
 from cpframe.spec.reader import read_spec
 from cpframe.store import StoreError, commit, drop_state, lock_folder, read_results, read_stage
+from cpframe.testing.training import EXACT, make_workspace, train_study
 from cpframe.training import stage as training
 from cpframe.training.job import EpochDone, Event, StageDone, StageWarning
 
-EXACT = Numerics("cpu", "exact", "float32")
 CATALOGUE = discover()
 SPEC = """
 title = "Small"
@@ -89,25 +87,13 @@ def spec_of(folder: Path, text: str = SPEC, *overrides: str) -> Spec:
     return read_spec(path, CATALOGUE, None, overrides)
 
 
-def workspace_of(folder: Path) -> Workspace:
-    return Workspace(folder, folder / "stages", folder, EXACT, {"device": "cpu"})
-
-
 def plan_study(folder: Path, *overrides: str) -> Study:
     return plan(spec_of(folder, SPEC, *overrides), {})
 
 
-def ignore(event: Event) -> None:
-    pass
-
-
-def run(study: Study, workspace: Workspace, observe: Callable[[Event], None] = ignore) -> StudyRecord:
-    return run_study(read_progress(study, workspace), workspace, Inline(EXACT), observe)
-
-
 def run_with_events(study: Study, workspace: Workspace) -> tuple[StudyRecord, list[Event]]:
     events: list[Event] = []
-    return run(study, workspace, events.append), events
+    return train_study(study, workspace, events.append), events
 
 
 def trained_stages(events: list[Event]) -> set[str]:
@@ -155,7 +141,7 @@ def states(folder: Path) -> list[Path]:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> StudyRecord:
     """The record of the study with seed 0 only, run without interruption."""
     folder = tmp_path_factory.mktemp("whole")
-    return run(plan_study(folder, "seeds=[0]"), workspace_of(folder))
+    return train_study(plan_study(folder, "seeds=[0]"), make_workspace(folder))
 
 
 def with_ancestors(study: Study, stages: set[str]) -> set[str]:
@@ -172,7 +158,7 @@ def with_ancestors(study: Study, stages: set[str]) -> set[str]:
 
 def test_every_trajectory_is_complete_and_has_its_timeline(tmp_path: Path) -> None:
     study = plan_study(tmp_path)
-    record, events = run_with_events(study, workspace_of(tmp_path))
+    record, events = run_with_events(study, make_workspace(tmp_path))
     assert_same(read_results(tmp_path / "results.h5"), record)
     assert record.title == "Small"
     assert record.spec == SPEC
@@ -220,21 +206,21 @@ def test_every_trajectory_is_complete_and_has_its_timeline(tmp_path: Path) -> No
 
 
 def test_a_study_run_again_trains_nothing(tmp_path: Path, whole: StudyRecord) -> None:
-    study, workspace = plan_study(tmp_path, "seeds=[0]"), workspace_of(tmp_path)
-    assert_same(run(study, workspace), whole)
+    study, workspace = plan_study(tmp_path, "seeds=[0]"), make_workspace(tmp_path)
+    assert_same(train_study(study, workspace), whole)
     progress = read_progress(study, workspace)
     assert (progress.todo, progress.epochs, progress.failures) == ({}, 0, {})
     again, events = run_with_events(study, workspace)
     assert events == []
     assert_same(again, whole)
     (tmp_path / "results.h5").unlink()
-    assert_same(run(study, workspace), whole)
+    assert_same(train_study(study, workspace), whole)
     assert_same(read_results(tmp_path / "results.h5"), whole)
 
 
 def test_additional_seeds_are_the_only_ones_trained(tmp_path: Path, whole: StudyRecord) -> None:
-    workspace = workspace_of(tmp_path)
-    run(plan_study(tmp_path, "seeds=[4]"), workspace)
+    workspace = make_workspace(tmp_path)
+    train_study(plan_study(tmp_path, "seeds=[4]"), workspace)
     study = plan_study(tmp_path, "seeds=[4, 0]")
     record, events = run_with_events(study, workspace)
     assert {study.stages[stage].seed for stage in trained_stages(events)} == {0}
@@ -243,9 +229,9 @@ def test_additional_seeds_are_the_only_ones_trained(tmp_path: Path, whole: Study
 
 
 def test_another_removal_epoch_trains_the_new_stages_and_their_ancestors(tmp_path: Path) -> None:
-    workspace = workspace_of(tmp_path)
+    workspace = make_workspace(tmp_path)
     before = plan_study(tmp_path, "seeds=[0]")
-    first = {one.name: one for one in run(before, workspace).trajectories}
+    first = {one.name: one for one in train_study(before, workspace).trajectories}
     study = plan_study(tmp_path, "seeds=[0]", "protocols.0.until=[0, 2, 3]")
     record, events = run_with_events(study, workspace)
     new = study.stages.keys() - before.stages.keys()
@@ -261,13 +247,13 @@ def test_another_removal_epoch_trains_the_new_stages_and_their_ancestors(tmp_pat
             assert_same(one, first[one.name])
     fresh = tmp_path / "fresh"
     fresh.mkdir()
-    assert_same(record, run(study, workspace_of(fresh)))
+    assert_same(record, train_study(study, make_workspace(fresh)))
     assert states(tmp_path) == []
 
 
 def test_a_smaller_study_reuses_stored_stages(tmp_path: Path, whole: StudyRecord) -> None:
-    before, workspace = plan_study(tmp_path, "seeds=[0]"), workspace_of(tmp_path)
-    run(before, workspace)
+    before, workspace = plan_study(tmp_path, "seeds=[0]"), make_workspace(tmp_path)
+    train_study(before, workspace)
     # After blur in [0, 2), the clean stages [2, 4) and [4, 5) become one; it is trained, and its ancestors again.
     study = plan_study(tmp_path, "seeds=[0]", "protocols.1.onsets=[1]")
     new = study.stages.keys() - before.stages.keys()
@@ -290,7 +276,7 @@ def test_an_interrupted_study_continues_with_identical_results(
     tmp_path: Path, whole: StudyRecord, monkeypatch: pytest.MonkeyPatch, events: int, commit_seconds: float
 ) -> None:
     monkeypatch.setattr(training, "COMMIT_SECONDS", commit_seconds)
-    study, workspace = plan_study(tmp_path, "seeds=[0]"), workspace_of(tmp_path)
+    study, workspace = plan_study(tmp_path, "seeds=[0]"), make_workspace(tmp_path)
     count = 0
 
     def interrupt(event: Event) -> None:
@@ -300,7 +286,7 @@ def test_an_interrupted_study_continues_with_identical_results(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(study, workspace, interrupt)
+        train_study(study, workspace, interrupt)
     partial = read_results(tmp_path / "results.h5")
     full = {one.name: one for one in whole.trajectories}
     assert [one.name for one in partial.trajectories] == list(full)
@@ -320,23 +306,23 @@ def test_an_interrupted_study_continues_with_identical_results(
 
 
 def test_results_are_written_before_the_study_is_complete(tmp_path: Path) -> None:
-    study, workspace = plan_study(tmp_path, "seeds=[0]"), workspace_of(tmp_path)
+    study, workspace = plan_study(tmp_path, "seeds=[0]"), make_workspace(tmp_path)
     seen: list[list[str]] = []
 
     def read_statuses(event: Event) -> None:
         if workspace.results.exists():
             seen.append([one.status for one in read_results(workspace.results).trajectories])
 
-    run(study, workspace, read_statuses)
+    train_study(study, workspace, read_statuses)
     assert seen
     assert all("unfinished" in statuses for statuses in seen[:1])
 
 
 def test_states_left_by_a_killed_run_are_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    study, workspace = plan_study(tmp_path, "seeds=[0]"), workspace_of(tmp_path)
+    study, workspace = plan_study(tmp_path, "seeds=[0]"), make_workspace(tmp_path)
     with monkeypatch.context() as patches:
         patches.setattr(scheduler, "drop_state", lambda folder: None)
-        record = run(study, workspace)
+        record = train_study(study, workspace)
     assert states(tmp_path)
     again, events = run_with_events(study, workspace)
     assert events == []
@@ -367,8 +353,8 @@ HOWS = ("cut short", "a bit flipped", "another stage's", "a folder", "gone")
 def test_any_damaged_history_is_reported_and_only_its_stage_trained_again(
     tmp_path: Path, whole: StudyRecord, keep_states: bool
 ) -> None:
-    study, workspace = plan_study(tmp_path, "seeds=[0]"), replace(workspace_of(tmp_path), keep_states=keep_states)
-    run(study, workspace)
+    study, workspace = plan_study(tmp_path, "seeds=[0]"), replace(make_workspace(tmp_path), keep_states=keep_states)
+    train_study(study, workspace)
     shift = 0
     while shift < len(study.stages):
         damaged = dict(zip(list(study.stages)[shift : shift + len(HOWS)], HOWS, strict=False))
@@ -391,8 +377,8 @@ def test_any_damaged_history_is_reported_and_only_its_stage_trained_again(
 
 @pytest.mark.parametrize("how", ["cut short", "a bit flipped", "gone"])
 def test_a_damaged_state_is_trained_again_when_it_is_needed(tmp_path: Path, how: str) -> None:
-    workspace = replace(workspace_of(tmp_path), keep_states=True)
-    run(plan_study(tmp_path, "seeds=[0]"), workspace)
+    workspace = replace(make_workspace(tmp_path), keep_states=True)
+    train_study(plan_study(tmp_path, "seeds=[0]"), workspace)
     for path in states(tmp_path):
         damage(path, how)
     # Another recovery length: its new stages continue from stages whose states are damaged.
@@ -400,7 +386,7 @@ def test_a_damaged_state_is_trained_again_when_it_is_needed(tmp_path: Path, how:
     record, events = run_with_events(study, workspace)
     fresh = tmp_path / "fresh"
     fresh.mkdir()
-    assert_same(record, run(study, workspace_of(fresh)))
+    assert_same(record, train_study(study, make_workspace(fresh)))
     assert {one.status for one in record.trajectories} == {"complete"}
     warnings = [event.message for event in events if isinstance(event, StageWarning)]
     expected = "is missing" if how == "gone" else "is damaged: its bytes differ from those that were committed"
@@ -421,8 +407,8 @@ def test_another_study_reuses_the_stages_in_the_store(tmp_path: Path) -> None:
     )
     shared = first.stages.keys() & second.stages.keys()
     assert shared
-    run(first, workspace_of(one))
-    _, events = run_with_events(second, replace(workspace_of(other), store=workspace_of(one).store))
+    train_study(first, make_workspace(one))
+    _, events = run_with_events(second, replace(make_workspace(other), store=make_workspace(one).store))
     assert trained_stages(events) == with_ancestors(second, second.stages.keys() - shared)
     assert not (other / "stages").exists()
 
@@ -430,11 +416,11 @@ def test_another_study_reuses_the_stages_in_the_store(tmp_path: Path) -> None:
 def test_a_stage_that_another_run_is_training_is_awaited_and_not_trained_twice(
     tmp_path: Path, whole: StudyRecord
 ) -> None:
-    study, workspace = plan_study(tmp_path, "seeds=[0]"), workspace_of(tmp_path)
+    study, workspace = plan_study(tmp_path, "seeds=[0]"), make_workspace(tmp_path)
     root = next(stage for stage in study.stages.values() if stage.parent is None and stage.condition == CLEAN)
     events: list[Event] = []
     with ThreadPoolExecutor(1) as thread, lock_folder(workspace.of(root.id)):
-        record = thread.submit(run, study, workspace, events.append)
+        record = thread.submit(train_study, study, workspace, events.append)
         for _ in range(3000):
             if record.done() or StageDone(root.id, "", "in use") in events:
                 break
@@ -445,7 +431,7 @@ def test_a_stage_that_another_run_is_training_is_awaited_and_not_trained_twice(
 
 
 def test_a_state_that_another_run_dropped_is_trained_again(tmp_path: Path, whole: StudyRecord) -> None:
-    study, workspace = plan_study(tmp_path, "seeds=[0]"), workspace_of(tmp_path)
+    study, workspace = plan_study(tmp_path, "seeds=[0]"), make_workspace(tmp_path)
     dropped: list[str] = []
 
     def drop(event: Event) -> None:
@@ -453,7 +439,7 @@ def test_a_state_that_another_run_dropped_is_trained_again(tmp_path: Path, whole
             dropped.append(event.stage)
             drop_state(workspace.of(event.stage))
 
-    assert_same(run(study, workspace, drop), whole)
+    assert_same(train_study(study, workspace, drop), whole)
     assert set(dropped) == study.stages.keys()
     assert states(tmp_path) == []
 
@@ -463,8 +449,8 @@ def test_two_runs_of_different_studies_share_a_store_at_the_same_time(tmp_path: 
     for folder in folders:
         folder.mkdir()
     changes = ("seeds=[0, 1]", "protocols.1.onsets=[0, 2]")
-    alone = run(plan_study(folders[0]), workspace_of(folders[0]))
-    other_alone = run(plan_study(folders[1], *changes), workspace_of(folders[1]))
+    alone = train_study(plan_study(folders[0]), make_workspace(folders[0]))
+    other_alone = train_study(plan_study(folders[1], *changes), make_workspace(folders[1]))
     shared = ["--store", tmp_path / "store", "--workers", "1", "--device", "cpu"]
     commands = [
         [sys.executable, "-m", "cpframe", "run", folder / "small.toml", "--out", folder / "out", *shared]
@@ -482,11 +468,11 @@ def test_two_runs_of_different_studies_share_a_store_at_the_same_time(tmp_path: 
 
 
 def test_kept_states_survive_a_run_that_keeps_none(tmp_path: Path) -> None:
-    study, workspace = plan_study(tmp_path, "seeds=[0]"), workspace_of(tmp_path)
-    run(study, replace(workspace, keep_states=True))
+    study, workspace = plan_study(tmp_path, "seeds=[0]"), make_workspace(tmp_path)
+    train_study(study, replace(workspace, keep_states=True))
     assert len(states(tmp_path)) == len(study.stages)
-    run(study, workspace)
-    run(plan_study(tmp_path, "seeds=[0]", "protocols.1.onsets=[1]"), workspace)
+    train_study(study, workspace)
+    train_study(plan_study(tmp_path, "seeds=[0]", "protocols.1.onsets=[1]"), workspace)
     assert len(states(tmp_path)) == len(study.stages)
 
 
@@ -495,7 +481,7 @@ def test_a_clock_that_jumps_changes_nothing(
 ) -> None:
     hours = iter(range(10**9, 0, -3600))
     monkeypatch.setattr(time, "time", lambda: float(next(hours)))
-    record, events = run_with_events(plan_study(tmp_path, "seeds=[0]"), workspace_of(tmp_path))
+    record, events = run_with_events(plan_study(tmp_path, "seeds=[0]"), make_workspace(tmp_path))
     assert_same(record, whole)
     assert not any(isinstance(event, StageWarning) for event in events)
 
@@ -513,7 +499,8 @@ LEARNERS = {
 def test_a_trajectory_on_its_own_is_identical_to_that_of_the_whole_study(tmp_path: Path, learner: str) -> None:
     """Each trajectory has its own spec and its own store, so nothing is shared."""
     changes = ("seeds=[0]", *LEARNERS[learner])
-    shared = {one.name: one for one in run(plan_study(tmp_path, *changes), workspace_of(tmp_path)).trajectories}
+    record = train_study(plan_study(tmp_path, *changes), make_workspace(tmp_path))
+    shared = {one.name: one for one in record.trajectories}
     alone = {
         "removal": "[{use='removal', deficits=['blur'], until=[2], recovery=3}]",
         "sliding": "[{use='sliding', deficits=['blur'], onsets=[1], length=2, epochs=4}]",
@@ -522,7 +509,8 @@ def test_a_trajectory_on_its_own_is_identical_to_that_of_the_whole_study(tmp_pat
     for name, protocols in alone.items():
         folder = tmp_path / name
         folder.mkdir()
-        for one in run(plan_study(folder, *changes, f"protocols={protocols}"), workspace_of(folder)).trajectories:
+        study = plan_study(folder, *changes, f"protocols={protocols}")
+        for one in train_study(study, make_workspace(folder)).trajectories:
             if one.deficit == "blur":
                 assert_same(one, shared[one.name])
                 compared.add(one.name)
@@ -535,7 +523,7 @@ def test_a_trajectory_on_its_own_is_identical_to_that_of_the_whole_study(tmp_pat
 def test_a_full_disk_ends_the_study_and_a_second_run_completes_it(
     tmp_path: Path, whole: StudyRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    study, workspace = plan_study(tmp_path, "seeds=[0]"), workspace_of(tmp_path)
+    study, workspace = plan_study(tmp_path, "seeds=[0]"), make_workspace(tmp_path)
     calls = 0
 
     def fail_once(*arguments: Any, **keywords: Any) -> None:
@@ -548,9 +536,9 @@ def test_a_full_disk_ends_the_study_and_a_second_run_completes_it(
     with monkeypatch.context() as patches:
         patches.setattr(training, "commit", fail_once)
         with pytest.raises(StoreError, match="the disk is full"):
-            run(study, workspace)
+            train_study(study, workspace)
     assert {one.status for one in read_results(workspace.results).trajectories} >= {"unfinished"}
-    assert_same(run(study, workspace), whole)
+    assert_same(train_study(study, workspace), whole)
 
 
 # --- failures -------------------------------------------------------------------------------------------------------
@@ -558,7 +546,7 @@ def test_a_full_disk_ends_the_study_and_a_second_run_completes_it(
 
 def test_only_the_diverging_variant_fails(tmp_path: Path, whole: StudyRecord) -> None:
     grid = SPEC + '\n[grid]\n"optimizer.lr" = [0.05, 1e30]\n'
-    study, workspace = plan(spec_of(tmp_path, grid, "seeds=[0]"), {}), workspace_of(tmp_path)
+    study, workspace = plan(spec_of(tmp_path, grid, "seeds=[0]"), {}), make_workspace(tmp_path)
     record, events = run_with_events(study, workspace)
     stable = [one for one in record.trajectories if one.variant["optimizer.lr"] == 0.05]
     diverging = [one for one in record.trajectories if one.variant["optimizer.lr"] == 1e30]
@@ -605,9 +593,9 @@ MESSAGES = ["no output", "control \x00 character\nand half a letter \ud800", "x"
 def test_a_plugin_that_raises_fails_only_its_trajectories_until_it_is_repaired(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, message: str
 ) -> None:
-    study, workspace = plan(with_raising(spec_of(tmp_path, SPEC, "seeds=[0]")), {}), workspace_of(tmp_path)
+    study, workspace = plan(with_raising(spec_of(tmp_path, SPEC, "seeds=[0]")), {}), make_workspace(tmp_path)
     monkeypatch.setattr(Raising, "message", message)
-    record = run(study, workspace)
+    record = train_study(study, workspace)
     assert_same(read_results(workspace.results), record)
     status = {one.name: one.status for one in record.trajectories}
     reasons = [one.reason for one in record.trajectories if one.deficit == "off"]
@@ -629,10 +617,10 @@ def test_the_state_before_a_failed_stage_is_kept_for_the_next_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = SPEC.replace('deficits = ["blur"]\nonsets = [0, 1]', 'deficits = ["off"]\nonsets = [1]')
-    study, workspace = plan(with_raising(spec_of(tmp_path, text, "seeds=[0]")), {}), workspace_of(tmp_path)
+    study, workspace = plan(with_raising(spec_of(tmp_path, text, "seeds=[0]")), {}), make_workspace(tmp_path)
     (before,) = [stage for stage in study.stages.values() if stage.stop == 1 and stage.condition == CLEAN]
     monkeypatch.setattr(Raising, "message", "no")
-    run(study, workspace)
+    train_study(study, workspace)
     assert len(states(tmp_path)) == 1
     monkeypatch.setattr(Raising, "message", "")
     _, events = run_with_events(study, workspace)
@@ -653,7 +641,7 @@ def shown_on(console: Console, progress: StudyProgress) -> None:
 
 
 def test_without_a_terminal_progress_is_one_line_per_epoch(tmp_path: Path) -> None:
-    progress, text = read_progress(plan_study(tmp_path, "seeds=[7]"), workspace_of(tmp_path)), io.StringIO()
+    progress, text = read_progress(plan_study(tmp_path, "seeds=[7]"), make_workspace(tmp_path)), io.StringIO()
     shown_on(Console(file=text, width=40), progress)
     lines = text.getvalue().splitlines()
     assert [line.partition(" ")[0] for line in lines] == [f"{number}/18" for number in range(1, 19)]
@@ -668,7 +656,7 @@ def test_without_a_terminal_progress_is_one_line_per_epoch(tmp_path: Path) -> No
 
 
 def test_on_a_terminal_progress_is_a_bar(tmp_path: Path) -> None:
-    progress, text = read_progress(plan_study(tmp_path, "seeds=[7]"), workspace_of(tmp_path)), io.StringIO()
+    progress, text = read_progress(plan_study(tmp_path, "seeds=[7]"), make_workspace(tmp_path)), io.StringIO()
     shown_on(Console(file=text, width=100, force_terminal=True), progress)
     assert "18/18" in text.getvalue()
     assert "test accuracy" not in text.getvalue()
@@ -715,7 +703,7 @@ def test_a_run_prints_failures_without_markup(
 
 def test_progress_counts_the_remaining_epochs_of_a_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "COMMIT_SECONDS", 0.0)
-    study, workspace = plan_study(tmp_path, "seeds=[0]"), workspace_of(tmp_path)
+    study, workspace = plan_study(tmp_path, "seeds=[0]"), make_workspace(tmp_path)
     executor = Inline(EXACT)
     events: list[Event] = []
 

@@ -13,12 +13,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import h5netcdf  # type: ignore[import-untyped]
 import numpy as np
+import pytest
+
+pytest.importorskip("pyarrow", reason="pyarrow missing: pip install 'cpframe[export]'")
+import h5netcdf  # type: ignore[import-untyped]
 import pandas
 import pyarrow
 import pyarrow.parquet
-import pytest
 import xarray
 
 from cpframe.export import Format
@@ -28,6 +30,9 @@ from cpframe.export.results import Results
 from cpframe.records.model import MetricHistory, StudyRecord
 from cpframe.store import StoreError, write_results
 from cpframe.store import atomic as files
+from cpframe.testing import run_command
+
+pytestmark = pytest.mark.needs_extra("export")
 
 TABLES = ("trajectories", "epochs", "metrics")
 AWKWARD = 'diverged, "so they say",\nin epoch 7;\ttab, Unschärfe, 視力, \r\n end'
@@ -268,8 +273,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def command(*words: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "-m", "cpframe", "export", *map(str, words)]
-    return subprocess.run(line, cwd=cwd, capture_output=True, text=True, timeout=60)
+    return run_command("export", *words, cwd=cwd)
 
 
 def test_the_command_writes_next_to_the_results_and_names_the_files(tmp_path: Path, results: Results) -> None:

@@ -11,8 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pandas
 import pytest
+
+pandas = pytest.importorskip("pandas", reason="pandas missing: pip install 'cpframe[notebook]'")
 
 import cpframe
 from cpframe.export.dataframes import array_metrics
@@ -20,6 +21,8 @@ from cpframe.export.results import Results
 from cpframe.export.xarray_dataset import merge_orders
 from cpframe.records.model import CLEAN, MetricHistory, StudyRecord, TrajectoryRecord
 from cpframe.store import StoreError, write_results
+
+pytestmark = pytest.mark.needs_extra("notebook")
 
 README = Path(__file__).parents[3] / "README.md"
 CURVES = ("learning_rate", "train_loss", "train_accuracy", "test_loss", "test_accuracy")

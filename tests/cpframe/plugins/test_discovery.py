@@ -3,7 +3,7 @@
 import re
 import sys
 from collections.abc import Callable, Iterator
-from importlib.metadata import Distribution, EntryPoint
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from cpframe.errors import SpecError
 from cpframe.plan.identity import canonical, component_facts
 from cpframe.plugins.discovery import KINDS, Broken, Catalogue, discover
 from cpframe.spec.reader import read_spec
+from cpframe.testing import write_package
 
 FOG = '''
 """Fog: wash the stimulus towards grey, as an opaque cornea does."""
@@ -87,18 +88,11 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Insta
 
     def install(package: str, version: str = "1.0", metadata: bool = True, **sources: str) -> list[EntryPoint]:
         """One package with one plugin for each source; returns its entry points."""
-        folder = tmp_path / f"{package.replace('-', '_')}-{version}.dist-info"
-        folder.mkdir()
-        lines = ["[cpframe]"]
-        for name, source in sources.items():
-            module = f"{package.replace('-', '_')}_{name}"
-            (tmp_path / f"{module}.py").write_text(source)
-            lines.append(f"{name} = {module}")
-            modules.append(module)
-        (folder / "entry_points.txt").write_text("\n".join(lines))
-        if metadata:
-            (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: {version}\n")
-        return list(Distribution.at(folder).entry_points)
+        points = write_package(tmp_path, package, version, **sources)
+        modules.extend(point.module for point in points)
+        if not metadata:
+            (tmp_path / f"{package.replace('-', '_')}-{version}.dist-info" / "METADATA").unlink()
+        return points
 
     yield install
     for module in modules:

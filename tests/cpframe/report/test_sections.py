@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from rich.console import Console, RenderableType
@@ -17,14 +18,14 @@ from cpframe.commands.report import Report
 from cpframe.records.model import StudyRecord
 from cpframe.report import sections
 from cpframe.report.figures import FIGURES, Drawing
-from cpframe.report.html.labels import Labels
-from cpframe.report.html.layout import Page
 from cpframe.report.html.markup import Html, element
-from cpframe.report.html.page import html_page
 from cpframe.report.json_document import study_document
 from cpframe.report.sections.section import Section
 from cpframe.report.terminal.layout import View
 from cpframe.report.terminal.render import render
+
+if TYPE_CHECKING:
+    from cpframe.report.html.layout import Page
 
 
 def _terminal(view: View) -> Iterator[RenderableType]:
@@ -54,8 +55,11 @@ def printed(study: StudyRecord, *names: str) -> str:
     return stream.getvalue()
 
 
+@pytest.mark.needs_extra("plot")
 @pytest.mark.usefixtures("with_toy")
 def test_an_added_section_is_in_every_form_of_the_report(study: StudyRecord) -> None:
+    from cpframe.report.html.page import html_page
+
     assert printed(study).endswith("\n170 trajectories, some shown\n")
     assert printed(study, "census") == "170 trajectories, all shown\n"
     document = study_document(study)
@@ -98,7 +102,10 @@ def test_an_added_section_is_a_choice_on_the_command_line() -> None:
     assert "census: the number of trajectories" in " ".join(done.stdout.replace("│", " ").split())
 
 
+@pytest.mark.needs_extra("plot")
 def test_a_section_without_a_page_is_left_out_there(study: StudyRecord, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cpframe.report.html.page import html_page
+
     monkeypatch.setattr(sections, "SECTIONS", (Section("census", "Census", "", _terminal, None, _document),))
     page = html_page(study)
     assert "census" not in page
@@ -113,7 +120,11 @@ def test_names_are_distinct_and_explained_to_users() -> None:
     assert all(section.title and section.summary for section in sections.SECTIONS)
 
 
+@pytest.mark.needs_extra("plot")
 def test_every_figure_is_placed_once(study: StudyRecord) -> None:
+    from cpframe.report.html.labels import Labels
+    from cpframe.report.html.layout import Page
+
     names = sections.section_names()
     assert all(figure.section in names for figure in FIGURES)
     placed = []

@@ -1,8 +1,6 @@
 """A results file of cpframe 0.1.0 is read with its quantities and idle controls, and every command shows it."""
 
 import gzip
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +8,7 @@ import pytest
 from cpframe.analysis.findings import Findings
 from cpframe.records.model import FISHER_TRACE, FISHER_VARIATIONAL, GRADIENT_MEAN, GRADIENT_STD
 from cpframe.store import read_results
+from cpframe.testing import run_command
 
 GOLDEN = Path(__file__).parent / "golden" / "results-0.1.0.h5.gz"
 
@@ -51,6 +50,6 @@ def test_quantities_and_idle_controls_are_recognised(old_file: Path) -> None:
     ],
 )
 def test_every_command_shows_it(words: tuple[str, ...], expected: str, old_file: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "cpframe", words[0], str(old_file), *words[1:]]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    done = run_command(words[0], old_file, *words[1:], cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
     assert expected in done.stdout

@@ -15,11 +15,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import h5netcdf  # type: ignore[import-untyped]
 import h5py
 import numpy as np
 import pytest
-import xarray
 
 from cpframe.records.histories import concatenate
 from cpframe.records.model import History, MetricHistory, StudyRecord, TrajectoryRecord
@@ -244,7 +242,10 @@ def test_standard_errors_that_only_a_part_has_are_kept(first: bool) -> None:
 # --- other programs ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.needs_extra("notebook")
 def test_xarray_opens_a_trajectory_with_named_dimensions(tmp_path: Path) -> None:
+    import xarray
+
     history = make_history()
     path = tmp_path / "results.h5"
     write_results(path, make_study(make_trajectory("one", history), make_trajectory("none yet", NOTHING)))
@@ -268,7 +269,10 @@ def test_xarray_opens_a_trajectory_with_named_dimensions(tmp_path: Path) -> None
         assert dict(empty.sizes) == {"epoch": 0, "measured_epoch": 0, "layer": 0}
 
 
+@pytest.mark.needs_extra("notebook")
 def test_the_whole_results_file_is_valid_netcdf4(results_file: Path) -> None:
+    import h5netcdf  # type: ignore[import-untyped]
+
     with h5netcdf.File(results_file, "r") as file:
         assert file.attrs["title"] == "Schärfe: 視力"
         group = file["trajectories"]["one"]

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from cpframe.api import Splits, classification
-from cpframe.numerics import Numerics
 from cpframe.spec.model import Component, Training, Variant
+from cpframe.testing.training import EXACT
 from cpframe.training import learner as learners
 from cpframe.training.data import DeviceData, load
 from cpframe.training.learner import (
@@ -29,7 +29,6 @@ from cpframe.training.learner import (
     train_step,
 )
 
-EXACT = Numerics("cpu", "exact", "float32")
 CLASSES = 3
 
 

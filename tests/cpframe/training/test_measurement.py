@@ -11,59 +11,27 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-import xarray
 
 from cpframe.api import Measurement, Probe
 from cpframe.errors import SpecError
 from cpframe.execution.costs import Costs
-from cpframe.execution.executors.inline import Inline
 from cpframe.execution.forecast import forecast
 from cpframe.execution.preflight import preflight
 from cpframe.execution.progress import read_progress
-from cpframe.execution.scheduler import run_study
-from cpframe.execution.workspace import Workspace
-from cpframe.numerics import Numerics, prepare
+from cpframe.numerics import prepare
 from cpframe.plan.stages import plan
-from cpframe.plugins.discovery import discover
 from cpframe.records.histories import axis_sizes, concatenate
-from cpframe.records.model import History, MetricHistory, StudyRecord
+from cpframe.records.model import History, MetricHistory
 from cpframe.spec.model import Component, Metric, MetricSchedule, Spec
-from cpframe.spec.reader import read_spec
 from cpframe.store import StoreError, commit, read_results, read_stage, write_results
 from cpframe.store import atomic as files
+from cpframe.testing import run_study_inline, small_spec
+from cpframe.testing.training import EXACT, make_workspace
 
-EXACT = Numerics("cpu", "exact", "float32")
-CATALOGUE = discover()
-SPEC = """
-title = "Small"
-seeds = [0]
-score_epochs = 1
-[dataset]
-use = "digits"
-train = 60
-[architecture]
-use = "mlp"
-sizes = [6]
-[optimizer]
-use = "sgd"
-[training]
-batch_size = 20
-[deficits.blur]
-use = "blur"
-size = 2
-[[protocols]]
-use = "removal"
-until = [0, 2]
-recovery = 3
-[metrics.weights]
-use = "weight-norm"
-inputs = 8
-[metrics.filters]
-use = "first-layer-filters"
-every = 2
-inputs = 8
-most = 5
-"""
+METRICS = {
+    "weights": {"use": "weight-norm", "inputs": 8},
+    "filters": {"use": "first-layer-filters", "every": 2, "inputs": 8, "most": 5},
+}
 
 
 @pytest.fixture(autouse=True)
@@ -71,23 +39,19 @@ def exact() -> None:
     prepare(EXACT)
 
 
-def spec_of(folder: Path, *overrides: str) -> Spec:
-    (folder / "small.toml").write_text(SPEC)
-    return read_spec(folder / "small.toml", CATALOGUE, None, overrides)
-
-
-def run(spec: Spec, folder: Path) -> StudyRecord:
-    workspace = Workspace(folder, folder / "stages", folder, EXACT, {"device": "cpu"})
-    study = plan(spec, {})
-    return run_study(read_progress(study, workspace), workspace, Inline(EXACT), lambda event: None)
+def spec_of(*overrides: str) -> Spec:
+    return small_spec(*overrides, architecture={"use": "mlp", "sizes": [6]}, metrics=METRICS)
 
 
 # --- from the probe to the files ------------------------------------------------------------------------------------
 
 
+@pytest.mark.needs_extra("notebook")
 def test_filters_of_a_study_are_in_its_results(tmp_path: Path) -> None:
     """The branch's rows are those of the whole run; xarray names the axes; nan stands where nothing was measured."""
-    record = run(spec_of(tmp_path), tmp_path)
+    import xarray
+
+    record = run_study_inline(spec_of(), tmp_path)
     assert {one.status for one in record.trajectories} == {"complete"}
     for one in read_results(tmp_path / "results.h5").trajectories:
         with xarray.open_dataset(
@@ -109,7 +73,10 @@ def test_filters_of_a_study_are_in_its_results(tmp_path: Path) -> None:
             assert (filters.values[0] != filters.values[1]).any()
 
 
+@pytest.mark.needs_extra("notebook")
 def test_results_of_metrics_with_dimensions_are_read_as_they_were_written(tmp_path: Path) -> None:
+    import xarray
+
     rng = np.random.default_rng(0)
     history = MetricHistory(rng.random((2, 4, 3)), rng.random((2, 4, 3)), "nat", "θ", "clean", axes=("input", "class"))
     other = MetricHistory(rng.random((2, 3)), None, "", "", "clean", axes=("class",))
@@ -156,8 +123,8 @@ def reindexed(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
 
 def test_files_written_before_metrics_could_have_dimensions_are_read(tmp_path: Path) -> None:
     """As they are today, but for the one word that they lack."""
-    spec = spec_of(tmp_path)
-    run(replace(spec, metrics=spec.metrics[:1]), tmp_path)
+    spec = spec_of()
+    run_study_inline(replace(spec, metrics=spec.metrics[:1]), tmp_path)
     today = read_results(tmp_path / "results.h5").trajectories[0].history
     reindexed(tmp_path / "results.h5", lambda metric: metric.pop("own"))
     old = read_results(tmp_path / "results.h5").trajectories[0].history
@@ -167,7 +134,7 @@ def test_files_written_before_metrics_could_have_dimensions_are_read(tmp_path: P
 
 @pytest.mark.parametrize("own", [["a"], ["a", "b", "c"], ["weights", "b", "c", "d"], ["a", "a", "c", "d"]])
 def test_dimensions_that_are_not_those_of_the_values_are_damage(own: list[str], tmp_path: Path) -> None:
-    run(spec_of(tmp_path), tmp_path)
+    run_study_inline(spec_of(), tmp_path)
     reindexed(tmp_path / "results.h5", lambda metric: metric.update(own=own if metric["own"] else []))
     with pytest.raises(StoreError, match=r"results\.h5: is not a results file"):
         read_results(tmp_path / "results.h5")
@@ -273,7 +240,7 @@ def with_metrics(spec: Spec, **calls: Any) -> Spec:
 def test_the_preflight_refuses_results_that_cannot_be_stored(
     calls: dict[str, Giving], said: str, tmp_path: Path
 ) -> None:
-    spec = with_metrics(spec_of(tmp_path), **calls)
+    spec = with_metrics(spec_of(), **calls)
     with pytest.raises(SpecError) as caught:
         preflight(spec, EXACT, tmp_path)
     (problem,) = caught.value.problems
@@ -281,7 +248,7 @@ def test_the_preflight_refuses_results_that_cannot_be_stored(
 
 
 def test_the_preflight_counts_every_number_and_the_forecast_every_array_entry(tmp_path: Path) -> None:
-    spec = with_metrics(spec_of(tmp_path), m=Giving((3,), stderr=np.ones(3)))
+    spec = with_metrics(spec_of(), m=Giving((3,), stderr=np.ones(3)))
     costs = preflight(spec, EXACT, tmp_path)
     assert dict(costs[0].numbers) == {"weights": 2, "filters": 5 * 64, "m": 6}
     assert [dict(costs[0].numbers)["filters"]] == [5 * 8 * 8]
@@ -289,7 +256,7 @@ def test_the_preflight_counts_every_number_and_the_forecast_every_array_entry(tm
     def final(numbers: int, every: int) -> int:
         metrics = tuple(replace(one, schedule=replace(one.schedule, every=every)) for one in spec.metrics)
         study = plan(replace(spec, metrics=metrics), {})
-        progress = read_progress(study, Workspace(tmp_path, tmp_path / "none", tmp_path, EXACT, {}))
+        progress = read_progress(study, make_workspace(tmp_path))
         cost = Costs(1.0, 0.0, dict.fromkeys(("weights", "filters", "m"), 0.0), frozenset(), 0, {"filters": numbers})
         return forecast(progress, {0: cost}, 1, keep_states=False).final_bytes
 
@@ -318,8 +285,8 @@ class Calls(list[int]):
 
 
 def test_a_size_that_changes_within_a_stage_fails_it_in_one_line(tmp_path: Path) -> None:
-    spec = with_metrics(spec_of(tmp_path, "protocols.0.until=[0]"), m=Growing(Calls()))
-    (one,) = run(spec, tmp_path).trajectories
+    spec = with_metrics(spec_of("protocols.0.until=[0]"), m=Growing(Calls()))
+    (one,) = run_study_inline(spec, tmp_path).trajectories
     assert one.status == "failed"
     told = (
         "the metric m must keep its shape throughout a study; it returned 3 (unit) in epoch 1, and 4 (unit) in epoch "
@@ -339,9 +306,9 @@ def test_a_size_that_changes_between_stages_fails_the_trajectory(tmp_path: Path)
             self.calls.append(1)
             return Measurement(np.ones(3 if len(self.calls) <= 2 else 4), dimensions=("unit",))
 
-    spec = with_metrics(spec_of(tmp_path), m=ByEpoch(Calls()))
+    spec = with_metrics(spec_of(), m=ByEpoch(Calls()))
     spec = replace(spec, metrics=(spec.metrics[-1],))
-    record = run(spec, tmp_path)
+    record = run_study_inline(spec, tmp_path)
     clean, blur = record.trajectories
     assert clean.status == "complete"  # whichever order the stages took, one of them began with the two calls
     assert blur.status == "failed"

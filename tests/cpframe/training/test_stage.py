@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from cpframe.api import Batch, Generator, Measurement, Probe, Splits, classification
-from cpframe.numerics import Numerics, prepare
+from cpframe.numerics import prepare
 from cpframe.plan.stages import Stage
 from cpframe.plugins.discovery import discover
 from cpframe.records.histories import concatenate
@@ -22,12 +22,12 @@ from cpframe.records.model import CLEAN, History
 from cpframe.spec.model import Augment, Component, Metric, MetricSchedule, Training, Variant
 from cpframe.store import StageRecord, read_stage, read_state, stages
 from cpframe.store import atomic as files
+from cpframe.testing.training import EXACT
 from cpframe.training import stage as training
 from cpframe.training.job import EpochDone, Event, Job, StageDone
 from cpframe.training.randomness import stream
 from cpframe.training.stage import run_stage
 
-EXACT = Numerics("cpu", "exact", "float32")
 CATALOGUE = discover()
 CLASSES, SIZE = 3, 26
 

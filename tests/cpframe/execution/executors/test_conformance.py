@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import io
 from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
@@ -17,47 +17,14 @@ import torch
 from cpframe.execution.executors import Executor
 from cpframe.execution.executors.inline import Inline
 from cpframe.execution.executors.processes import start_processes
-from cpframe.execution.progress import read_progress
-from cpframe.execution.scheduler import run_study
-from cpframe.execution.workspace import Workspace
-from cpframe.numerics import Numerics
-from cpframe.plan.stages import Stage, plan
-from cpframe.plugins.discovery import discover
+from cpframe.plan.stages import plan
 from cpframe.records.model import StudyRecord
 from cpframe.spec.model import Component, Spec
-from cpframe.spec.reader import read_spec
 from cpframe.store import StoreError, read_results, read_stage, read_state
+from cpframe.testing import small_spec
+from cpframe.testing.training import EXACT, make_job, make_stage, make_workspace, train_study
 from cpframe.training.job import EpochDone, Event, Job, StageDone
 
-EXACT = Numerics("cpu", "exact", "float32")
-NO_RAY = "Ray is not installed: pip install 'cpframe[ray]'"
-SPEC = """
-title = "Small"
-seeds = [0, 1]
-score_epochs = 2
-[dataset]
-use = "digits"
-train = 60
-[architecture]
-use = "mlp"
-sizes = [16]
-batchnorm = true
-[optimizer]
-use = "adam"
-[training]
-batch_size = 20
-augment = { shift = 1 }
-[deficits.noise]
-use = "noise"
-[[protocols]]
-use = "removal"
-until = [0, 2]
-recovery = 2
-[metrics.fisher]
-use = "fisher-trace"
-every = 2
-inputs = 16
-"""
 STEPS = 3  # per epoch: 60 images in batches of 20
 
 # A deficit that workers can import, and that misbehaves as the file `orders` says; each step adds a dot to the file
@@ -119,8 +86,6 @@ def plugin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def cluster(plugin: Any) -> Iterator[Any]:
     """A Ray cluster on this machine, with two cores."""
-    if importlib.util.find_spec("ray") is None:
-        pytest.skip(NO_RAY)
     import ray
 
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="CRITICAL")
@@ -154,7 +119,7 @@ def all_executors(plugin: Any, request: pytest.FixtureRequest, tmp_path_factory:
         executor(name).close()
 
 
-RAY = pytest.param("ray", marks=pytest.mark.long)
+RAY = pytest.param("ray", marks=[pytest.mark.long, pytest.mark.needs_extra("ray")])
 
 
 @pytest.fixture(params=["inline", "processes", RAY])
@@ -169,20 +134,22 @@ def pool(request: pytest.FixtureRequest, all_executors: Callable[[str], Executor
 
 
 @pytest.fixture(scope="module")
-def spec(tmp_path_factory: pytest.TempPathFactory) -> Spec:
-    path = tmp_path_factory.mktemp("spec") / "small.toml"
-    path.write_text(SPEC)
-    return read_spec(path, discover())
-
-
-def workspace_of(folder: Path) -> Workspace:
-    folder.mkdir(exist_ok=True)
-    return Workspace(folder, folder / "stages", folder, EXACT, {})
+def spec() -> Spec:
+    return small_spec(
+        seeds=[0, 1],
+        score_epochs=2,
+        architecture={"use": "mlp", "sizes": [16], "batchnorm": True},
+        optimizer={"use": "adam"},
+        training={"batch_size": 20, "augment": {"shift": 1}},
+        deficits={"noise": {"use": "noise"}},
+        protocols=[{"use": "removal", "until": [0, 2], "recovery": 2}],
+        metrics={"fisher": {"use": "fisher-trace", "every": 2, "inputs": 16}},
+    )
 
 
 def run(spec: Spec, folder: Path, executor: Executor, observe: Callable[[Event], None] = lambda _: None) -> StudyRecord:
-    workspace = workspace_of(folder)
-    return run_study(read_progress(plan(spec, {}), workspace), workspace, executor, observe)
+    folder.mkdir(exist_ok=True)
+    return train_study(plan(spec, {}), make_workspace(folder), observe, executor)
 
 
 def with_deficit(spec: Spec, call: Any, *seeds: int) -> Spec:
@@ -194,11 +161,7 @@ def with_deficit(spec: Spec, call: Any, *seeds: int) -> Spec:
 
 def job_of(spec: Spec, folder: Path, name: str, epochs: int = 4, parent: str | None = None, **changes: Any) -> Job:
     start = 0 if parent is None else epochs
-    rates = (0.01,) * epochs
-    stage = Stage(name, parent, 0, 0, "noise", start, start + epochs, rates, restart_state=False)
-    parent_folder = None if parent is None else folder / parent
-    job = Job(stage, spec.variants[0], spec.metrics, EXACT, folder, folder / name, parent_folder, keep_state=True)
-    return replace(job, **changes)
+    return replace(make_job(make_stage(name, epochs, "noise", parent, start), spec, folder, keep_state=True), **changes)
 
 
 def wait_for(executor: Executor, *stages: str) -> list[Event]:
@@ -258,7 +221,7 @@ def test_all_results_of_a_study_are_identical_to_inline_training(
     assert set(failures(events)) == set(study.stages)
     for stage in study.stages.values():
         assert epochs(events, stage.id) == list(range(stage.start + 1, stage.stop + 1))
-        assert_same(*(read_stage(workspace_of(tmp_path / name).of(stage.id)) for name in ("tested", "inline")))
+        assert_same(*(read_stage(make_workspace(tmp_path / name).of(stage.id)) for name in ("tested", "inline")))
 
 
 def test_all_weights_are_identical_to_inline_training(executor: Executor, spec: Spec, tmp_path: Path) -> None:

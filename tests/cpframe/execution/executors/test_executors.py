@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import signal
 import subprocess
@@ -24,46 +23,20 @@ from cpframe.execution.executors.processes import start_processes
 from cpframe.execution.executors.selection import observed_executor, start_executor, validate_executor
 from cpframe.execution.executors.worker import WorkerMessage
 from cpframe.numerics import Numerics, assign_devices, devices
-from cpframe.plan.stages import Stage
-from cpframe.plugins.discovery import discover
-from cpframe.spec.model import Variant
-from cpframe.spec.reader import read_spec
+from cpframe.spec.model import Spec
 from cpframe.store import StoreError, read_stage
+from cpframe.testing import small_spec
+from cpframe.testing.training import EXACT, make_job, make_stage
 from cpframe.training.job import EpochDone, Event, Job, StageDone
-
-EXACT = Numerics("cpu", "exact", "float32")
-SPEC = """
-title = "Small"
-seeds = [0]
-[dataset]
-use = "digits"
-train = 60
-[architecture]
-use = "mlp"
-sizes = [16]
-[optimizer]
-use = "sgd"
-[training]
-batch_size = 20
-[deficits.noise]
-use = "noise"
-[[protocols]]
-use = "removal"
-until = [0, 2]
-recovery = 5
-"""
 
 
 @pytest.fixture(scope="module")
-def variant(tmp_path_factory: pytest.TempPathFactory) -> Variant:
-    path = tmp_path_factory.mktemp("spec") / "small.toml"
-    path.write_text(SPEC)
-    return read_spec(path, discover()).variants[0]
+def spec() -> Spec:
+    return small_spec()
 
 
-def job_of(variant: Variant, folder: Path, name: str, epochs: int = 2) -> Job:
-    stage = Stage(name, None, 0, 0, "clean", 0, epochs, (0.01,) * epochs, restart_state=False)
-    return Job(stage, variant, (), EXACT, folder, folder / name, None, keep_state=False)
+def job_of(spec: Spec, folder: Path, name: str, epochs: int = 2) -> Job:
+    return make_job(make_stage(name, epochs), spec, folder)
 
 
 def wait_for(executor: Executor, count: int) -> dict[str, str]:
@@ -77,12 +50,12 @@ def wait_for(executor: Executor, count: int) -> dict[str, str]:
 # --- inline ---------------------------------------------------------------------------------------------------------
 
 
-def test_inline_trains_one_epoch_per_wait(variant: Variant, tmp_path: Path) -> None:
+def test_inline_trains_one_epoch_per_wait(spec: Spec, tmp_path: Path) -> None:
     executor = Inline(EXACT)
-    executor.submit(job_of(variant, tmp_path, "stage"))
+    executor.submit(job_of(spec, tmp_path, "stage"))
     events = [executor.wait() for _ in range(4)]
     assert [[getattr(event, "epoch", None) for event in batch] for batch in events] == [[1], [2], [None], []]
-    executor.submit(job_of(variant, tmp_path, "other"))
+    executor.submit(job_of(spec, tmp_path, "other"))
     executor.wait()
     executor.close()
     assert executor.wait() == []
@@ -100,19 +73,19 @@ def workers() -> Iterator[Pool]:
 
 
 def test_an_idle_process_that_died_is_replaced_before_it_gets_a_stage(
-    workers: Pool, variant: Variant, tmp_path: Path
+    workers: Pool, spec: Spec, tmp_path: Path
 ) -> None:
     dead = list(workers._workers.values())
     for worker in dead:
         worker.process.kill()  # type: ignore[attr-defined]
         worker.process.join()  # type: ignore[attr-defined]
-    workers.submit(job_of(variant, tmp_path, "stage"))
+    workers.submit(job_of(spec, tmp_path, "stage"))
     assert wait_for(workers, 1) == {"stage": ""}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="workers are forked by a server on Linux only")
 def test_if_a_process_cannot_be_started_the_others_do_its_work(
-    workers: Pool, variant: Variant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    workers: Pool, spec: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connect = forkserver.connect_to_new_process
 
@@ -134,7 +107,7 @@ def test_if_a_process_cannot_be_started_the_others_do_its_work(
     first.process.kill()  # type: ignore[attr-defined]
     first.process.join()  # type: ignore[attr-defined]
     for name in ("one", "other"):
-        workers.submit(job_of(variant, tmp_path, name))
+        workers.submit(job_of(spec, tmp_path, name))
     assert workers.slots == 1
     assert wait_for(workers, 2) == {"one": "", "other": ""}
 
@@ -153,8 +126,8 @@ def test_ctrl_c_stays_blocked_until_the_first_child_exists() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_closing_ends_processes_at_once(workers: Pool, variant: Variant, tmp_path: Path) -> None:
-    workers.submit(job_of(variant, tmp_path, "long", 100_000))
+def test_closing_ends_processes_at_once(workers: Pool, spec: Spec, tmp_path: Path) -> None:
+    workers.submit(job_of(spec, tmp_path, "long", 100_000))
     workers.wait()
     running = [worker.process for worker in workers._workers.values()]  # type: ignore[attr-defined]
     workers.close()
@@ -174,33 +147,28 @@ class Sleeper:
 
 # A driver whose two workers are in an epoch that lasts for many minutes.
 DRIVER = """
-import sys, time
+import sys
 from dataclasses import replace
 from pathlib import Path
 from cpframe.execution.executors.processes import start_processes
-from cpframe.numerics import Numerics
-from cpframe.plan.stages import Stage
-from cpframe.plugins.discovery import discover
-from cpframe.spec.reader import read_spec
 from cpframe.spec.model import Component
-from cpframe.training.job import Job
+from cpframe.testing import small_spec
+from cpframe.testing.training import EXACT, make_job, make_stage
 from sleeper import Sleeper
 
 if __name__ == "__main__":
-    exact, folder = Numerics("cpu", "exact", "float32"), Path(sys.argv[1])
-    (variant,) = read_spec(folder / "small.toml", discover()).variants
-    variant = replace(variant, deficits={"noise": Component("sleeper/sleeper", "0", Sleeper())})
-    pool = start_processes([exact, exact])
+    spec, folder = small_spec(deficits={"noise": {"use": "noise"}}), Path(sys.argv[1])
+    deficits = {"noise": Component("sleeper/sleeper", "0", Sleeper())}
+    spec = replace(spec, variants=(replace(spec.variants[0], deficits=deficits),))
+    pool = start_processes([EXACT, EXACT])
     for name in "ab":
-        stage = Stage(name, None, 0, 0, "noise", 0, 2, (0.01, 0.01), restart_state=False)
-        pool.submit(Job(stage, variant, (), exact, folder, folder / name, None, keep_state=False))
+        pool.submit(make_job(make_stage(name, 2, "noise"), spec, folder))
     print(*(worker.process.pid for worker in pool._workers.values()), flush=True)
     pool.wait()
 """
 
 
 def test_workers_end_with_their_driver_in_the_middle_of_an_epoch(tmp_path: Path) -> None:
-    (tmp_path / "small.toml").write_text(SPEC)
     (tmp_path / "sleeper.py").write_text(SLEEPER)
     (tmp_path / "driver.py").write_text(DRIVER)
     with subprocess.Popen(
@@ -282,64 +250,62 @@ class FakePool:
         self.disconnected = True
 
 
-def test_three_deaths_at_the_same_epoch_fail_a_stage(variant: Variant, tmp_path: Path) -> None:
+def test_three_deaths_at_the_same_epoch_fail_a_stage(spec: Spec, tmp_path: Path) -> None:
     attempts: list[list[WorkerMessage | WorkerDiedError]] = [
         [epochs_done(1, 2), DEAD],
         [epochs_done(1), DEAD],
         [epochs_done(1, 2), DEAD],
     ]
     fake = FakePool(1, 9, a=attempts, b=[[epochs_done(1, stage="b", done=True)]])
-    fake.pool.submit(job_of(variant, tmp_path, "a"))
+    fake.pool.submit(job_of(spec, tmp_path, "a"))
     events: list[Event] = []
     while not any(isinstance(event, StageDone) for event in events):
         events += fake.pool.wait()
     assert events == [*epochs_done(1, 2), StageDone("a", "its worker died 3 times at the same epoch: killed by a test")]
     assert [worker.stopped for worker in fake.workers] == [True, True, True, False]
-    fake.pool.submit(job_of(variant, tmp_path, "b"))
+    fake.pool.submit(job_of(spec, tmp_path, "b"))
     assert fake.pool.wait() == epochs_done(1, stage="b", done=True)
 
 
-def test_a_stage_that_makes_progress_is_tried_again_and_reports_each_epoch_once(
-    variant: Variant, tmp_path: Path
-) -> None:
+def test_a_stage_that_makes_progress_is_tried_again_and_reports_each_epoch_once(spec: Spec, tmp_path: Path) -> None:
     attempts: list[list[WorkerMessage | WorkerDiedError]] = [
         *([epochs_done(*range(1, last + 1)), DEAD] for last in (1, 1, 2, 3, 3, 4)),
         [epochs_done(3, 4), epochs_done(5, done=True)],
     ]
     fake = FakePool(1, 9, a=attempts)
-    fake.pool.submit(job_of(variant, tmp_path, "a"))
+    fake.pool.submit(job_of(spec, tmp_path, "a"))
     events: list[Event] = []
     while not any(isinstance(event, StageDone) for event in events):
         events += fake.pool.wait()
     assert events == epochs_done(1, 2, 3, 4, 5, done=True)
 
 
-def test_when_a_worker_cannot_be_replaced_the_others_do_its_work(variant: Variant, tmp_path: Path) -> None:
+def test_when_a_worker_cannot_be_replaced_the_others_do_its_work(spec: Spec, tmp_path: Path) -> None:
     script: dict[str, list[list[WorkerMessage | WorkerDiedError]]] = {
         "a": [[epochs_done(1), DEAD], [epochs_done(2, done=True)]],
         "b": [[epochs_done(1, stage="b", done=True)]],
     }
     fake = FakePool(2, 0, **script)
     for name in "ab":
-        fake.pool.submit(job_of(variant, tmp_path, name))
+        fake.pool.submit(job_of(spec, tmp_path, name))
     events = [event for _ in range(4) for event in fake.pool.wait()]
     assert events == [*epochs_done(1), *epochs_done(1, stage="b", done=True), *epochs_done(2, done=True)]
     assert fake.pool.slots == 1
 
 
-def test_when_the_last_worker_cannot_be_replaced_the_pool_raises(variant: Variant, tmp_path: Path) -> None:
+def test_when_the_last_worker_cannot_be_replaced_the_pool_raises(spec: Spec, tmp_path: Path) -> None:
     fake = FakePool(1, 0, a=[[DEAD]])
-    fake.pool.submit(job_of(variant, tmp_path, "a"))
+    fake.pool.submit(job_of(spec, tmp_path, "a"))
     with pytest.raises(ExecutorError, match="no more workers"):
         fake.pool.wait()
     fake.pool.close()
     assert fake.disconnected
 
 
-def test_a_commit_that_fails_ends_only_its_own_stage(variant: Variant, tmp_path: Path) -> None:
+def test_a_commit_that_fails_ends_only_its_own_stage(spec: Spec, tmp_path: Path) -> None:
     fake = FakePool(2, 0, a=[[StoreError("full")]], b=[[epochs_done(1, stage="b", done=True)]])
     for name in "ab":
-        fake.pool.submit(job_of(variant, tmp_path, name))
+        fake.pool.submit(job_of(spec, tmp_path, name))
     with pytest.raises(StoreError, match="full"):
         fake.pool.wait()
     assert fake.pool.wait() == epochs_done(1, stage="b", done=True)
@@ -438,8 +404,6 @@ def test_observers_never_share_a_process_with_training() -> None:
 @pytest.fixture(scope="module")
 def ray_running() -> Iterator[None]:
     """A Ray cluster on this machine, with one core."""
-    if importlib.util.find_spec("ray") is None:
-        pytest.skip("Ray is not installed: pip install 'cpframe[ray]'")
     import ray
 
     ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="CRITICAL")
@@ -447,6 +411,7 @@ def ray_running() -> Iterator[None]:
     ray.shutdown()
 
 
+@pytest.mark.needs_extra("ray")
 @pytest.mark.usefixtures("ray_running")
 def test_resources_and_folders_that_ray_does_not_have_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -479,9 +444,10 @@ def test_resources_and_folders_that_ray_does_not_have_are_refused(
     ray.kill(other)
 
 
+@pytest.mark.needs_extra("ray")
 def test_an_address_at_which_no_server_answers_is_refused(tmp_path: Path) -> None:
-    name = "cpframe.execution.executors.ray_actors"
-    ray_actors = pytest.importorskip(name, reason="Ray is not installed", exc_type=ImportError)
+    from cpframe.execution.executors import ray_actors
+
     for address in ("ray://127.0.0.1:1", "ray://nowhere.invalid:10001", "ray://127.0.0.1:port"):
         with pytest.raises(ExecutorError, match=f"--executor {address}: no server answers at this address: "):
             ray_actors.start_ray_actors(address, 1, 1, EXACT, tmp_path)

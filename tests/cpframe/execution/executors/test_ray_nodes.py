@@ -10,35 +10,12 @@ import pytest
 
 from cpframe.execution.executors import Executor
 from cpframe.execution.executors.inline import Inline
-from cpframe.numerics import Numerics
-from cpframe.plan.stages import Stage
-from cpframe.plugins.discovery import discover
 from cpframe.spec.model import Component
-from cpframe.spec.reader import read_spec
 from cpframe.store import read_stage, read_state
+from cpframe.testing import small_spec
+from cpframe.testing.training import EXACT, make_job, make_stage
 from cpframe.training.job import Event, Job, StageDone
 
-EXACT = Numerics("cpu", "exact", "float32")
-SPEC = """
-title = "Small"
-seeds = [0, 1]
-[dataset]
-use = "digits"
-train = 60
-[architecture]
-use = "mlp"
-sizes = [16]
-[optimizer]
-use = "adam"
-[training]
-batch_size = 20
-[deficits.noise]
-use = "noise"
-[[protocols]]
-use = "removal"
-until = [0, 2]
-recovery = 5
-"""
 EPOCHS = 60
 
 # A deficit that is slow until the file `gate` exists.
@@ -62,12 +39,10 @@ def jobs(folder: Path, gate: Path) -> list[Job]:
     from gated import Gated  # type: ignore[import-not-found]  # written by the test
 
     folder.mkdir()
-    (folder / "small.toml").write_text(SPEC)
-    (variant,) = read_spec(folder / "small.toml", discover()).variants
-    variant = replace(variant, deficits={"noise": Component("gated/gated", "0", Gated(gate))})
-    rates = (0.01,) * EPOCHS
-    stage = Stage("0", None, 0, 0, "noise", 0, EPOCHS, rates, restart_state=False)
-    first = Job(stage, variant, (), EXACT, folder, folder / "0", None, keep_state=True)
+    spec = small_spec(optimizer={"use": "adam"}, deficits={"noise": {"use": "noise"}})
+    first = make_job(make_stage("0", EPOCHS, "noise"), spec, folder, keep_state=True)
+    gated = Component("gated/gated", "0", Gated(gate))
+    first = replace(first, variant=replace(first.variant, deficits={"noise": gated}))
     return [first, replace(first, stage=replace(first.stage, id="1", seed=1), folder=folder / "1")]
 
 
@@ -86,10 +61,11 @@ def state(folder: Path) -> bytes:
 
 
 @pytest.mark.long
+@pytest.mark.needs_extra("ray")
 def test_the_work_of_a_removed_node_is_done_by_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if "ray" in sys.modules:
         pytest.skip("Ray has already been used in this process: run this file on its own")
-    ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'cpframe[ray]'")
+    import ray
     from ray.cluster_utils import Cluster
 
     from cpframe.execution.executors import ray_actors

@@ -9,13 +9,15 @@ from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+from scipy import stats
+
+pytest.importorskip("matplotlib", reason="matplotlib missing: pip install 'cpframe[plot]'")
 from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import to_hex
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
-from numpy.typing import NDArray
-from scipy import stats
 
 from cpframe.analysis.findings import Findings
 from cpframe.records.model import (
@@ -34,6 +36,8 @@ from cpframe.report.figures.gallery import draw
 from cpframe.report.figures.missing_glyphs import collect_missing_glyphs
 from cpframe.report.figures.style import INK, QUIET, figure_style, line_styles
 from cpframe.report.formatting import looks
+
+pytestmark = pytest.mark.needs_extra("plot")
 
 NewStudy = Callable[..., StudyRecord]
 Values = Callable[[TrajectoryRecord], Floats]

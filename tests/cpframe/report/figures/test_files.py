@@ -9,8 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
-import matplotlib as mpl
 import pytest
+
+mpl = pytest.importorskip("matplotlib", reason="matplotlib missing: pip install 'cpframe[plot]'")
 from matplotlib.image import imread
 
 from cpframe.analysis.findings import Findings
@@ -22,6 +23,8 @@ from cpframe.report.figures.gallery import draw
 from cpframe.report.figures.missing_glyphs import collect_missing_glyphs
 from cpframe.report.figures.style import render
 from cpframe.store import StoreError
+
+pytestmark = pytest.mark.needs_extra("plot")
 
 NewStudy = Callable[..., StudyRecord]
 

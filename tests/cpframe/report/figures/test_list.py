@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from cpframe.records.model import StudyRecord
 from cpframe.report.figures import FIGURES
 from cpframe.store import write_results
@@ -36,6 +38,7 @@ def run_python(code: str, *words: str | Path, cwd: Path) -> subprocess.Completed
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=60)
 
 
+@pytest.mark.needs_extra("plot")
 def test_a_figure_added_to_the_list_is_a_choice_and_is_drawn(study: StudyRecord, tmp_path: Path) -> None:
     assert "toy" in run_python(TOY, "plot", "--help", cwd=tmp_path).stdout
     write_results(tmp_path / "results.h5", study)

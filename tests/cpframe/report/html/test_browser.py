@@ -36,6 +36,7 @@ NewStudy = Callable[..., StudyRecord]
 
 pytestmark = [
     pytest.mark.long,
+    pytest.mark.needs_extra("plot"),
     pytest.mark.skipif(
         bool(browser_session.missing()), reason=f"no browser: {browser_session.missing()} not on the PATH"
     ),

@@ -14,11 +14,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
+pytest.importorskip("matplotlib", reason="matplotlib missing: pip install 'cpframe[plot]'")
 from cpframe.commands.plot import write_page
 from cpframe.records.model import CLEAN, StudyRecord, TrajectoryRecord
 from cpframe.report.html.markup import Html, element, escape
 from cpframe.report.html.page import html_page
 from cpframe.store import StoreError
+
+pytestmark = pytest.mark.needs_extra("plot")
 
 NewStudy = Callable[..., StudyRecord]
 CutShort = Callable[..., TrajectoryRecord]
