@@ -11,7 +11,7 @@ from cpframe.execution.preparation import prepare_study
 from cpframe.execution.progress import read_progress
 from cpframe.execution.scheduler import run_study
 from cpframe.execution.workspace import RunOptions, Workspace
-from cpframe.numerics import Numerics, preserved_settings
+from cpframe.numerics import Numerics, preserve_settings
 from cpframe.plan.stages import Stage, Study
 from cpframe.records.model import CLEAN, StudyRecord
 from cpframe.spec.model import Spec
@@ -38,7 +38,7 @@ def run_study_inline(spec: Spec, folder: Path, data_folder: Path | None = None) 
         StoreError: when a file cannot be written.
     """
     options = RunOptions(out=folder, store=folder / "stages", data=data_folder or folder, device="cpu")
-    with preserved_settings():
+    with preserve_settings():
         prepared = prepare_study(spec, options)
         executor = Inline(prepared.workspace.numerics)
         return run_study(prepared.progress, prepared.workspace, executor, ignore_event)

@@ -8,10 +8,10 @@ from cpframe.errors import NotInstalledError, Problem, SpecError, describe_error
 @pytest.mark.parametrize(
     ("name", "known", "hint"),
     [
-        ("momentun", ["lr", "momentum"], "did you mean 'momentum'?"),
+        ("momentun", ["lr", "momentum"], "did you mean 'momentum'? Known names: 'lr', 'momentum'"),
         ("x", ["b", "a"], "known names: 'a', 'b'"),
         ("x", ["only"], "known names: 'only'"),
-        ("x", [], "known names: none"),
+        ("x", [], "there are no names"),
     ],
 )
 def test_nearest_suggests_the_most_similar_name_or_lists_all(name: str, known: list[str], hint: str) -> None:

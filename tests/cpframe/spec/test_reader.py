@@ -311,9 +311,10 @@ def test_a_spec_is_read_without_torch(tmp_path: Path) -> None:
     code = f"""
 import sys
 from pathlib import Path
-import cpframe.spec.reader, cpframe.plugins.discovery, cpframe.plan.stages
+import cpframe.spec.reader, cpframe.plugins.discovery
+from cpframe.plan.stages import plan
 spec = cpframe.spec.reader.read_spec(Path({str(SPECS / "quickstart.toml")!r}), cpframe.plugins.discovery.discover())
-assert cpframe.plan.stages.plan(spec, {{}}).stages
+assert plan(spec, {{}}).stages
 heavy = {{"torch", "torchvision", "sklearn", "scipy", "h5py", "matplotlib"}} & sys.modules.keys()
 assert not heavy, heavy
 """
