@@ -8,7 +8,7 @@ from cpframe.errors import NotInstalledError, Problem, SpecError, describe_error
 @pytest.mark.parametrize(
     ("name", "known", "hint"),
     [
-        ("momentun", ["lr", "momentum"], "did you mean 'momentum'?"),
+        ("momentun", ["lr", "momentum"], "did you mean 'momentum'? Known names: 'lr', 'momentum'"),
         ("x", ["b", "a"], "known names: 'a', 'b'"),
         ("x", ["only"], "known names: 'only'"),
         ("x", [], "known names: none"),
