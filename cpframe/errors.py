@@ -105,7 +105,7 @@ def list_names(known: Iterable[str], plural: str = "names") -> str:
     """List the known names, at most 20: "known keys: 'lr', 'momentum'"."""
     names = sorted(known)
     more = f", and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
-    return f"known {plural}: {', '.join(map(repr, names[:_MAX_NAMES]))}{more}" if names else f"there are no {plural}"
+    return f"known {plural}: {', '.join(map(repr, names[:_MAX_NAMES]))}{more}" if names else f"known {plural}: none"
 
 
 def describe_error(error: BaseException) -> str:

@@ -51,7 +51,7 @@ def test_coarse_labels_are_the_numbers_of_the_groups(groups, outputs, expected):
     ("groups", "outputs", "message"),
     [
         (3, 10, "coarse-labels: `groups` must be a divisor of the number of classes, 10, not 3"),
-        (20, 10, "the number of classes, 10, and 20 does not"),
+        (20, 10, "must be a divisor of the number of classes, 10, not 20"),
         (((0, 1), (2, 3)), 5, "`groups` must contain the classes 0 to 4; class 4 is missing"),
         (((0, 1), (2, 5)), 3, "`groups` must contain the classes 0 to 2; class 5 is unknown"),
     ],

@@ -353,7 +353,7 @@ def test_the_message_when_no_package_offers_a_name(installed: Installer) -> None
     )
     with pytest.raises(LookupError, match="unknown deficit 'frog-plugin/fog'; did you mean 'fog-plugin/fog'"):
         catalogue.find("deficit", "frog-plugin/fog")
-    with pytest.raises(LookupError, match=r"^unknown metric 'fog'; there are no metrics"):
+    with pytest.raises(LookupError, match=r"^unknown metric 'fog'; known metrics: none"):
         catalogue.find("metric", "fog")
 
 

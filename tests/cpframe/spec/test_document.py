@@ -260,7 +260,7 @@ def test_a_key_far_too_deep_is_refused() -> None:
             "s.toml: profiles.tabels: unknown profile; did you mean 'tables'? Known profiles: 'array', "
             "'dotted', 'other', 'schedule', 'tables', 'wrong'",
         ),
-        ("cpu", "a = 1", "s.toml: profiles.cpu: unknown profile; there are no profiles"),
+        ("cpu", "a = 1", "s.toml: profiles.cpu: unknown profile; known profiles: none"),
         ("cpu", "[profiles.gpu]", "s.toml: profiles.cpu: unknown profile; did you mean 'gpu'? Known profiles: 'gpu'"),
         (None, "profiles = 1", "s.toml:1: profiles: must contain only tables, [profiles.NAME]"),
         (None, "\n[[profiles]]\nx = 1", "s.toml:2: profiles: must contain only tables, [profiles.NAME]"),

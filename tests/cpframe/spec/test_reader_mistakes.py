@@ -305,7 +305,7 @@ def test_everything_that_is_missing(catalogue: Catalogue) -> None:
     assert problems(without("protocols"), catalogue) == [f"s.toml: protocols: {NO_PROTOCOLS}"]
     assert problems(without("deficits"), catalogue) == [
         "17: protocols[0]: has no deficit to apply; add a table [deficits.NAME]",
-        "23: protocols[1].deficits[0]: unknown deficit 'blur'; there are no deficits",
+        "23: protocols[1].deficits[0]: unknown deficit 'blur'; known deficits: none",
     ]
 
 
