@@ -150,6 +150,7 @@ def test_help_and_report_and_a_bad_spec_import_no_torch(study: tuple[Path, subpr
         assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.needs_extra("plot")
 def test_plot_writes_figures_and_names_what_it_leaves_out(study: tuple[Path, object], tmp_path: Path) -> None:
     folder, _ = study
     done = run_command("plot", folder / "runs" / "tiny", "--format", "svg", "--out", "drawn", cwd=tmp_path)
@@ -167,6 +168,7 @@ def test_plot_writes_figures_and_names_what_it_leaves_out(study: tuple[Path, obj
     )
 
 
+@pytest.mark.needs_extra("plot")
 def test_report_writes_a_page(study: tuple[Path, object], tmp_path: Path) -> None:
     folder, _ = study
     done = run_command("report", folder / "runs" / "tiny", "--html", "page.html", "--threshold", "2.5", cwd=tmp_path)

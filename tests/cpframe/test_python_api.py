@@ -61,6 +61,7 @@ def same_numbers(one: Path, other: Path) -> None:
             np.testing.assert_array_equal(metric.values, its.history.metrics[name].values)
 
 
+@pytest.mark.needs_extra("notebook")
 def test_a_spec_is_a_path_a_text_or_a_dictionary_and_gives_the_same_numbers_as_the_command(here: Path) -> None:
     import tomllib
 
@@ -97,6 +98,7 @@ def test_a_plan_says_what_is_left_and_trains_nothing(here: Path) -> None:
     assert "nothing to train" in str(done)
 
 
+@pytest.mark.needs_extra("plot")
 def test_a_report_shows_itself_everywhere(here: Path) -> None:
     results = cpframe.run(SPEC, quiet=True)
     report = cpframe.report(results)

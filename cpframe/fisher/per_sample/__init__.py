@@ -7,5 +7,5 @@ checks the rules on two examples, once per model; `gradients` has vmap and the l
 `preserve` restores the model.
 
 To support another torch function, add its signature to ``SIGNATURES``, a `rules.Rule` if none fits, and a case to
-tests/cpframe/fisher/test_rules.py.
+tests/cpframe/fisher/per_sample/test_rules.py.
 """

@@ -470,6 +470,7 @@ def problems(folder: Path, text: str, catalogue: Catalogue = CATALOGUE) -> list[
     return [str(problem).removeprefix(f"{folder}/") for problem in error.value.problems]
 
 
+@pytest.mark.needs_extra("tensorboard", "mlflow", "wandb")
 def test_an_invalid_observer_is_reported_at_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     line = len(SPEC.splitlines())
     for text, why in (
@@ -492,6 +493,7 @@ def test_an_invalid_observer_is_reported_at_its_line(tmp_path: Path, monkeypatch
         assert f"pip install 'cpframe[{name}]'" in problem
 
 
+@pytest.mark.needs_extra("tensorboard", "mlflow", "wandb")
 def test_two_identical_observers_are_refused(tmp_path: Path) -> None:
     line = len(SPEC.splitlines())
     same = '[observers.one]\nuse = "wandb"\nproject = "eyes"\n[observers.two]\nuse = "wandb"\nproject = "{}"\n{}'
@@ -505,6 +507,7 @@ def test_two_identical_observers_are_refused(tmp_path: Path) -> None:
         assert len(read_spec(path, CATALOGUE).observers) == 3
 
 
+@pytest.mark.needs_extra("tensorboard")
 def test_an_observer_set_on_the_command_line(tmp_path: Path) -> None:
     with write_spec(tmp_path, "") as path:
         spec = read_spec(path, CATALOGUE, None, ["observers.tb.use=tensorboard", "observers.tb.wait=5"])

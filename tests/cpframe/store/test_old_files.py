@@ -11,6 +11,7 @@ from cpframe.store import read_results
 from cpframe.testing import run_command
 
 GOLDEN = Path(__file__).parent / "golden" / "results-0.1.0.h5.gz"
+PLOT, EXPORT = pytest.mark.needs_extra("plot"), pytest.mark.needs_extra("export")
 
 
 @pytest.fixture(scope="module")
@@ -43,10 +44,12 @@ def test_quantities_and_idle_controls_are_recognised(old_file: Path) -> None:
     [
         (("report",), "A results file of cpframe 0.1.0"),
         (("report", "--json"), '"idle'),
-        (("plot", "--figure", "removal", "--figure", "gradients", "--out", "figures"), "removal.png"),
-        (("report", "--html", "page.html"), "page.html"),
-        (("export", "--to", "csv", "--out", "tables"), "trajectories.csv"),
-        (("export", "--to", "netcdf", "--out", "all.nc"), "all.nc"),
+        pytest.param(
+            ("plot", "--figure", "removal", "--figure", "gradients", "--out", "figures"), "removal.png", marks=PLOT
+        ),
+        pytest.param(("report", "--html", "page.html"), "page.html", marks=PLOT),
+        pytest.param(("export", "--to", "csv", "--out", "tables"), "trajectories.csv", marks=EXPORT),
+        pytest.param(("export", "--to", "netcdf", "--out", "all.nc"), "all.nc", marks=EXPORT),
     ],
 )
 def test_every_command_shows_it(words: tuple[str, ...], expected: str, old_file: Path, tmp_path: Path) -> None:

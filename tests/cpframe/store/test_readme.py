@@ -76,6 +76,7 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StudyRecord:
     return study
 
 
+@pytest.mark.needs_extra("notebook")
 def test_the_code_blocks_run(study: StudyRecord) -> None:
     variables: dict[str, Any] = {}
     for block in BLOCKS:
