@@ -11,7 +11,7 @@ from cpframe.errors import NotInstalledError, Problem, SpecError, describe_error
         ("momentun", ["lr", "momentum"], "did you mean 'momentum'? Known names: 'lr', 'momentum'"),
         ("x", ["b", "a"], "known names: 'a', 'b'"),
         ("x", ["only"], "known names: 'only'"),
-        ("x", [], "there are no names"),
+        ("x", [], "known names: none"),
     ],
 )
 def test_nearest_suggests_the_most_similar_name_or_lists_all(name: str, known: list[str], hint: str) -> None:
