@@ -185,12 +185,11 @@ def needed_extras(command: str) -> list[str]:
     return [] if words[0] == "pip" else sorted({extras[word] for word in started if word in extras})
 
 
+# Commands use the files of earlier ones: all have the mark, so that `-m needs_extra` selects all of them.
 @pytest.mark.parametrize(
     ("document", "command"),
     [
-        pytest.param(
-            document, command, marks=[pytest.mark.needs_extra(*extras)] if (extras := needed_extras(command)) else []
-        )
+        pytest.param(document, command, marks=pytest.mark.needs_extra(*needed_extras(command)))
         for command, document in reversed(PLACES.items())
     ],
 )
