@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from cpframe.testing.command import command_environment
+
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [
     "README.md",
@@ -195,6 +197,19 @@ def needed_extras(command: str) -> list[str]:
 )
 def test_a_command_of_the_documentation_works(document: str, command: str, folder: Path) -> None:
     run(command, folder)
+
+
+@pytest.mark.needs_extra("notebook")
+def test_the_python_example_of_the_readme_runs(folder: Path) -> None:
+    section = (ROOT / "README.md").read_text(encoding="utf-8").split("\n## In Python\n")[1]
+    code = section.split("```python\n")[1].split("```")[0]
+    code += 'assert len(table) == len(results.study.trajectories) > 0\nassert set(table["status"]) == {"complete"}\n'
+    environment = command_environment(HOME=str(folder))
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert "epochs" in done.stdout
 
 
 def test_all_documents_are_there_and_have_commands() -> None:

@@ -24,7 +24,6 @@ from cpframe.store import StoreError, write_results
 
 pytestmark = pytest.mark.needs_extra("notebook")
 
-README = Path(__file__).parents[3] / "README.md"
 CURVES = ("learning_rate", "train_loss", "train_accuracy", "test_loss", "test_accuracy")
 GRID = (
     {"optimizer.lr": 1, "architecture.depth": 1, "training.order": "deficit-first", "architecture.sizes": [4, 5]},
@@ -278,15 +277,10 @@ def test_a_missing_package_is_named_with_the_way_to_get_it(
         getattr(Results(Path("results.h5"), mixed), attribute)
 
 
-def test_the_example_of_the_readme_runs(tmp_path: Path, study: StudyRecord, monkeypatch: pytest.MonkeyPatch) -> None:
-    section = README.read_text(encoding="utf-8").split("\n## In a notebook\n")[1].split("\n## ")[0]
-    code = section.split("```python\n")[1].split("```")[0]
-    (tmp_path / "runs" / "quickstart").mkdir(parents=True)
-    write_results(tmp_path / "runs" / "quickstart" / "results.h5", study)
-    monkeypatch.chdir(tmp_path)
-    names: dict[str, object] = {}
-    exec(code, names)
-    table = names["drops"]
+def test_drops_by_onset_and_deficit_are_one_pivot_of_the_table(tmp_path: Path, study: StudyRecord) -> None:
+    write_results(tmp_path / "results.h5", study)
+    rows = cpframe.open_results(tmp_path).trajectories
+    table = rows[rows.protocol == "sliding"].pivot_table(values="drop", index="onset", columns="deficit")
     assert isinstance(table, pandas.DataFrame)
     drops = [
         reference_of(study, one) - one.score
