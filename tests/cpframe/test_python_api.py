@@ -238,6 +238,7 @@ def test_what_is_public_is_pinned(module: str) -> None:
     assert all(hasattr(loaded, name) for name in loaded.__all__)
 
 
+@pytest.mark.needs_extra("plot")
 def test_the_functions_stay_functions_when_all_modules_are_imported() -> None:
     """The packages `plan` and `report` have the names of public functions."""
     code = (
