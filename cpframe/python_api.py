@@ -131,7 +131,7 @@ def report(results: Results | str | PathLike[str], *, sections: Sequence[str] = 
 
     Args:
         results: what `run` or `open_results` returned, or the path of a results file or of its folder.
-        sections: the sections to show, in full; all of them, abridged, by default.
+        sections: the names of the sections to show, in full; all of them, abridged, by default.
         threshold: a deficit counts as recovered when its drop is at most this many percentage points.
 
     Returns:
@@ -145,13 +145,17 @@ def report(results: Results | str | PathLike[str], *, sections: Sequence[str] = 
     from cpframe.export.results import Results
 
     study = (results if isinstance(results, Results) else open_results(results)).study
-    return Report(study, tuple(sections), threshold)
+    return Report(study, (sections,) if isinstance(sections, str) else tuple(sections), threshold)
 
 
 def _read_spec(spec: SpecLike, profile: str | None, overrides: Overrides | None) -> Spec:
     from cpframe.plugins.discovery import discover
     from cpframe.spec.reader import read_spec
 
+    if not isinstance(spec, str | PathLike | Mapping):
+        raise TypeError(f"spec must be a path, TOML text or a dictionary, not {type(spec).__name__}")
+    if overrides is not None and not isinstance(overrides, Mapping | Sequence):
+        raise TypeError(f"overrides must be a dictionary or a list of texts, not {type(overrides).__name__}")
     source = Path(spec) if isinstance(spec, PathLike) else spec
     return read_spec(source, discover(), profile, overrides or ())
 

@@ -36,6 +36,15 @@ class RunOptions:
     executor: str = "auto"
     keep_states: bool = False
 
+    def __post_init__(self) -> None:
+        """Check the number of workers.
+
+        Raises:
+            ValueError: when it is not a whole number of at least 1.
+        """
+        if self.workers is not None and (type(self.workers) is not int or self.workers < 1):
+            raise ValueError(f"workers must be a whole number of at least 1, not {self.workers!r}")
+
 
 @dataclass(frozen=True)
 class Workspace:

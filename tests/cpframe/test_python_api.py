@@ -134,6 +134,14 @@ def test_mistakes_say_where_they_are(here: Path) -> None:
         cpframe.open_results("nowhere")
     with pytest.raises(cpframe.DataError):
         cpframe.run(SPEC, overrides={"dataset": {"use": "image-folder", "path": "none"}})
+    for workers in (0, "2", True, 1.5):
+        with pytest.raises(ValueError, match="workers must be a whole number of at least 1, not"):
+            cpframe.run(SPEC, workers=workers)
+    for spec in (None, 5):
+        with pytest.raises(TypeError, match="spec must be a path, TOML text or a dictionary, not"):
+            cpframe.plan(spec)
+    with pytest.raises(TypeError, match="overrides must be a dictionary or a list of texts, not int"):
+        cpframe.plan(SPEC, overrides=5)
     assert not list(here.iterdir())
 
 
