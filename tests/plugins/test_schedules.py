@@ -65,9 +65,9 @@ def test_a_rate_that_grows_is_refused(gamma: float) -> None:
 
 
 def test_a_step_schedule_needs_either_every_or_milestones() -> None:
-    with pytest.raises(ValueError, match="either `every` or `milestones`, not both"):
+    with pytest.raises(ValueError, match="needs exactly one of `every` and `milestones`"):
         Step()
-    with pytest.raises(ValueError, match="either `every` or `milestones`, not both"):
+    with pytest.raises(ValueError, match="needs exactly one of `every` and `milestones`"):
         Step(every=3, milestones=(5,))
     with pytest.raises(ValueError, match="`milestones` must be in increasing order, not 5, 5"):
         Step(milestones=(5, 5))
