@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -107,6 +108,7 @@ def prepare(numerics: Numerics) -> None:
     if numerics.device.startswith("cuda:"):
         torch.cuda.set_device(numerics.device)  # plugins may use plain "cuda"
     torch.set_num_threads(1)
+    torch.set_float32_matmul_precision("highest" if exact else "high")
     # use_deterministic_algorithms does the same, but imports the compiler first, which takes seconds.
     torch.set_deterministic_debug_mode("error" if exact else "default")
     # Filling uninitialised memory with nan costs time and does not change results.
@@ -134,21 +136,34 @@ def _processor() -> str:
     return names[0] if names else platform.machine()
 
 
+_ONE_AT_A_TIME = threading.RLock()
+
+
 @contextmanager
 def preserve_settings() -> Iterator[None]:
-    """Restore the settings of torch that `prepare` changes, for a process that continues with other work."""
+    """Give torch its default settings inside, and restore those of the process afterwards.
+
+    This is for a process that continues with other work. A second thread waits: the settings belong to the process.
+    """
     import torch
 
-    deterministic = torch.utils.deterministic
-    threads, mode = torch.get_num_threads(), torch.get_deterministic_debug_mode()
-    fill = deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
-    benchmark, cudnn_tf32 = torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32
-    matmul_tf32 = torch.backends.cuda.matmul.allow_tf32
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-        torch.set_deterministic_debug_mode(mode)
-        deterministic.fill_uninitialized_memory = fill  # type: ignore[attr-defined]
-        torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32 = benchmark, cudnn_tf32
-        torch.backends.cuda.matmul.allow_tf32 = matmul_tf32
+    deterministic, backends = torch.utils.deterministic, torch.backends
+    with _ONE_AT_A_TIME:
+        threads, mode = torch.get_num_threads(), torch.get_deterministic_debug_mode()
+        fill = deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+        cudnn = backends.cudnn.benchmark, backends.cudnn.allow_tf32
+        precision, dtype = torch.get_float32_matmul_precision(), torch.get_default_dtype()
+        workspace = os.environ.get("CUBLAS_WORKSPACE_CONFIG")
+        torch.set_default_dtype(torch.float32)
+        try:
+            with torch.enable_grad(), torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+                yield
+        finally:
+            torch.set_num_threads(threads)
+            torch.set_deterministic_debug_mode(mode)
+            deterministic.fill_uninitialized_memory = fill  # type: ignore[attr-defined]
+            backends.cudnn.benchmark, backends.cudnn.allow_tf32 = cudnn
+            torch.set_float32_matmul_precision(precision)
+            torch.set_default_dtype(dtype)
+            if workspace is None:
+                os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None)

@@ -51,7 +51,7 @@ def run(
         store: the folder of the stages, which studies share; by default ``.stages`` next to `out`.
         data: the folder of the data sets; by default ``CPFRAME_DATA``, or else the cache folder.
         workers: the number of workers; by default one per CPU core or one per GPU, if there is enough to do.
-        executor: ``auto``, ``inline``, ``processes``, ``ray`` or ``ray://HOST:PORT``.
+        executor: ``auto`` (here: ``processes``), ``inline``, ``processes``, ``ray`` or ``ray://HOST:PORT``.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
         keep_states: whether the weights at the end of every stage stay in the store.
         quiet: whether nothing is printed: neither progress nor notes.
@@ -75,6 +75,8 @@ def run(
     from cpframe.export.results import Results
     from cpframe.numerics import preserve_settings
 
+    # Whatever else this process does to torch must not reach a training, and a training must not reach it.
+    executor = "processes" if executor == "auto" else executor
     options = replace(options, workers=workers, executor=executor, keep_states=keep_states)
     console = notes_console(quiet=quiet)
     with preserve_settings(), interruptible() as check:
@@ -154,7 +156,8 @@ def _read_spec(spec: SpecLike, profile: str | None, overrides: Overrides | None)
 
     if not isinstance(spec, str | PathLike | Mapping):
         raise TypeError(f"spec must be a path, TOML text or a dictionary, not {type(spec).__name__}")
-    if overrides is not None and not isinstance(overrides, Mapping | Sequence):
+    texts = isinstance(overrides, Sequence) and all(isinstance(text, str) for text in overrides)
+    if overrides is not None and not (texts or isinstance(overrides, Mapping)):
         raise TypeError(f"overrides must be a dictionary or a list of texts, not {type(overrides).__name__}")
     source = Path(spec) if isinstance(spec, PathLike) else spec
     return read_spec(source, discover(), profile, overrides or ())

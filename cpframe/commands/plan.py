@@ -22,6 +22,7 @@ from cpframe.execution.preparation import PreparedStudy, prepare_study
 from cpframe.execution.workspace import RunOptions
 from cpframe.numerics import prepare
 from cpframe.spec.model import Spec
+from cpframe.training.cache import clear_caches
 
 _MOST_DAMAGE = 5
 
@@ -88,6 +89,7 @@ def plan_study(spec: Spec, options: RunOptions) -> StudyPlan:
     progress, numerics = prepared.progress, prepared.workspace.numerics
     if not progress.todo:
         return StudyPlan(prepared, 0, None, from_cache=False)
+    clear_caches()
     prepare(numerics)
     costs, from_cache = cached_costs(prepared.spec, numerics, prepared.workspace.data_folder)
     keep = options.keep_states

@@ -32,6 +32,7 @@ from cpframe.numerics import prepare
 from cpframe.records.model import StudyRecord, TrajectoryRecord
 from cpframe.spec.model import Spec
 from cpframe.store import check_writable, lock_folder, other_formats, write_atomically
+from cpframe.training.cache import clear_caches
 from cpframe.training.job import Event
 
 
@@ -88,6 +89,7 @@ def run(
     validate_executor(options.executor, options.workers)
     if spec.observers:
         observed_executor(options.executor)
+    clear_caches()
     prepared = prepare_study(spec, options)
     prepare(prepared.workspace.numerics)
     with lock_folder(options.out):
@@ -152,7 +154,11 @@ def _notes(prepared: PreparedStudy) -> list[str]:
 def format_note(store: Path) -> str:
     """Return a note on stages in the store that another version of cpframe wrote, or an empty text."""
     others = other_formats(store)
-    return f"{store}: stages of another version of cpframe ({', '.join(others)}) are not used" if others else ""
+    return (
+        f"{store}: stages of another version of cpframe ({', '.join(others)}) are not used and can be deleted"
+        if others
+        else ""
+    )
 
 
 def compare_stages(folder: Path, progress: StudyProgress) -> str:

@@ -37,11 +37,14 @@ class RunOptions:
     keep_states: bool = False
 
     def __post_init__(self) -> None:
-        """Check the number of workers.
+        """Check what a caller in Python may get wrong.
 
         Raises:
-            ValueError: when it is not a whole number of at least 1.
+            ValueError: when it is not a whole number of at least 1, or a device or an executor is not a text.
         """
+        for name in ("device", "executor"):
+            if not isinstance(getattr(self, name), str):
+                raise ValueError(f"{name} must be a text such as 'auto', not {getattr(self, name)!r}")
         if self.workers is not None and (type(self.workers) is not int or self.workers < 1):
             raise ValueError(f"workers must be a whole number of at least 1, not {self.workers!r}")
 

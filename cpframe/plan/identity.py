@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from cpframe.api.optional import data_fingerprint
+from cpframe.errors import Problem, SpecError
 from cpframe.numerics import Numerics
-from cpframe.plugins.source_digest import code_digest, source_digest
+from cpframe.plugins.source_digest import code_digest, current_digest, source_digest
 from cpframe.spec.model import Component, Deficit, Spec, Variant
 
 FORMAT = 2
 """The version of the meaning of a stage, part of every stage's id; raise it when that meaning changes."""
-TRAINING_CODE = ("api/data.py", "api/optional.py", "api/optional.py", "fisher", "numerics.py", "training")
+TRAINING_CODE = ("api/data.py", "api/optional.py", "fisher", "numerics.py", "training")
 """The files and folders of cpframe whose code determines the bits of a stage; no other code changes an id."""
 
 
@@ -43,7 +44,7 @@ def canonical(value: object) -> object:
     if isinstance(value, Enum):
         return canonical(value.value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: canonical(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {field.name: canonical(getattr(value, field.name)) for field in dataclasses.fields(value) if field.init}
     if isinstance(value, Mapping):
         return {str(key): canonical(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -65,7 +66,8 @@ def changes(settings: Any) -> dict[str, object]:
     found: dict[str, object] = {}
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
-        if value != field.default:
+        default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+        if value != default:
             found[field.name] = changes(value) if dataclasses.is_dataclass(value) else canonical(value)
     return found
 
@@ -122,7 +124,36 @@ def determinants(numerics: Numerics) -> dict[str, str]:
 
 @cache
 def training_code() -> str:
-    """Return the digest of the code in cpframe that determines the bits of a stage."""
+    """Return the digest of cpframe's own training code, as it was when this process first asked for it."""
+    return current_training_code()
+
+
+def check_sources(spec: Spec) -> None:
+    """Check that the code that this process has imported is the code on the disk, which identifies the stages.
+
+    Raises:
+        SpecError: when a plugin or cpframe itself was edited after it was imported.
+    """
+    components = [component for variant in spec.variants for component in _components_of(variant)]
+    components += [metric.component for metric in spec.metrics]
+    edited = {
+        component.use
+        for component in components
+        if source_digest(module := type(component.call).__module__) != current_digest(module)
+    }
+    if training_code() != current_training_code():
+        edited.add("cpframe")
+    if edited:
+        why = "its source has changed since this process imported it; restart the process"
+        raise SpecError([Problem(name, "", why) for name in sorted(edited)])
+
+
+def _components_of(variant: Variant) -> list[Component[Any]]:
+    return [variant.dataset, variant.architecture, variant.optimizer, *variant.deficits.values()]
+
+
+def current_training_code() -> str:
+    """Return the digest of the code on the disk that determines the bits of a stage."""
     root = Path(__file__).parents[1]
     return code_digest(root, _training_files(root))
 

@@ -17,6 +17,7 @@ from cpframe.errors import nearest
 from cpframe.plugins import hookspecs
 from cpframe.plugins.kinds import DEFICIT, KINDS, OPTIMIZER, K_co, Kind
 from cpframe.plugins.parameters import check_annotations
+from cpframe.plugins.source_digest import source_digest
 
 GROUP = "cpframe"
 """The entry-point group of plugins."""
@@ -149,11 +150,14 @@ def _load_offers(manager: pluggy.PluginManager, point: EntryPoint) -> list[Offer
         raise TypeError(
             f"the plugin has no hook: define {', '.join(known[:-1])} or {known[-1]}, and mark it with @hookimpl"
         )
-    return [
+    offers = [
         Offer(kind, name, _package(point), version, component)
         for kind, function in implementations
         for name, component in _validate_components(kind, function()).items()
     ]
+    for offer in offers:
+        source_digest(offer.component.__module__)  # of the code that was imported, before anybody edits it
+    return offers
 
 
 def _validate_components(kind: Kind[Any], components: object) -> Mapping[str, type[Any]]:

@@ -8,15 +8,29 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Iterable
-from functools import cache
 from hashlib import blake2b
 from pathlib import Path
+from types import ModuleType
 
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
-@cache
+_IMPORTED: dict[str, tuple[ModuleType | None, str]] = {}
+"""The digests of modules as they were imported, with the module: a module that is imported anew has another digest."""
+
+
 def source_digest(module: str) -> str:
+    """Return the digest that a module's source had when it was first asked for, which is right after its import.
+
+    A process that lives on after an edit still runs the code that it imported: compare with `current_digest`.
+    """
+    loaded = sys.modules.get(module)
+    if module not in _IMPORTED or _IMPORTED[module][0] is not loaded:
+        _IMPORTED[module] = loaded, current_digest(module)
+    return _IMPORTED[module][1]
+
+
+def current_digest(module: str) -> str:
     """Return the digest of a module's source; in a package, of all modules in the same folder.
 
     The unit is a folder of a package: an edit of a file changes the digest of every component that is defined in the
@@ -25,12 +39,14 @@ def source_digest(module: str) -> str:
     Args:
         module: the name of the module.
     """
-    file = getattr(sys.modules.get(module), "__file__", None)
+    loaded = sys.modules.get(module)
+    file = getattr(loaded, "__file__", None)
     if file is None:
         return ""
     path = Path(file)
+    in_package = "." in module or hasattr(loaded, "__path__")
     try:
-        return code_digest(path.parent, path.parent.glob("*.py") if "." in module else [path])
+        return code_digest(path.parent, path.parent.glob("*.py") if in_package else [path])
     except OSError:
         return ""
 

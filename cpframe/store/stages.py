@@ -27,7 +27,7 @@ from cpframe.store.byte_index import index_row, read_index, read_row, write_inde
 from cpframe.store.h5_low_level import set_attributes
 from cpframe.store.history_h5 import write_history
 
-FORMAT = 2
+FORMAT = 3
 """The version of the format of stage folders."""
 _HISTORY = "history.h5"
 _TEXTS = ("status", "reason", "state", "digest")

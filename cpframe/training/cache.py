@@ -10,6 +10,21 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+_CACHES: list[Callable[[], None]] = []
+
+
+def clear_caches() -> None:
+    """Forget all cached results: files may have changed since an earlier run in this process."""
+    for clear in _CACHES:
+        clear()
+
+
 def cached(size: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Return `functools.lru_cache` for `size` results; its own annotation loses the types of parameters."""
-    return cast("Callable[[Callable[P, R]], Callable[P, R]]", lru_cache(size))
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        wrapped = lru_cache(size)(function)
+        _CACHES.append(wrapped.cache_clear)
+        return cast("Callable[P, R]", wrapped)
+
+    return decorate

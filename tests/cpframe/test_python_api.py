@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import cpframe
 from cpframe.store import read_results
@@ -156,6 +157,40 @@ def test_torch_has_the_settings_that_it_had(here: Path) -> None:
         assert torch.equal(torch.get_rng_state(), state)
     finally:
         torch.set_num_threads(before[0])
+
+
+def test_settings_of_the_caller_reach_no_training(here: Path) -> None:
+    first = cpframe.run(SPEC, executor="inline", quiet=True, out="first", store="one").path
+    torch.set_float32_matmul_precision("medium")
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.autocast("cpu", dtype=torch.bfloat16), torch.no_grad():
+            second = cpframe.run(SPEC, executor="inline", quiet=True, out="second", store="two").path
+        assert torch.get_float32_matmul_precision() == "medium"
+        assert torch.get_default_dtype() is torch.float64
+    finally:
+        torch.set_float32_matmul_precision("highest")
+        torch.set_default_dtype(torch.float32)
+    same_numbers(first, second)
+
+
+@pytest.mark.parametrize("executor", ["inline", "processes"])
+def test_data_that_changes_between_two_runs_is_read_again(here: Path, executor: str) -> None:
+    def write_images(seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        for part in ("train", "test"):
+            for label in ("a", "b"):
+                for number in range(6):
+                    path = here / "images" / part / label / f"{number}.png"
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    Image.fromarray(rng.integers(256, size=(8, 8), dtype=np.uint8)).save(path)
+
+    own = {"dataset": {"use": "image-folder", "path": str(here / "images")}, "protocols.0.until": [0]}
+    write_images(0)
+    cpframe.run(SPEC, overrides=own, executor=executor, quiet=True, out="old", store="one")
+    write_images(1)
+    again = cpframe.run(SPEC, overrides=own, executor=executor, quiet=True, out="new", store="one").path
+    same_numbers(again, cpframe.run(SPEC, overrides=own, executor=executor, quiet=True, out="fresh", store="two").path)
 
 
 def test_progress_goes_to_the_standard_error_unless_it_is_to_be_quiet(

@@ -264,6 +264,6 @@ def test_data_that_disappear_during_a_run_fail_the_stages_that_need_them(tmp_pat
     assert failed.reason.startswith("DataError: no colour (")
     # the failure is not committed: once the data are back, the next run tries again
     stage = next(one for one in study.stages.values() if one.condition == "coarse")
-    assert read_stage(tmp_path / "stages" / "format-2" / stage.id) is None
+    assert read_stage(tmp_path / "stages" / "format-3" / stage.id) is None
     (tmp_path / "colour").write_text("0.25")
     assert {one.status for one in run(study, tmp_path, tmp_path).trajectories} == {"complete"}

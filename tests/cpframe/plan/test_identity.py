@@ -12,13 +12,14 @@ from pathlib import Path
 import pytest
 
 import cpframe
+from cpframe.errors import SpecError
 from cpframe.numerics import Numerics
 from cpframe.plan import identity
 from cpframe.plan.identity import TRAINING_CODE, canonical, changes, component_facts, determinants, training_code
 from cpframe.plan.stages import plan
 from cpframe.plugins.discovery import discover
-from cpframe.plugins.source_digest import code_digest, source_digest
-from cpframe.spec.model import Augment, Component, Spec, Training
+from cpframe.plugins.source_digest import code_digest, current_digest, source_digest
+from cpframe.spec.model import Augment, Component, MetricSchedule, Spec, Training
 from cpframe.spec.reader import read_spec
 
 GOLDEN = Path(__file__).parent / "golden" / "stage_ids.json"
@@ -77,6 +78,39 @@ def test_a_new_field_with_a_default_and_another_class_name_change_nothing() -> N
     assert changes(schooling(batch_size=64, augment=Augment(shift=2))) == changes(training)
     assert changes(training) == {"batch_size": 64, "augment": {"shift": 2}}
     assert changes(schooling(momentum=0.2)) == {"momentum": 0.2}
+
+
+def test_defaults_are_pinned() -> None:
+    """What a default means is part of every id without being in it: another default would be served old stages."""
+    assert canonical(Training()) == {
+        "batch_size": 128,
+        "augment": {"shift": 0, "flip": False},
+        "order": "deficit-first",
+        "restart_at_removal": "nothing",
+        "reestimate_batchnorm": False,
+        "numerics": "auto",
+    }
+    assert canonical(MetricSchedule()) == {"every": 1, "inputs": 256, "on": "clean"}
+
+
+@dataclass(frozen=True)
+class Growing:
+    names: list[str] = field(default_factory=list)
+    cache: object = field(default=None, init=False)
+
+
+def test_a_default_that_a_function_makes_and_a_field_that_is_no_parameter_are_left_out() -> None:
+    assert changes(Growing()) == {}
+    assert changes(Growing(["a"])) == {"names": ["a"]}
+    assert canonical(Growing()) == {"names": []}
+
+
+def test_code_that_was_edited_after_its_import_is_refused(spec_of, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = spec_of()
+    identity.check_sources(spec)
+    monkeypatch.setattr(identity, "current_digest", lambda module: "another")
+    with pytest.raises(SpecError, match="cpframe/blur: its source has changed since this process imported it; restart"):
+        identity.check_sources(spec)
 
 
 class Colour(Enum):
@@ -197,7 +231,6 @@ def test_a_plugin_that_is_edited_is_another_one(tmp_path: Path, monkeypatch: pyt
         sys.modules.pop("edited_plugin", None)
         importlib.invalidate_caches()
         importlib.import_module("edited_plugin")
-        source_digest.cache_clear()
         found.append(source_digest("edited_plugin"))
     assert len(set(found)) == 2
     assert source_digest("no_such_module") == ""
@@ -216,8 +249,7 @@ def test_a_folder_of_a_package_is_the_unit_that_counts(tmp_path: Path, monkeypat
         monkeypatch.setitem(sys.modules, name, module)
 
     def digests() -> list[str]:
-        source_digest.cache_clear()
-        return [source_digest("house.plugin"), source_digest("house.room.plugin")]
+        return [current_digest("house.plugin"), current_digest("house.room.plugin")]
 
     before = digests()
     (tmp_path / "house" / "room" / "beside.py").write_text("x = 2\n")
@@ -226,4 +258,16 @@ def test_a_folder_of_a_package_is_the_unit_that_counts(tmp_path: Path, monkeypat
     (tmp_path / "house" / "beside.py").write_text("x = 2\n")
     last = digests()
     assert (last[0] == after[0], last[1] == after[1]) == (False, True)
-    source_digest.cache_clear()
+
+
+def test_a_component_in_the_first_file_of_a_package_counts_with_the_files_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "fog_house").mkdir()
+    (tmp_path / "fog_house" / "__init__.py").write_text("from fog_house.core import K\n")
+    (tmp_path / "fog_house" / "core.py").write_text("K = 0.5\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.import_module("fog_house")
+    before = source_digest("fog_house")
+    (tmp_path / "fog_house" / "core.py").write_text("K = 0.0\n")
+    assert current_digest("fog_house") != before == source_digest("fog_house")

@@ -147,7 +147,7 @@ def test_the_table_of_datasets_has_their_dimensions_and_units(study: StudyRecord
 def test_the_table_of_stage_files_names_what_a_history_has(study: StudyRecord) -> None:
     (row,) = [row for row in rows(f"file in `format-{FORMAT}/ID/`") if row[0] == "`history.h5`"]
     with (
-        h5py.File("runs/.stages/format-2/abc/history.h5") as stage,
+        h5py.File("runs/.stages/format-3/abc/history.h5") as stage,
         h5py.File("runs/quickstart/results.h5") as file,
     ):
         assert {"/history", *stage.attrs} == set(code(row[1]))

@@ -512,7 +512,7 @@ def test_another_version_of_the_format_is_reported(
     monkeypatch.setattr(stages, "FORMAT", 8)
     with pytest.raises(StoreError, match="has format 2; this version of cpframe reads format 7; use the version"):
         read_results(results_file)
-    with pytest.raises(StoreError, match="has format 2; this version of cpframe reads format 8"):
+    with pytest.raises(StoreError, match="has format 3; this version of cpframe reads format 8"):
         read_stage(tmp_path)
 
 
@@ -524,7 +524,7 @@ def test_stages_of_other_versions_are_named_and_not_used(tmp_path: Path) -> None
     (tmp_path / "format-1" / "abc").mkdir(parents=True)
     (tmp_path / "format-10").mkdir()
     assert other_formats(tmp_path) == ["format-1", "format-10"]
-    assert stage_folder(tmp_path, "abc") == folder == tmp_path / "format-2" / "abc"
+    assert stage_folder(tmp_path, "abc") == folder == tmp_path / "format-3" / "abc"
 
 
 def changed(path: Path, change: Callable[[h5py.File], None]) -> None:
