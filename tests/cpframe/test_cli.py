@@ -287,7 +287,7 @@ def test_an_output_folder_in_use_is_refused(tmp_path: Path) -> None:
     [
         ([signal.SIGINT], True, 130, ["--workers", "2"]),
         pytest.param([signal.SIGINT, signal.SIGINT], True, 130, ["--workers", "2"], marks=pytest.mark.long),
-        ([signal.SIGTERM], False, 143, ["--workers", "2"]),
+        pytest.param([signal.SIGTERM], False, 143, ["--workers", "2"], marks=pytest.mark.long),
         pytest.param([signal.SIGKILL], False, 137, ["--workers", "2"], marks=pytest.mark.long),
         pytest.param(
             [signal.SIGTERM],
@@ -343,6 +343,7 @@ def cpframe_observers() -> Observers:
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("stopped", [False, True])
 def test_an_observer_that_hangs_keeps_neither_the_run_nor_the_end_of_the_process(tmp_path: Path, stopped: bool) -> None:
     site = tmp_path / "site"

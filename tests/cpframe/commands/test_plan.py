@@ -50,6 +50,7 @@ def cpframe(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return run_command(*words, cwd=cwd, XDG_CACHE_HOME=str(cwd / "cache"))
 
 
+@pytest.mark.long
 def test_plan_draws_what_is_to_train_and_then_what_is_there(tmp_path: Path) -> None:
     (tmp_path / "spec.toml").write_text(SPEC)
     first = cpframe("plan", "spec.toml", cwd=tmp_path)

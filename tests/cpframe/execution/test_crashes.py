@@ -50,7 +50,8 @@ def run_crash_study(kind: str, folder: Path) -> dict[str, Any]:
     return outcome
 
 
-@pytest.mark.parametrize("kind", ["keep", pytest.param("drop", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["keep", "drop"])
 def test_a_study_can_be_killed_at_any_write_sync_rename_or_unlink(tmp_path: Path, kind: str) -> None:
     outcome = run_crash_study(kind, tmp_path)
     assert outcome["faults"] == []
