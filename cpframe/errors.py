@@ -5,8 +5,6 @@ A `Problem` is one line of the form ``file:line: key: message``; a `SpecError` c
 
 from __future__ import annotations
 
-import difflib
-import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -95,6 +93,8 @@ def nearest(name: str, known: Iterable[str], plural: str = "names") -> str:
         known: the known names.
         plural: the plural noun for the names, such as "keys".
     """
+    import difflib  # only where a name is unknown: the import takes milliseconds of every command
+
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     listed = list_names(names, plural)
@@ -110,6 +110,8 @@ def list_names(known: Iterable[str], plural: str = "names") -> str:
 
 def describe_error(error: BaseException) -> str:
     """Return an exception as one line: its type, its message, and the file and line that raised it."""
+    import traceback
+
     last = traceback.extract_tb(error.__traceback__)[-1]
     text = " ".join(str(error).split()) or "no message"
     # A results file cannot store control characters or unpaired surrogates.

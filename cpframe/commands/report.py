@@ -14,7 +14,6 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.text import Text
 
 from cpframe.commands.display import html_block, plain_text
-from cpframe.commands.plot import page_text, write_page
 from cpframe.errors import NotInstalledError, nearest
 from cpframe.records.model import StudyRecord
 from cpframe.report.sections import section_names
@@ -75,6 +74,8 @@ class Report:
             NotInstalledError: when matplotlib, which draws the figures, is not installed.
             StoreError: when the file cannot be written.
         """
+        from cpframe.commands.plot import write_page
+
         return write_page(self.study, Path(path), self._threshold)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
@@ -90,6 +91,8 @@ class Report:
     def _repr_html_(self) -> str:
         """Return the page in a frame of its own, for a notebook; without matplotlib, the text with its colours."""
         from html import escape
+
+        from cpframe.commands.plot import page_text
 
         try:
             page = page_text(self.study, self._threshold)
