@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Thread
 
@@ -88,7 +88,7 @@ def run(
     """
     validate_executor(options.executor, options.workers)
     if spec.observers:
-        observed_executor(options.executor)
+        options = replace(options, executor=observed_executor(options.executor))
     clear_caches()
     prepared = prepare_study(spec, options)
     prepare(prepared.workspace.numerics)
@@ -120,8 +120,8 @@ def _start_executor(prepared: PreparedStudy, options: RunOptions, costs: Mapping
     progress, workspace = prepared.progress, prepared.workspace
     alone = forecast(progress, costs, 1, keep_states=options.keep_states).seconds
     workers = options.workers and min(options.workers, len(progress.todo) or 1)
-    executor = observed_executor(options.executor) if prepared.spec.observers else options.executor
-    return start_executor(executor, workers, useful_workers(progress, alone), workspace.numerics, workspace.store)
+    useful = useful_workers(progress, alone)
+    return start_executor(options.executor, workers, useful, workspace.numerics, workspace.store)
 
 
 def _train(

@@ -136,11 +136,11 @@ def check_sources(spec: Spec) -> None:
     """
     components = [component for variant in spec.variants for component in _components_of(variant)]
     components += [metric.component for metric in spec.metrics]
-    edited = {
-        component.use
-        for component in components
-        if source_digest(module := type(component.call).__module__) != current_digest(module)
-    }
+    # By module: a grid may have thousands of variants, whose components are defined in a few.
+    users = {(type(component.call).__module__, component.use) for component in components}
+    imported = {module for module, _ in users}
+    modules = {module for module in imported if source_digest(module) != current_digest(module)}
+    edited = {use for module, use in users if module in modules}
     if training_code() != current_training_code():
         edited.add("cpframe")
     if edited:

@@ -26,7 +26,6 @@ PLASTICITY_NOTE = (
     "layers' shares, from 1 for the first layer; its change is positive towards the output."
 )
 FIT_FORMULA = "F = a exp(c S) + b"
-FIT_COLUMN = f"fit of {FIT_FORMULA}, S the sensitivity in points"
 
 _FITS: dict[FitKind, str] = {
     "exponential": "exponential",
