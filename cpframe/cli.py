@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from enum import StrEnum
@@ -23,6 +24,7 @@ from cpframe.commands.options import (
     StoreFolder,
     Threshold,
     default_folder,
+    print_version,
 )
 from cpframe.export import Format as ExportFormat
 from cpframe.report.figures import FIGURES
@@ -44,18 +46,10 @@ bench = typer.Typer(help="Measure the speed of this machine.", no_args_is_help=T
 app.add_typer(bench, name="bench", rich_help_panel="Machine")
 
 
-def _print_version(asked: bool) -> None:
-    if asked:
-        from importlib.metadata import version
-
-        typer.echo(f"cpframe {version('cpframe')}")
-        raise typer.Exit
-
-
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", help="Show the version and exit.", callback=_print_version, is_eager=True)
+        bool, typer.Option("--version", help="Show the version and exit.", callback=print_version, is_eager=True)
     ] = False,
 ) -> None:
     """Find, measure and explain critical learning periods in neural networks."""
@@ -291,6 +285,7 @@ def bench_fisher(
 
 def main() -> None:
     """Run the command line."""
+    gc.set_threshold(50_000, 20)  # collections while modules are imported take a tenth of a short command's time
     abandoned: list[Thread] = []
     try:
         app(obj=abandoned)

@@ -68,3 +68,12 @@ Threshold = Annotated[
 def default_folder(name: str, profile: str | None) -> Path:
     """Return the folder of a study for which none was named."""
     return Path("runs") / (name if profile is None else f"{name}-{profile}")
+
+
+def print_version(asked: bool) -> None:
+    """Print the version and exit, if that was asked for."""
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"cpframe {version('cpframe')}")
+        raise typer.Exit
